@@ -1,0 +1,127 @@
+"""Where a pool lives and listens: TOML file, environment and flags, in rising order of weight.
+
+<state-dir>/forgepool.toml     settings (all optional)
+<state-dir>/run/*.ipc          sockets, when no address is given
+<state-dir>/broker.lock        held by the one broker of this directory
+<state-dir>/events/            event log
+<state-dir>/watermarks.db      watermark store (workers only)
+<state-dir>/keys/              key store, an Octez/Mavryk client directory (workers only)
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from broker.errors import Misconfigured
+
+STATE_DIR_ENV = "FORGEPOOL_STATE_DIR"
+CONFIG_NAME = "forgepool.toml"
+PORT_MAX = 65535
+IPC_PATH_BYTES_MAX = 107  # sun_path of a Unix socket, without its final zero
+
+
+class Endpoints(Struct, frozen=True, forbid_unknown_fields=True):
+    """ZeroMQ addresses; an empty one becomes an ipc socket in the state directory."""
+
+    requests: str = ""
+    admin: str = ""
+    events: str = ""
+    workers: str = ""
+
+
+class Curve(Struct, frozen=True, forbid_unknown_fields=True):
+    """CurveZMQ for TCP: our certificate, and who may come in on which socket."""
+
+    certificate: str = ""  # path of a .key_secret file (zmq.auth.create_certificates)
+    clients: dict[str, str] = {}  # client name = its public key (Z85)
+    admins: dict[str, str] = {}
+    workers: dict[str, str] = {}
+    server_key: str = ""  # the broker's public key (Z85), when the certificate is not its own
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that forgepool.toml may set."""
+
+    workers: Annotated[int, Meta(ge=0, le=1024)] = 2
+    node: str = ""  # base URL of the node RPC, "http://127.0.0.1:8732"
+    base_dir: str = ""  # key store; empty: <state-dir>/keys
+    block_preparation: Annotated[str, Meta(pattern=r"^(in_queue|ahead)\Z")] = "in_queue"
+    drain_timeout_s: Annotated[float, Meta(ge=0)] | None = None  # absent: as long as it takes
+    event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024
+    endpoints: Endpoints = Endpoints()
+    curve: Curve = Curve()
+
+
+def default_state_dir() -> Path:
+    return Path(os.environ.get(STATE_DIR_ENV) or Path.home() / ".forgepool")
+
+
+def load_settings(state_dir: Path, path: Path | None = None) -> Settings:
+    """Read forgepool.toml of the state directory (or `path`, which then must exist).
+
+    Raises:
+        Misconfigured: naming the file and what is wrong in it.
+    """
+    file = path or state_dir / CONFIG_NAME
+    try:
+        return msgspec.toml.decode(file.read_bytes(), type=Settings)
+    except FileNotFoundError:
+        if path is None:
+            return Settings()
+        raise Misconfigured(f"{file}: no such file") from None
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as e:
+        raise Misconfigured(f"{file}: {e}") from None
+
+
+def resolve_endpoints(state_dir: Path, given: Endpoints) -> Endpoints:
+    """Fill in the ipc defaults and check every address.
+
+    Raises:
+        Misconfigured: an ipc path too long for the system, or a malformed address.
+    """
+    chosen = {
+        name: getattr(given, name) or f"ipc://{state_dir.absolute()}/run/{name}.ipc"
+        for name in Endpoints.__struct_fields__
+    }
+    for name, address in chosen.items():
+        _check_address(name, address)
+    return Endpoints(**chosen)
+
+
+def _check_address(name: str, address: str) -> None:
+    scheme, _, rest = address.partition("://")
+    if scheme == "ipc":
+        if not rest or rest.startswith("@"):
+            raise Misconfigured(f"the {name} socket needs a path, whose mode guards it: {address}")
+        length = len(os.fsencode(rest))
+        if length > IPC_PATH_BYTES_MAX:
+            raise Misconfigured(
+                f"the {name} socket's path has {length} bytes, the system allows "
+                f"{IPC_PATH_BYTES_MAX}: {rest}; choose a shorter --state-dir"
+            )
+    elif scheme == "tcp":
+        host, _, port = rest.rpartition(":")
+        if not host or not (port == "*" or (port.isdigit() and int(port) <= PORT_MAX)):
+            raise Misconfigured(f"the {name} address needs host and port: {address}")
+    elif scheme != "inproc":
+        raise Misconfigured(f"the {name} address must be ipc:// or tcp://: {address}")
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach the address."""
+    scheme, _, rest = address.partition("://")
+    if scheme != "tcp":
+        return True
+    host = rest.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, an interface or "*"

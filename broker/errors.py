@@ -1,0 +1,86 @@
+"""What can go wrong between a client, the broker and a worker, by who must act.
+
+Every class has a stable wire `code`, which clients may test for, and `advice`: one sentence on
+what to do. Codes never change meaning; new ones may appear.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BrokerError(Exception):
+    """Something that this package reports; use one of the subclasses."""
+
+    code: ClassVar[str] = "error"
+    advice: ClassVar[str] = "See the log of the process that reported it."
+
+
+# -- fix the request ------------------------------------------------------------------------------
+
+
+class FixRequest(BrokerError):
+    """The request cannot be served as it stands; repeating it gives the same answer."""
+
+
+class MalformedMessage(FixRequest):
+    """Bytes on a socket that are no message of the protocol."""
+
+    code = "malformed"
+    advice = "Compare the message with docs/protocol.md; nothing was done."
+
+
+class IdReused(FixRequest):
+    """A request id that already stands for a request with other bytes."""
+
+    code = "id_reused"
+    advice = "Choose a fresh random id of 16 bytes for each request."
+
+
+# -- try later ------------------------------------------------------------------------------------
+
+
+class TryLater(BrokerError):
+    """The pool cannot take this now; the same request may succeed later."""
+
+
+class Busy(TryLater):
+    """A bound of the broker is reached."""
+
+    code = "busy"
+    advice = "Push again after retry_ms, or add workers."
+
+
+class ShuttingDown(TryLater):
+    """The broker drains and takes no new work."""
+
+    code = "shutting_down"
+    advice = "Push again when the pool is up; keep the id."
+
+
+class NoAnswer(TryLater):
+    """No broker answered in time."""
+
+    code = "no_answer"
+    advice = "Is `forgepool serve` running, and is --state-dir (or the address) the right one?"
+
+
+# Exit status of a process that cannot run as it is configured: to start it again is no use.
+EXIT_MISCONFIGURED = 78
+
+
+# -- page someone ---------------------------------------------------------------------------------
+
+
+class Misconfigured(BrokerError):
+    """A setting that must be changed before the process can start."""
+
+    code = "misconfigured"
+    advice = "Change the setting that the message names."
+
+
+class AlreadyRunning(Misconfigured):
+    """Another broker holds the lock of this state directory."""
+
+    code = "already_running"
+    advice = "Stop the process with the pid that the message names, or use another --state-dir."

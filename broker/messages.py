@@ -1,0 +1,458 @@
+"""Every message between clients, broker and workers, as values.
+
+The wire form of each is one MessagePack value in one ZeroMQ frame (`wire.py`). What clients see
+are maps with named fields; what only broker and workers exchange are arrays, because a vote
+passes these four times. docs/protocol.md describes both for people who write their own client.
+
+Addresses and hashes are base58check texts as on the node's RPC. Times on the wire are
+milliseconds: a span (`ttl_ms`) wherever possible, since clocks of two hosts differ.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+# The small values that pass by the hundred thousand are made with gc=False: they hold no other
+# container, so the garbage collector need not look at them.
+
+PROTOCOL_VERSION = 1
+# How much estimated CPU a worker takes at once, in microseconds: about three batches of 256 votes,
+# so that one is signed, one committed and one decoded, and urgent work still overtakes the rest.
+CREDIT_US_DEFAULT = 3 * 256 * 30
+
+# Bounds. A vote of 2,048 committee slots fits in one request; a payload holds a whole reproposal
+# (passes of 4 MiB + 32 KiB + 132 KiB + 512 KiB) with room for the map around it.
+REQUEST_ID_BYTES = 16
+REQUESTS_PER_PUSH_MAX = 1024
+VOTES_PER_REQUEST_MAX = 4096
+PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+TTL_MS_MAX = 24 * 3600 * 1000
+TTL_MS_DEFAULT = 60_000  # nothing is open for ever
+
+RequestId = Annotated[bytes, Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
+# The longest is a tz4/mv4 hash of 36 characters; application ids will be longer.
+KeyHash = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9]+\Z")]
+ClientName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
+TOPIC_LETTERS_MAX = 160
+Topic = Annotated[str, Meta(min_length=1, max_length=TOPIC_LETTERS_MAX)]
+
+
+# -- requests -------------------------------------------------------------------------------------
+
+FORGE_AND_SIGN_BLOCK = "forge_and_sign_block"
+FORGE_AND_SIGN_PREATTESTATIONS = "forge_and_sign_preattestations"
+FORGE_AND_SIGN_ATTESTATIONS = "forge_and_sign_attestations"
+SIGN = "sign"
+
+
+class Urgency(IntEnum):
+    """Which work goes first when a worker cannot take everything: lower is sooner."""
+
+    BLOCK = 0
+    VOTE = 1
+    SIGN = 2
+
+
+URGENCY = {
+    FORGE_AND_SIGN_BLOCK: Urgency.BLOCK,
+    FORGE_AND_SIGN_PREATTESTATIONS: Urgency.VOTE,
+    FORGE_AND_SIGN_ATTESTATIONS: Urgency.VOTE,
+    SIGN: Urgency.SIGN,
+}
+VOTE_KINDS = frozenset({FORGE_AND_SIGN_PREATTESTATIONS, FORGE_AND_SIGN_ATTESTATIONS})
+
+
+class Vote(Struct, array_like=True, frozen=True, gc=False):
+    """One delegate's part of a batch of votes."""
+
+    delegate: KeyHash  # hash of the consensus key that signs
+    slot: Annotated[int, Meta(ge=0, le=0xFFFF)]  # the delegate's first committee slot
+    dal: Annotated[str, Meta(max_length=1024, pattern=r"^[0-9]+\Z")] | None = None
+    # DAL attestation bitset as a decimal number; absent: no DAL content
+
+
+class VoteBatch(Struct, frozen=True):
+    """Payload of a vote request: what all its votes have in common."""
+
+    chain_id: str  # "Net..."
+    branch: str  # "B...", the block hash that the operation names as its branch
+    level: Annotated[int, Meta(ge=0, le=0x7FFFFFFF)]
+    round: Annotated[int, Meta(ge=0, le=0x7FFFFFFF)]
+    payload_hash: str  # "vh..."
+
+
+class Request(Struct, omit_defaults=True, frozen=True):
+    """One thing that a client wants done."""
+
+    id: RequestId  # chosen by the client, scoped to it
+    kind: str  # one of URGENCY
+    payload: Annotated[bytes, Meta(max_length=PAYLOAD_BYTES_MAX)]  # opaque to the broker
+    delegate: KeyHash | None = None  # for every kind but votes
+    votes: Annotated[list[Vote], Meta(max_length=VOTES_PER_REQUEST_MAX)] | None = None
+    ttl_ms: Annotated[int, Meta(ge=1, le=TTL_MS_MAX)] | None = None  # from acceptance
+    deadline_unix_ms: Annotated[int, Meta(ge=0)] | None = None  # used when ttl_ms is absent
+
+
+# -- client to broker -----------------------------------------------------------------------------
+
+
+class Push(Struct, tag="push", tag_field="type"):
+    """Ask for work; answered by Acks in the order of the requests."""
+
+    client: ClientName
+    requests: Annotated[list[Request], Meta(min_length=1, max_length=REQUESTS_PER_PUSH_MAX)]
+
+
+class Cancel(Struct, tag="cancel", tag_field="type", omit_defaults=True):
+    """Cancel what is pending: one request, one delegate's, or (neither given) everything.
+
+    On the request socket only the client's own work is touched; on the admin socket `client`
+    may be absent: then everybody's is. Active work is never interrupted.
+    """
+
+    client: ClientName | None = None
+    id: RequestId | None = None
+    delegate: KeyHash | None = None
+
+
+class Replay(Struct, tag="replay", tag_field="type"):
+    """Ask for logged events of a topic, from number `first` of that epoch on."""
+
+    topic: Topic
+    epoch: str
+    first: Annotated[int, Meta(ge=1)]
+
+
+class StatusWanted(Struct, tag="status", tag_field="type"):
+    """Ask how the pool is."""
+
+
+class Shutdown(Struct, tag="shutdown", tag_field="type", omit_defaults=True):
+    """Admin: cancel what is pending, wait for what is active, then end."""
+
+    now: bool = False  # end without waiting
+
+
+class WorkerEnded(Struct, tag="worker_ended", tag_field="type"):
+    """Admin, from the supervisor: the process of a worker is gone, whatever its lease says."""
+
+    pid: int
+    how: str  # "killed by signal 9", "exit status 3"
+
+
+class AwaitWorkers(Struct, tag="await_workers", tag_field="type"):
+    """Admin, from the supervisor: these are its workers.
+
+    A broker that has just started dispatches nothing before they said hello.
+    """
+
+    pids: list[int]
+
+
+ClientMessage = Push | Cancel | Replay | StatusWanted
+AdminMessage = Cancel | Replay | StatusWanted | Shutdown | WorkerEnded | AwaitWorkers
+
+
+# -- broker to client -----------------------------------------------------------------------------
+
+ACCEPTED = "accepted"
+DUPLICATE = "duplicate"
+REFUSED = "refused"
+
+
+class Ack(Struct, omit_defaults=True, gc=False):
+    """The answer to one request of a push."""
+
+    id: bytes
+    status: str  # accepted | duplicate | refused
+    code: str = ""  # for refused: malformed, unknown_kind, busy, id_reused, shutting_down
+    text: str = ""
+    retry_ms: int = 0  # for busy
+
+
+class Acks(Struct, tag="acks", tag_field="type"):
+    epoch: str  # changes when the broker restarts: push again what is still wanted
+    acks: list[Ack]
+
+
+class Cancelled(Struct, tag="cancelled", tag_field="type"):
+    epoch: str
+    count: int  # tasks that were pending and are now cancelled
+    active: int  # tasks that match but are active: they run to their end
+
+
+class Event(Struct, omit_defaults=True, gc=False):
+    """The end of one task. `body` depends on `event`: see docs/protocol.md."""
+
+    id: bytes
+    delegate: str
+    event: str
+    body: bytes = b""
+    code: str = ""  # for refused, failed
+    text: str = ""
+
+
+class Events(Struct, array_like=True):
+    """What travels on a topic, behind the frame with the topic's name: numbers first, first+1, …
+
+    Without events it is the topic's head: `first` is then the number that comes next.
+    """
+
+    epoch: str
+    first: int
+    events: list[Event]
+
+
+class Replayed(Struct, tag="replayed", tag_field="type"):
+    """A part of the answer to Replay; the last part has `more` false."""
+
+    topic: str
+    epoch: str
+    first: int
+    events: list[Event]
+    more: bool
+
+
+class Gone(Struct, tag="gone", tag_field="type"):
+    """The log does not reach back that far."""
+
+    topic: str
+    epoch: str
+    oldest: int  # number of the next event that is kept, or that will come; 0: not known
+
+
+class Status(Struct, tag="status", tag_field="type"):
+    epoch: str
+    status: dict[str, object]
+
+
+class Problem(Struct, tag="error", tag_field="type"):
+    """The message as a whole was not understood or not allowed."""
+
+    code: str
+    text: str
+
+
+class Done(Struct, tag="done", tag_field="type"):
+    """An admin message was carried out."""
+
+    epoch: str
+
+
+ReplyMessage = Acks | Cancelled | Replayed | Gone | Status | Problem | Done
+
+# The events that end a task. Refused: a rule said no. Failed: we or a back-end broke.
+BLOCK_READY = "block_ready"
+PREATTESTATION_READY = "preattestation_ready"
+ATTESTATION_READY = "attestation_ready"
+SIGNED = "signed"
+EVENT_REFUSED = "refused"
+FAILED = "failed"
+CANCELLED = "cancelled"
+EXPIRED = "expired"
+
+READY_EVENT = {
+    FORGE_AND_SIGN_BLOCK: BLOCK_READY,
+    FORGE_AND_SIGN_PREATTESTATIONS: PREATTESTATION_READY,
+    FORGE_AND_SIGN_ATTESTATIONS: ATTESTATION_READY,
+    SIGN: SIGNED,
+}
+# Topics
+ALL_TOPIC = "all"
+CLIENT_TOPIC = "c/"  # + client name
+DELEGATE_TOPIC = "d/"  # + key hash
+LIVE_TOPIC = "live/"  # + random text + "/" + topic: answered once with that topic's head
+
+
+class BlockReady(Struct):
+    """Body of `block_ready`."""
+
+    header: bytes  # signed
+    operations: list[list[bytes]]  # four passes of signed operations, to be injected with it
+    hash: str  # "B..."
+    seed_nonce: bytes | None = None  # where the header commits to one
+
+
+# -- broker and worker ----------------------------------------------------------------------------
+
+
+class Outcome(IntEnum):
+    """How a worker ended a task."""
+
+    READY = 0
+    REFUSED = 1
+    FAILED = 2
+    EXPIRED = 3
+
+
+class Held(Struct, array_like=True, frozen=True, gc=False):
+    """A task that a worker still has, named so that a restarted broker can know it again."""
+
+    client: str
+    id: bytes
+    delegate: str
+    attempt: int = 1
+
+
+class WorkerHello(Struct, tag=0, array_like=True):
+    """First message of a worker on a connection, repeated when the broker does not know it."""
+
+    version: int
+    name: str  # its place on the ring; a restarted worker keeps it
+    incarnation: int  # grows with each start of a worker of this name
+    pid: int
+    store: str  # uuid of its watermark store; "" = it has none
+    host: str
+    credit_us: int  # how much estimated CPU it takes at once
+    epoch: str  # the broker it knew before; "" = none
+    held: list[Held]  # active tasks of that epoch
+    can_sign: bool = True
+
+
+class Heartbeat(Struct, tag=1, array_like=True):
+    incarnation: int
+    store_wait_ms: int = 0  # the store has been waited for so long; 0: not waiting
+    stalled_by: int = 0  # pid that has held the store's lock for too long; 0: nobody
+    note: str = ""
+
+
+class Result(Struct, array_like=True, gc=False):
+    task: int
+    attempt: int
+    outcome: int  # Outcome; a plain int, since an enum member costs four times as much to decode
+    body: bytes | tuple[str, str]  # READY: the event's body; otherwise (code, text)
+    occupied: bool = False  # the key stays busy until Freed (a signer past its limit)
+
+
+class Results(Struct, tag=2, array_like=True):
+    """Ends of tasks; kept by the worker until the broker acknowledges `number`."""
+
+    number: int
+    results: list[Result]
+
+
+class OrphanResult(Struct, array_like=True, gc=False):
+    """The end of a task that another epoch's broker had assigned."""
+
+    client: str
+    id: bytes
+    delegate: str
+    fingerprint: bytes
+    kind: str
+    outcome: int
+    body: bytes | tuple[str, str]
+
+
+class OrphanResults(Struct, tag=3, array_like=True):
+    number: int
+    results: list[OrphanResult]
+
+
+class Freed(Struct, tag=4, array_like=True):
+    """Keys that an earlier `occupied` result left busy are free."""
+
+    tasks: list[int]
+
+
+class CreditBack(Struct, tag=5, array_like=True):
+    """A slow back-end has taken these tasks: they no longer count against the credit."""
+
+    tasks: list[int]
+
+
+class KeysKnown(Struct, tag=7, array_like=True):
+    """Hashes of the keys in the worker's key store; sent after the hello and on a change."""
+
+    keys: list[str]
+
+
+class Leaving(Struct, tag=6, array_like=True):
+    """The worker takes nothing new; it stays until what it holds has ended."""
+
+    why: str
+    done: bool = False  # its last word: nothing of it runs any more
+
+
+class PreparedAhead(Struct, tag=8, array_like=True):
+    """A block that was prepared beside the queue waits in the worker, or there is none."""
+
+    task: int
+    outcome: int = Outcome.READY  # to be signed; else how the task ends
+    code: str = ""
+    text: str = ""
+
+
+WorkerMessage = (
+    WorkerHello
+    | Heartbeat
+    | Results
+    | OrphanResults
+    | Freed
+    | CreditBack
+    | KeysKnown
+    | PreparedAhead
+    | Leaving
+)
+
+
+class Item(Struct, array_like=True, gc=False):
+    """One task of an assignment."""
+
+    task: int
+    attempt: int
+    delegate: str
+    slot: int = 0  # votes only
+    dal: str | None = None
+
+
+class Assignment(Struct, array_like=True):
+    """The tasks of one request that go to one worker in one turn."""
+
+    client: str
+    id: bytes
+    kind: str
+    fingerprint: bytes
+    ttl_ms: int  # left now
+    payload: bytes
+    items: list[Item]
+
+
+class Assign(Struct, tag=0, array_like=True):
+    assignments: list[Assignment]
+
+
+class Welcome(Struct, tag=1, array_like=True):
+    epoch: str
+    signs: bool  # whether signing work will come
+    why_not: str  # when it will not
+
+
+class HelloWanted(Struct, tag=2, array_like=True):
+    """The broker does not know this connection: say hello."""
+
+    epoch: str
+
+
+class ResultsAck(Struct, tag=3, array_like=True):
+    """Results up to this number are in the event log."""
+
+    number: int
+
+
+class Drain(Struct, tag=4, array_like=True):
+    """Finish what is active, then end."""
+
+    superseded: bool = False  # a newer worker of this name has joined: nobody takes results
+
+
+class PrepareAhead(Struct, tag=5, array_like=True):
+    """Prepare blocks whose signing will be assigned later; their keys stay free meanwhile."""
+
+    assignments: list[Assignment]
+
+
+BrokerMessage = Assign | PrepareAhead | Welcome | HelloWanted | ResultsAck | Drain

@@ -1,0 +1,312 @@
+"""The broker process: one loop that reads its sockets, steps the dispatcher, and does its bidding.
+
+The order of a turn's effects is the broker's promise: what happened is in the event log before it
+is published, and published before a worker may forget it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import zmq
+
+from broker import wire
+from broker.access import Access
+from broker.collector import tune_collector
+from broker.config import Endpoints, Settings
+from broker.dispatcher import Dispatcher, Turn
+from broker.errors import AlreadyRunning, MalformedMessage
+from broker.event_log import EventLog
+from broker.messages import (
+    AdminMessage,
+    Cancel,
+    ClientMessage,
+    Gone,
+    Push,
+    Replay,
+    Replayed,
+    ReplyMessage,
+)
+from broker.sockets import bind, bound_address, make_socket, receive, send
+
+log = logging.getLogger("forgepool.broker")
+
+# One turn reads at most so many messages of a socket, so that none starves the others.
+MESSAGES_PER_TURN = 256
+POLL_MAX_MS = 1000
+REPLAYS_MAX = 64  # under way at once
+
+
+Peer = tuple[zmq.Socket[bytes], bytes]  # the socket, and the connection's identity on it
+
+
+class BrokerLock:
+    """The exclusive lock of a state directory; taken before any socket is bound.
+
+    Binding an ipc path that is in use succeeds silently in ZeroMQ and steals it.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = state_dir / "broker.lock"
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pid = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._fd)
+            raise AlreadyRunning(
+                f"already running, pid {pid} (state directory {state_dir})"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+class Broker:
+    """Sockets, event log and clock around one Dispatcher."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        endpoints: Endpoints,
+        settings: Settings,
+        *,
+        ended: Callable[[], bool] = lambda: False,
+        wakers: Sequence[int] = (),
+        parent_fd: int | None = None,
+    ) -> None:
+        """Take the directory's lock, read the log, and listen.
+
+        Args:
+            ended: asked each turn whether we should drain.
+            wakers: descriptors that end the loop's wait when they become readable.
+            parent_fd: one of them; when it is closed the supervisor is gone, and we drain.
+        """
+        self._ended = ended
+        self._wakers = wakers
+        self._parent_fd = parent_fd
+        self._lock = BrokerLock(state_dir)
+        self.epoch = os.urandom(8).hex()
+        self._log = EventLog(state_dir / "events", self.epoch, settings.event_log_bytes)
+        logged = list(self._known_from_log())
+        self._core = Dispatcher(
+            self.epoch,
+            time.monotonic(),
+            time.time(),
+            next_record=self._log.next_number,
+            pid=os.getpid(),
+            prepares_ahead=settings.block_preparation == "ahead",
+        )
+        for key, fingerprint, record in logged:
+            self._core.requests.note_logged(key, fingerprint, record)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._access = Access(settings.curve, endpoints, self._context)
+        self._requests = self._make("requests", zmq.ROUTER)
+        self._admin = self._make("admin", zmq.ROUTER)
+        self._workers = self._make("workers", zmq.ROUTER)
+        self._events = self._make("events", zmq.XPUB)
+        self.endpoints = Endpoints(
+            requests=self._bind(self._requests, "requests", endpoints.requests),
+            admin=self._bind(self._admin, "admin", endpoints.admin),
+            events=self._bind(self._events, "events", endpoints.events),
+            workers=self._bind(self._workers, "workers", endpoints.workers),
+        )
+        self._poller = zmq.Poller()
+        for socket in (self._requests, self._admin, self._workers, self._events):
+            self._poller.register(socket, zmq.POLLIN)
+        for fd in wakers:
+            self._poller.register(fd, zmq.POLLIN)
+        self._replays: list[tuple[Peer, Replay, Iterator[list[Replayed | Gone]]]] = []
+
+    def _make(self, name: str, kind: int) -> zmq.Socket[bytes]:
+        curve, domain = self._access.guard(name)
+        return make_socket(self._context, kind, curve=curve, domain=domain)
+
+    def _bind(self, socket: zmq.Socket[bytes], name: str, address: str) -> str:
+        return bind(socket, address, authenticated=self._access.is_guarded(name))
+
+    def _known_from_log(self) -> Iterator[tuple[tuple[str, bytes], bytes, int]]:
+        for number, record in self._log.load():
+            for group in record.clients:
+                for request in group.requests:
+                    yield (group.client, request.id), request.fingerprint, number
+
+    def run(self) -> None:
+        """Serve until a shutdown has drained."""
+        tune_collector()
+        log.info("broker_started epoch=%s pid=%d requests=%s", self.epoch, os.getpid(),
+                 self.endpoints.requests)  # fmt: skip
+        while not self.turn():
+            pass
+        log.info("broker_ended epoch=%s", self.epoch)
+
+    def turn(self) -> bool:
+        """One round of the loop; True when the broker should end."""
+        deadline = self._core.deadline()
+        wait_ms = POLL_MAX_MS
+        if self._replays:
+            wait_ms = 0
+        elif deadline is not None:
+            wait_ms = min(wait_ms, max(0, int((deadline - time.monotonic()) * 1000) + 1))
+        readable = [fd for fd, _ in self._poller.poll(wait_ms)]
+        for fd in self._wakers:
+            if fd in readable:
+                self._poller.unregister(fd)
+                if fd == self._parent_fd:
+                    self._core.shut_down()
+        now, unix_now = time.monotonic(), time.time()
+        self._read_workers(now)
+        self._read_clients(self._requests, now, unix_now)
+        self._read_clients(self._admin, now, unix_now)
+        self._read_subscriptions()
+        if self._ended():
+            self._core.shut_down()
+        turn = self._core.end_turn(now, unix_now)
+        self._perform(turn, now)
+        if turn.reread:
+            for key, numbers in turn.reread:
+                self._core.events_read(key, self._log.read(numbers), now)
+            self._perform(self._core.end_turn(now, unix_now), now)
+        self._step_replays()
+        return turn.stop
+
+    # -- in ---------------------------------------------------------------------------------------
+
+    def _read_workers(self, now: float) -> None:
+        for _ in range(MESSAGES_PER_TURN):
+            frames = receive(self._workers)
+            if frames is None:
+                return
+            try:
+                message = wire.decode_worker_message(_body(frames))
+            except MalformedMessage as e:
+                log.warning("malformed_worker_message peer=%s error=%s", frames[0].hex(), e)
+                continue
+            self._core.worker_message(frames[0], message, now)
+
+    def _read_clients(self, socket: zmq.Socket[bytes], now: float, unix_now: float) -> None:
+        admin = socket is self._admin
+        named = not admin and self._access.is_guarded("requests")
+        for _ in range(MESSAGES_PER_TURN):
+            frames, name = receive_named(socket, self._access) if named else (receive(socket), "")
+            if frames is None:
+                return
+            peer = (socket, frames[0])  # a reply goes back through the same socket
+            try:
+                message: ClientMessage | AdminMessage = (
+                    wire.decode_admin_message(_body(frames))
+                    if admin
+                    else wire.decode_client_message(_body(frames))
+                )
+                if not admin and isinstance(message, Push | Cancel):
+                    message.client = self._authentic(message.client, name)
+            except MalformedMessage as e:
+                self._core.malformed(peer, e.code, f"{e}; {e.advice}")
+                continue
+            self._core.client_message(peer, message, now, unix_now)
+
+    @staticmethod
+    def _authentic(said: str | None, known: str) -> str:
+        """Whose work it is: the name that the connection proved, else the one that it says."""
+        if said is None:
+            raise MalformedMessage("on the request socket `client` says whose work it is")
+        if known and said != known:
+            raise MalformedMessage(f"this connection is of client {known!r}, not of {said!r}")
+        return said
+
+    def _read_subscriptions(self) -> None:
+        for _ in range(MESSAGES_PER_TURN):
+            frames = receive(self._events)
+            if frames is None:
+                return
+            try:
+                topic = frames[0][1:].decode()
+            except UnicodeDecodeError:
+                continue
+            if frames[0][:1] == b"\x01":
+                self._core.subscribed(topic)
+            elif frames[0][:1] == b"\x00":
+                self._core.unsubscribed(topic)
+
+    # -- out --------------------------------------------------------------------------------------
+
+    def _perform(self, turn: Turn, now: float) -> None:
+        for note in turn.notes:
+            log.info("%s", note)
+        if turn.record is not None:
+            before = self._log.failure
+            self._log.append(turn.record)
+            if self._log.failure != before:
+                if self._log.failure:
+                    log.critical("event_log_failed %s; signing goes on", self._log.failure)
+                else:
+                    log.warning("event_log_recovered")
+        for topic, events in turn.publish:
+            send(self._events, [topic.encode(), wire.encode(events)])
+        for peer, reply in turn.replies:
+            self._send_reply(peer, reply)
+        for peer, message in turn.to_workers:
+            if not send(self._workers, [peer, wire.encode(message)]):
+                self._core.undeliverable(peer, message, now)
+        for peer, replay in turn.replays:
+            upto = self._core.next_number(replay.topic) if replay.epoch == self.epoch else None
+            if len(self._replays) >= REPLAYS_MAX:
+                break  # whoever hears nothing asks again
+            steps = self._log.replay(replay.topic, replay.epoch, replay.first, upto)
+            self._replays.append((peer, replay, steps))
+
+    def _send_reply(self, peer: Peer, reply: ReplyMessage) -> None:
+        socket, identity = peer
+        if not send(socket, [identity, wire.encode(reply)]):
+            log.debug("reply_undeliverable peer=%s", identity.hex())
+
+    def _step_replays(self) -> None:
+        """One bounded step of each replay under way."""
+        for entry in list(self._replays):
+            peer, replay, steps = entry
+            try:
+                for reply in next(steps):
+                    self._send_reply(peer, reply)
+            except StopIteration:
+                self._replays.remove(entry)
+            except OSError as e:
+                log.warning("replay_failed topic=%s error=%s", replay.topic, e)
+                self._send_reply(peer, Gone(replay.topic, replay.epoch, 0))
+                self._replays.remove(entry)
+
+    def close(self) -> None:
+        for socket in (self._requests, self._admin, self._workers, self._events):
+            address = bound_address(socket)
+            socket.close()
+            if address.startswith("ipc://"):
+                with suppress(OSError):
+                    Path(address[len("ipc://") :]).unlink()
+        self._access.close()
+        self._context.term()
+        self._log.close()
+        self._lock.release()
+
+
+def receive_named(socket: zmq.Socket[bytes], access: Access) -> tuple[list[bytes] | None, str]:
+    """The next message and the name of the client whose connection it came from."""
+    try:
+        frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return None, ""
+    return [f.bytes for f in frames], access.client_name(frames[-1])
+
+
+def _body(frames: list[bytes]) -> bytes:
+    """The one frame behind the peer's identity."""
+    if len(frames) != 2:
+        raise MalformedMessage(f"a message is one frame, this has {len(frames) - 1}")
+    return frames[1]

@@ -1,0 +1,23 @@
+"""Logs that can be grepped: one line an event, `event key=value …`, to standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+
+class _Lines(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return f"{moment}.{int(record.msecs):03d}Z"
+
+
+def log_to_stderr(process: str, *, verbose: bool = False) -> None:
+    """Send this process's log to standard error, each line with the process's name."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines(f"%(asctime)s %(levelname)s {process} %(message)s"))
+    root = logging.getLogger("forgepool")
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    root.propagate = False

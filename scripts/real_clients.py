@@ -1,0 +1,152 @@
+"""Real clients on real chains: start a baked sandbox chain for each network, and try them on it.
+
+The chain is the demo's: `forgepool sandbox`, `serve` and `baker`, each in its own process. Every
+client runs in an environment of its own, which `scripts/real-clients` has set up, and tells its
+steps a line each. The exit status is 0 when all of them went well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from demo import Demo, DemoFailed, start_everything
+
+from workers.sandbox.accounts import SandboxKey
+
+ENVIRONMENTS = Path(".venv-clients")
+WALLETS = Path("scripts/real_clients")
+DELEGATES = 3
+ACCOUNTS_EACH = 2
+# Taquito takes the block two below the head as its branch.
+FIRST_LEVEL = 3
+# Both chains start in 20 s on a busy machine, a client needs half a minute.
+TIME_MAX_S = 180.0
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client library, the chain it is tried on, and the script that uses it."""
+
+    name: str
+    network: str
+    block_seconds: int
+    wallet: str
+
+    def command(self) -> list[str]:
+        script = str(WALLETS / self.wallet)
+        if self.wallet.endswith(".cjs"):
+            return ["node", script]
+        return [str(ENVIRONMENTS / self.name / "bin" / "python"), script, self.name]
+
+
+CLIENTS = (
+    Client("pytezos", "tezos", 1, "python_wallet.py"),
+    Client("taquito", "tezos", 1, "taquito_wallet.cjs"),
+    # It sleeps up to two seconds between looks at the head, and never looks back.
+    Client("pymavryk", "mavryk", 2, "python_wallet.py"),
+)
+
+
+@contextlib.contextmanager
+def baked_chain(network: str, block_seconds: int) -> Iterator[tuple[Demo, list[SandboxKey]]]:
+    """A chain that grows, and the keys of accounts on it; its logs stay when something fails."""
+    demo = Demo(Path(tempfile.mkdtemp(prefix="forgepool-clients-")), network)
+    options = {
+        "delegates": DELEGATES,
+        "workers": 1,
+        "seed": None,
+        "block_seconds": block_seconds,
+    }
+    well = False
+    try:
+        yield demo, start_everything(demo, options)
+        well = True
+    finally:
+        demo.end()
+        if well:
+            shutil.rmtree(demo.directory, ignore_errors=True)
+        else:
+            print(f"logs of the {network} chain: {demo.directory}", file=sys.stderr)
+
+
+def wait_for_level(demo: Demo, level: int, until: float) -> None:
+    header = f"{demo.url}/chains/main/blocks/head/header"
+    while httpx.get(header).json()["level"] < level:
+        demo.check_children()
+        if time.monotonic() > until:
+            raise DemoFailed(f"the chain did not reach level {level}")
+        time.sleep(0.1)
+
+
+def try_client(client: Client, url: str, keys: list[SandboxKey], until: float) -> bool:
+    """Let one client do its steps; return whether all went well."""
+    given = {"url": url, "secret_keys": [key.secret_key_text for key in keys]}
+    environment = os.environ | {"NODE_PATH": str(ENVIRONMENTS / "taquito" / "node_modules")}
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            client.command(),
+            input=json.dumps(given).encode(),
+            env=environment,
+            timeout=until - began,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"{client.name}: FAILED, not done in time", flush=True)
+        return False
+    verdict = "all steps went well" if done.returncode == 0 else "FAILED"
+    print(f"{client.name}: {verdict}, {time.monotonic() - began:.0f} s", flush=True)
+    return done.returncode == 0
+
+
+def try_chain(network: str, clients: list[Client], until: float) -> None:
+    """Start a chain and try its clients one after the other, each with accounts of its own.
+
+    Raises DemoFailed when the chain or one of them failed.
+    """
+    with baked_chain(network, clients[0].block_seconds) as (demo, keys):
+        wait_for_level(demo, FIRST_LEVEL, until)
+        well = True
+        for number, client in enumerate(clients):
+            theirs = keys[number * ACCOUNTS_EACH : (number + 1) * ACCOUNTS_EACH]
+            well &= try_client(client, demo.url, theirs, until)
+        if not well:
+            raise DemoFailed("a client failed")
+
+
+def end(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, end)  # so that the chain's processes are ended as well
+    chosen = [client for client in CLIENTS if client.name in sys.argv[1:]]
+    until = time.monotonic() + TIME_MAX_S
+    status = 0
+    try:
+        for network in dict.fromkeys(client.network for client in chosen):
+            try:
+                try_chain(network, [each for each in chosen if each.network == network], until)
+            except DemoFailed as error:
+                print(f"{network}: {error}", file=sys.stderr)
+                status = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

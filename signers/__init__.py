@@ -1,0 +1,1 @@
+"""Formats, keys and the watermark store: what must be right for a signature to be safe."""

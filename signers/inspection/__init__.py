@@ -1,0 +1,1 @@
+"""`forgepool inspect`: takes bytes apart for people and scripts."""

@@ -1,0 +1,248 @@
+"""Making, importing and enabling keys: the key directory and the store, in the safe order.
+
+A key is written into the directory first and enabled in the store last: a key without a mark
+is refused, so whatever is interrupted in between signs nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from signers.errors import BadRequest, MalformedBytes
+from signers.formats.networks import Network, network_by_name
+from signers.keyring.keys import SecretKey, read_key_hash
+from signers.keyring.keystore import UNENCRYPTED, Keystore, UnknownKey, UnsupportedKey
+from signers.marks.store_copies import StoreView, read_store
+from signers.marks.store_errors import NoMark
+from signers.marks.watermark import FRESH, MARKED_KINDS
+from signers.marks.watermark_store import WatermarkStore
+
+# So many keys take a tenth of a second under the store's lock, where a pool may be waiting.
+KEYS_PER_TRANSACTION = 2_000
+
+
+class NoNetwork(BadRequest):
+    """Nothing says of which network the keys are: `init` the store first, or name it."""
+
+    code = "no_network"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a pool keeps its store and its keys."""
+
+    state_dir: Path
+    base_dir: Path
+
+    @property
+    def store_path(self) -> Path:
+        """The watermark store, whether it is there or not."""
+        return self.state_dir / "watermarks.db"
+
+    @property
+    def keystore(self) -> Keystore:
+        """The client directory."""
+        return Keystore(self.base_dir)
+
+    def view(self) -> StoreView | None:
+        """Read the store; None when there is none."""
+        return read_store(self.store_path) if self.store_path.exists() else None
+
+
+class ListedKey(NamedTuple):
+    """A key of the directory, of the store, or of both.
+
+    `enabled` is None when there is no store or the store does not know the key.
+    """
+
+    name: str | None
+    key_hash: str
+    public_key: str | None
+    scheme: str | None
+    enabled: bool | None
+    delegate: str | None
+
+
+class NewKey(NamedTuple):
+    """A key that was just written; `enabled` says whether there was a store to enter it."""
+
+    name: str
+    key_hash: str
+    public_key: str
+    enabled: bool
+
+
+def network_of(place: Place, given: str | None) -> Network:
+    """Return the network of the store, or the given one when there is no store yet."""
+    view = place.view()
+    of_store = None if view is None else view.identity.network
+    name = of_store or given
+    if name is None:
+        raise NoNetwork(
+            f"there is no store in {place.state_dir} to say of which network the key is: "
+            "`forgepool init` first, or give --network"
+        )
+    if given not in (None, name):
+        raise NoNetwork(f"the store is of {name}, not of {given}")
+    return network_by_name(name)
+
+
+def generate(
+    place: Place, name: str, count: int, network: Network, delegate: str | None
+) -> list[NewKey]:
+    """Make new keys; none has signed anything, so each gets a fresh mark.
+
+    More than one are called NAME-1, NAME-2 … The delegate, if it is another, must have a mark.
+    """
+    if delegate is not None:
+        read_key_hash(delegate, network)
+        _check_marked(place.view(), delegate)
+    names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
+    keys = {each: SecretKey.generate() for each in names}
+    place.keystore.add(keys, network)
+    hashes = [key.public_key.hash(network) for key in keys.values()]
+    is_enabled = place.store_path.exists()
+    if is_enabled:
+        _give_marks(place, hashes, FRESH)
+        _enable(place, ((key_hash, delegate or key_hash) for key_hash in hashes), None)
+    return [
+        NewKey(each, key_hash, key.public_key.text(), is_enabled)
+        for (each, key), key_hash in zip(keys.items(), hashes, strict=True)
+    ]
+
+
+def import_key(
+    place: Place,
+    name: str,
+    locator: str,
+    network: Network,
+    delegate: str | None,
+    floor: int | None,
+) -> NewKey:
+    """Write a key that exists already, and enable it if the store may know where it stands.
+
+    `locator` is ``unencrypted:edsk…`` or ``edsk…``. Raises UnsupportedKey, MalformedBytes,
+    NoMark when there is a store, no `floor`, and no mark of the key or its delegate.
+    """
+    scheme, _, text = locator.rpartition(":")
+    if scheme not in ("", UNENCRYPTED):
+        scheme = scheme.partition(":")[0]
+        raise UnsupportedKey(f"keys kept as {scheme[:40]!r} are not supported yet")
+    key = SecretKey.read(text.strip())
+    key_hash = key.public_key.hash(network)
+    if delegate is not None:
+        read_key_hash(delegate, network)
+    view = place.view()
+    if view is not None and floor is None:
+        for holder in {key_hash, delegate or key_hash}:
+            _check_marked(view, holder)
+    place.keystore.add({name: key}, network)
+    if view is not None:
+        _enable(place, [(key_hash, delegate or key_hash)], floor)
+    return NewKey(name, key_hash, key.public_key.text(), view is not None)
+
+
+def enable(place: Place, keys: Sequence[str], delegate: str | None, floor: int | None) -> list[str]:
+    """Let keys (names or hashes) sign, for a delegate or as before; return their hashes."""
+    view = read_store(place.store_path)
+    network = network_by_name(view.identity.network)
+    above = None if delegate is None else find_hash(place, delegate, network)
+    hashes = [find_hash(place, key, network) for key in keys]
+    bindings = []
+    for key_hash in hashes:
+        bound = view.content.marks.find(key_hash)
+        bindings.append((key_hash, above or (bound.delegate if bound else key_hash)))
+    _enable(place, bindings, floor)
+    return hashes
+
+
+def disable(place: Place, keys: Sequence[str]) -> list[str]:
+    """Let keys (names or hashes) sign no more; return their hashes."""
+    network = network_by_name(read_store(place.store_path).identity.network)
+    hashes = [find_hash(place, key, network) for key in keys]
+    with WatermarkStore.open(place.store_path, wal_bytes=0) as store, store.begin() as transaction:
+        for key_hash in hashes:
+            transaction.disable(key_hash)
+        transaction.commit()
+    return hashes
+
+
+def raise_floors(place: Place, keys: Sequence[str], level: int) -> list[str]:
+    """Refuse a level and all below for keys (names or hashes) and their delegates, or for all.
+
+    No keys: everyone that the store knows. Returns the hashes of those concerned.
+    """
+    view = read_store(place.store_path)
+    marks, network = view.content.marks, network_by_name(view.identity.network)
+    holders = set() if keys else set(marks.holders())
+    for key in keys:
+        key_hash = find_hash(place, key, network)
+        bound = marks.find(key_hash)
+        holders |= {key_hash, bound.delegate if bound else key_hash}
+    _give_marks(place, sorted(holders), level)
+    return sorted(holders)
+
+
+def list_keys(place: Place) -> Iterator[ListedKey]:
+    """List the keys of the directory with what the store says of each, then those it has not."""
+    view = place.view()
+    known = {} if view is None else {b.key: b for b in view.content.marks.bound_keys()}
+    seen = set()
+    for entry in place.keystore.entries():
+        bound = known.get(entry.key_hash)
+        seen.add(entry.key_hash)
+        yield ListedKey(
+            *entry[:4],
+            enabled=None if bound is None else bound.enabled,
+            delegate=None if bound is None else bound.delegate,
+        )
+    for key_hash, bound in known.items():
+        if key_hash not in seen:
+            yield ListedKey(None, key_hash, None, None, bound.enabled, bound.delegate)
+
+
+def find_hash(place: Place, key: str, network: Network) -> str:
+    """Return the hash of a key that is given by name or by hash. Raises UnknownKey."""
+    named = place.keystore.key_hash(key)
+    if named is not None:
+        return named
+    try:
+        read_key_hash(key, network)
+    except MalformedBytes:
+        raise UnknownKey(
+            f"{key[:40]!r} is neither the name of a key in {place.base_dir} nor a key hash of "
+            f"{network.name}"
+        ) from None
+    return key
+
+
+def _check_marked(view: StoreView | None, holder: str) -> None:
+    marks = None if view is None else view.content.marks
+    if marks is None or any(marks.mark(holder, kind) is None for kind in MARKED_KINDS):
+        raise NoMark(
+            f"{holder} has no mark in the store, so nothing says up to which level it has signed. "
+            "If it has signed anything anywhere, stop that for good and give the level of the "
+            "chain's head now (--floor LEVEL); if it never has, say so (--fresh)"
+        )
+
+
+def _enable(place: Place, bindings: Iterable[tuple[str, str]], floor: int | None) -> None:
+    bindings = iter(bindings)
+    with WatermarkStore.open(place.store_path, wal_bytes=0) as store:
+        while some := list(islice(bindings, KEYS_PER_TRANSACTION)):
+            with store.begin() as transaction:
+                for key_hash, delegate in some:
+                    transaction.enable(key_hash, delegate, floor=floor)
+                transaction.commit()
+
+
+def _give_marks(place: Place, holders: Iterable[str], level: int) -> None:
+    holders = iter(holders)
+    with WatermarkStore.open(place.store_path, wal_bytes=0) as store:
+        while some := list(islice(holders, KEYS_PER_TRANSACTION)):
+            with store.begin() as transaction:
+                for holder in some:
+                    transaction.raise_floor(holder, level)
+                transaction.commit()

@@ -1,0 +1,175 @@
+"""The keys of an Octez or Mavryk client directory: found by hash, loaded when first needed.
+
+The directory has three files: ``public_key_hashs``, ``public_keys`` and ``secret_keys``, each a
+list of names with a value (`wallet_file`). The value of a secret key says where the key is:
+``unencrypted:edsk…`` is in the file; other schemes name an encrypted key, a device or a remote
+signer.
+
+Source: Octez ``src/lib_client_base/client_keys.ml``, ``src/lib_signer_backends/``.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from signers.errors import BadRequest
+from signers.formats import base58
+from signers.formats.hashes import blake2b_20
+from signers.formats.networks import NETWORKS, Network
+from signers.keyring.keys import SecretKey
+from signers.keyring.wallet_file import BrokenWalletFile, Stamp, WalletFile
+
+UNENCRYPTED = "unencrypted"
+
+_ED25519_HASHES = tuple(network.key_hash_prefixes[0] for network in NETWORKS.values())
+
+
+class UnknownKey(BadRequest):
+    """The key directory has no such key: generate or import it, or look at --base-dir."""
+
+    code = "unknown_key"
+
+
+class UnsupportedKey(BadRequest):
+    """The key is kept in a way that this program cannot use yet."""
+
+    code = "unsupported_key"
+
+
+class NameTaken(BadRequest):
+    """The key directory has a key of that name, and a name is never given twice."""
+
+    code = "name_taken"
+
+
+class KeystoreEntry(NamedTuple):
+    """A key as the directory lists it.
+
+    `scheme` says how the secret is kept, None when only the public part is here. `public_key`
+    is its text, None when it is not known.
+    """
+
+    name: str
+    key_hash: str
+    public_key: str | None
+    scheme: str | None
+
+
+class Keystore:
+    """The keys of one client directory; those that were used stay in memory."""
+
+    def __init__(self, base_dir: Path) -> None:
+        self._base_dir = base_dir
+        self._hashes = WalletFile(base_dir / "public_key_hashs")
+        self._public_keys = WalletFile(base_dir / "public_keys")
+        self._secret_keys = WalletFile(base_dir / "secret_keys")
+        self._loaded: dict[str, SecretKey] = {}
+        self._names: dict[str, list[str]] = {}  # by hash, as of the stamp
+        self._names_stamp: Stamp | None = None
+
+    def secret_key(self, key_hash: str) -> SecretKey:
+        """Return the secret key with this hash.
+
+        Raises UnknownKey, UnsupportedKey, BrokenWalletFile, MalformedBytes.
+        """
+        key = self._loaded.get(key_hash)
+        if key is None:
+            key = self._loaded[key_hash] = self._load(key_hash)
+        return key
+
+    def entries(self) -> Iterator[KeystoreEntry]:
+        """List all keys by their hashes. Raises BrokenWalletFile."""
+        public_keys = {name: _public_text(value) for name, value in self._public_keys.items()}
+        schemes = {name: _scheme(value) for name, value in self._secret_keys.items()}
+        for name, key_hash in self._key_hashes():
+            yield KeystoreEntry(name, key_hash, public_keys.get(name), schemes.get(name))
+
+    def key_hash(self, name: str) -> str | None:
+        """Return the hash of the key that is called so, if there is one."""
+        value = self._hashes.value(name)
+        return value if isinstance(value, str) else None
+
+    def add(self, keys: Mapping[str, SecretKey], network: Network) -> None:
+        """Write new keys into the directory. Raises NameTaken, BrokenWalletFile."""
+        self._base_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _wallet_lock(self._base_dir):
+            for name in keys:
+                if any(name in file for file in self._files()):
+                    raise NameTaken(f"{self._base_dir} has a key {name!r} already")
+            # The hash comes last: a key is found by it, so a key that is found is whole.
+            self._secret_keys.add(
+                {name: f"{UNENCRYPTED}:{key.secret_text()}" for name, key in keys.items()}
+            )
+            self._public_keys.add(
+                {
+                    name: {"locator": f"{UNENCRYPTED}:{text}", "key": text}
+                    for name, text in ((n, key.public_key.text()) for n, key in keys.items())
+                }
+            )
+            self._hashes.add({name: key.public_key.hash(network) for name, key in keys.items()})
+
+    def _files(self) -> tuple[WalletFile, WalletFile, WalletFile]:
+        return self._secret_keys, self._public_keys, self._hashes
+
+    def _load(self, key_hash: str) -> SecretKey:
+        locators = [
+            locator
+            for name in self._names_of(key_hash)
+            if (locator := self._secret_keys.value(name)) is not None
+        ]
+        if not locators:
+            raise UnknownKey(f"{self._base_dir} has no secret key of {key_hash[:40]}")
+        plain = [locator for locator in locators if _scheme(locator) == UNENCRYPTED]
+        if not plain:
+            raise UnsupportedKey(
+                f"the secret key of {key_hash} is kept as {_scheme(locators[0])!r}, which is not "
+                f"supported yet; supported is {UNENCRYPTED!r}"
+            )
+        key = SecretKey.read(plain[0].removeprefix(f"{UNENCRYPTED}:"))
+        if base58.decode(_ED25519_HASHES, key_hash) != blake2b_20(key.public_key.raw):
+            raise BrokenWalletFile(
+                f"{self._base_dir}: the secret key under the name of {key_hash} is another key's"
+            )
+        return key
+
+    def _key_hashes(self) -> Iterator[tuple[str, str]]:
+        for name, value in self._hashes.items():
+            if isinstance(value, str):
+                yield name, value
+
+    def _names_of(self, key_hash: str) -> list[str]:
+        if (stamp := self._hashes.stamp()) != self._names_stamp:
+            self._names = {}
+            for name, value in self._key_hashes():
+                self._names.setdefault(value, []).append(name)
+            self._names_stamp = stamp
+        return self._names.get(key_hash, [])
+
+
+def _scheme(locator: Any) -> str:
+    text = locator if isinstance(locator, str) else ""
+    return text.partition(":")[0] if ":" in text else "unknown"
+
+
+def _public_text(value: Any) -> str | None:
+    """Return the public key of either form: its locator, or an object with locator and key."""
+    if isinstance(value, dict):
+        key = value.get("key")
+        return key if isinstance(key, str) else None
+    if isinstance(value, str) and _scheme(value) == UNENCRYPTED:
+        return value.removeprefix(f"{UNENCRYPTED}:")
+    return None
+
+
+@contextmanager
+def _wallet_lock(base_dir: Path) -> Iterator[None]:
+    """Hold the lock that Octez and Mavryk clients take before they write."""
+    fd = os.open(base_dir / "wallet_lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

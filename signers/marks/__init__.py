@@ -1,0 +1,1 @@
+"""The double-sign rule, and the store that keeps high watermarks on disk."""

@@ -1,0 +1,104 @@
+"""The architecture, read from the imports: who may know whom, and who may touch the world.
+
+Imports inside functions count, and so do those under TYPE_CHECKING unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("broker", "workers", "signers")
+
+# What of the broker a worker may use: the leaves that hold messages, sockets and settings.
+BROKER_LEAVES = {
+    "broker.access",
+    "broker.client",
+    "broker.client_session",
+    "broker.collector",
+    "broker.config",
+    "broker.errors",
+    "broker.messages",
+    "broker.sockets",
+    "broker.telemetry",
+    "broker.topic_reader",
+    "broker.wire",
+}
+
+# State machines, codecs and rules: no clock, no socket, no file, no chance of their own.
+PURE = {
+    "broker": {
+        "client_session", "deadlines", "delegate_queue", "dispatcher", "errors", "known_requests",
+        "membership", "messages", "ready_lines", "restart_policy", "ring", "topic_reader",
+        "topics", "wire",
+    },
+    "workers": {"pipeline", "signing_job", "worker"},
+    "signers": {
+        "base58", "block_header", "codec", "errors", "hashes", "mark_table", "micheline",
+        "networks", "operation", "signable", "vote", "watermark",
+    },
+}  # fmt: skip
+WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield name.removesuffix(".__init__"), path
+
+
+MODULES = dict(modules())
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports anywhere, as dotted names."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in names if name in MODULES} or {node.module}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_packages_know_only_whom_they_may(module: str) -> None:
+    package = module.partition(".")[0]
+    ours = {i for i in imports(MODULES[module]) if i.partition(".")[0] in PACKAGES}
+    foreign = {i for i in ours if i.partition(".")[0] != package}
+    if package in ("signers", "broker"):
+        assert foreign == set(), f"{package} can be audited and run alone"
+    else:
+        of_broker = {i for i in foreign if i.startswith("broker")}
+        assert of_broker <= BROKER_LEAVES, "a worker does not reach into the broker"
+
+
+@pytest.mark.parametrize(
+    "module", [f"{package}.{name}" for package, names in PURE.items() for name in sorted(names)]
+)
+def test_pure_modules_touch_nothing(module: str) -> None:
+    [path] = [p for name, p in MODULES.items() if _is(name, module)]
+    touched = {i.partition(".")[0] for i in imports(path)} & WORLD
+    assert touched == set(), "time, chance and effects are passed in"
+
+
+def _is(name: str, module: str) -> bool:
+    """Whether a module is the one meant, wherever its package keeps it."""
+    package, _, wanted = module.partition(".")
+    return name.startswith(package + ".") and name.rpartition(".")[2] == wanted
+
+
+def test_the_command_imports_no_command() -> None:
+    assert {i for i in imports(MODULES["broker.command"]) if i.startswith(PACKAGES)} == set()
+
+
+def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
+    drawers = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "data"}
+    assert not {m for m in MODULES if m.rpartition(".")[2] in drawers}

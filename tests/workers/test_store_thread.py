@@ -1,0 +1,186 @@
+"""The store's thread with a real store: what it answers, and what is on disk when it says so."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from signers.formats.signable import read_signable
+from signers.marks.watermark import ADVANCE, CONFLICT, FRESH, REPEAT, Refusal
+from signers.marks.watermark_store import WatermarkStore
+from tests.workers.worker_script import (
+    CHAIN,
+    KEYS,
+    PREDECESSOR,
+    A,
+    B,
+    a_draft,
+    a_header,
+    a_job,
+    a_task,
+    a_vote,
+)
+from workers.pipeline import Committed, SigningBatch
+from workers.signing_job import SigningJob
+from workers.store_thread import (
+    Answer,
+    DraftAnswer,
+    Judged,
+    StoreAvailable,
+    StoreFailed,
+    StoreThread,
+)
+from workers.worker import FindDraft
+
+ANSWER_MS = 10_000
+
+
+class ThreadScript:
+    """A store's thread, and another process's view of the same store."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        WatermarkStore.create(path, network="mavryk", chain_id=CHAIN)
+        self.other = WatermarkStore.open(path, wal_bytes=0)
+        with self.other.begin() as transaction:
+            for key in KEYS:
+                transaction.enable(key, key, floor=FRESH)
+            transaction.commit()
+        self.thread = StoreThread(WatermarkStore.open(path, wal_bytes=0))
+        self._poll = select.poll()
+        self._poll.register(self.thread.fileno(), select.POLLIN)
+        self._heard: list[Answer] = []
+
+    def close(self) -> None:
+        self.thread.close()
+        self.other.close()
+
+    def hears(self, kind: type[Answer]) -> list[Answer]:
+        """Everything up to the first answer of this kind."""
+        while not any(isinstance(answer, kind) for answer in self._heard):
+            assert self._poll.poll(ANSWER_MS), f"no {kind.__name__} in {ANSWER_MS} ms"
+            self._heard += self.thread.receive()
+        end = next(i for i, answer in enumerate(self._heard) if isinstance(answer, kind)) + 1
+        heard, self._heard = self._heard[:end], self._heard[end:]
+        return heard
+
+    def others_verdict(self, key: str, unsigned: bytes) -> object:
+        """What another process that shares the store may sign."""
+        with self.other.begin() as transaction:
+            [verdict] = transaction.judge([(key, read_signable(unsigned))])
+        return verdict
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[ThreadScript]:
+    script = ThreadScript(tmp_path / "watermarks.db")
+    yield script
+    script.close()
+
+
+# -- judge, commit --------------------------------------------------------------------------------
+
+
+def test_committed_means_that_every_process_sees_the_mark(script: ThreadScript) -> None:
+    batch = SigningBatch([a_job(A, a_vote()), a_job(B, a_vote())])
+    script.thread.submit(batch)
+    assert script.hears(Committed) == [Judged(batch, [ADVANCE, ADVANCE]), Committed(batch)]
+    conflict = script.others_verdict(A, a_vote(payload=8))
+    assert isinstance(conflict, Refusal)
+    assert conflict.code == CONFLICT
+    assert script.others_verdict(B, a_vote()) is REPEAT
+
+
+def test_verdicts_come_in_the_order_of_the_jobs(script: ThreadScript) -> None:
+    jobs = [a_job(A, a_vote(5)), a_job(A, a_vote(4)), a_job(B, a_vote()), a_job(A, a_vote(5))]
+    batch = SigningBatch(jobs)
+    script.thread.submit(batch)
+    [judged, _] = script.hears(Committed)
+    assert isinstance(judged, Judged)
+    assert [getattr(v, "code", v) for v in judged.verdicts] == [
+        ADVANCE, "watermark_below", ADVANCE, REPEAT,
+    ]  # fmt: skip
+
+
+# -- blocks ---------------------------------------------------------------------------------------
+
+
+def a_block(content: int, level: int = 5) -> SigningJob:
+    header = a_header(content=content, level=level)
+    return a_job(A, b"\x11" + CHAIN + header, a_draft(content=content, level=level))
+
+
+def find(level: int) -> FindDraft:
+    return FindDraft(a_task(A), CHAIN, PREDECESSOR, level, 0)
+
+
+def test_a_block_is_kept_with_its_mark_and_found_again(script: ThreadScript) -> None:
+    script.thread.submit(SigningBatch([a_block(1)]))
+    script.thread.submit(SigningBatch([a_block(2)]))
+    asked = find(5)
+    script.thread.submit(asked)
+    *_, answer = script.hears(DraftAnswer)
+    assert answer == DraftAnswer(asked, a_draft(content=1)), "what was refused is not kept"
+
+
+def test_a_block_that_nobody_has_begun_is_not_found(script: ThreadScript) -> None:
+    asked = find(5)
+    script.thread.submit(asked)
+    assert script.hears(DraftAnswer) == [DraftAnswer(asked, None)]
+
+
+def test_of_two_blocks_of_a_key_in_one_batch_the_higher_is_kept(script: ThreadScript) -> None:
+    script.thread.submit(SigningBatch([a_block(1, level=5), a_block(2, level=6)]))
+    for level, draft in ((5, None), (6, a_draft(content=2, level=6))):
+        script.thread.submit(find(level))
+        *_, answer = script.hears(DraftAnswer)
+        assert isinstance(answer, DraftAnswer)
+        assert answer.draft == draft
+
+
+# -- trouble --------------------------------------------------------------------------------------
+
+
+def test_a_store_that_was_replaced_fails_the_batch_for_good(script: ThreadScript) -> None:
+    os.rename(script.path, script.path.with_name("moved.db"))
+    batch = SigningBatch([a_job(A, a_vote())])
+    script.thread.submit(batch)
+    [failed] = script.hears(StoreFailed)
+    assert isinstance(failed, StoreFailed)
+    assert failed.batch is batch
+    assert failed.fatal
+    assert failed.code == "store_replaced"
+
+
+def test_a_block_is_not_waited_for_when_the_store_has_failed(script: ThreadScript) -> None:
+    os.rename(script.path, script.path.with_name("moved.db"))
+    script.thread.submit(SigningBatch([a_job(A, a_vote())]))
+    script.hears(StoreFailed)
+    asked = find(5)
+    script.thread.submit(asked)
+    assert script.hears(DraftAnswer)[-1] == DraftAnswer(asked, None)
+
+
+def test_a_defect_of_ours_fails_the_batch_for_good(script: ThreadScript) -> None:
+    job = a_job(A, a_vote())
+    job.signable = None  # type: ignore[assignment]
+    batch = SigningBatch([job])
+    script.thread.submit(batch)
+    [failed] = script.hears(StoreFailed)
+    assert isinstance(failed, StoreFailed)
+    assert (failed.batch, failed.code, failed.fatal) == (batch, "store_defect", True)
+
+
+def test_a_probe_says_that_the_store_is_there(script: ThreadScript) -> None:
+    script.thread.probe()
+    assert script.hears(StoreAvailable) == [StoreAvailable()]
+
+
+def test_while_nothing_is_under_way_the_store_is_not_waited_for(script: ThreadScript) -> None:
+    script.thread.probe()
+    script.hears(StoreAvailable)
+    assert script.thread.receive() == []

@@ -1,0 +1,1 @@
+"""Forges, validates, verifies and runs operators: the processes that do the work."""

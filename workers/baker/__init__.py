@@ -1,0 +1,1 @@
+"""The baker: an automaton that watches a node and asks the pool for votes and blocks."""

@@ -1,0 +1,257 @@
+"""The worker process: one loop around the worker's state machine, and all that it touches.
+
+Only this loop reads the broker's socket and signs with local keys. The store has its thread
+(`store_thread`), a slow signer its own (`slow_signers`), a block its child process
+(`block_preparer`): jobs in, results out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket as sockets_of_the_system
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from broker import wire
+from broker.collector import tune_collector
+from broker.errors import MalformedMessage
+from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, WorkerHello
+from broker.sockets import CurveIdentity, connect, receive, send
+from signers.host import host_id
+from signers.marks.store_lock import STALL_S, lock_holder
+from signers.marks.watermark_store import WatermarkStore
+from workers.key_ring import KeyRing
+from workers.pipeline import Committed
+from workers.preparation.block_preparer import BlockPreparer
+from workers.preparation.preparation_job import PreparerSetup
+from workers.signing_job import SigningJob
+from workers.slow_signers import SIGN_DELAY_ENV, SlowSigners, delays_from_environment
+from workers.store_thread import DraftAnswer, Judged, StoreAvailable, StoreFailed, StoreThread
+from workers.worker import Turn, Worker
+
+log = logging.getLogger("forgepool.worker")
+
+MESSAGES_PER_TURN = 64
+# Signing releases the GIL for 15 microseconds at a time; the store thread must get it back soon.
+GIL_SWITCH_S = 0.0005
+STALL_MS = STALL_S * 1000
+KEYS_LOOK_S = 1.0  # how often the key store is looked at for new keys
+
+EXIT_STORE = 3  # the store cannot be trusted by this process any more
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What a worker process is told at its start."""
+
+    name: str
+    broker: str  # address of the broker's workers socket
+    store: Path
+    base_dir: Path  # key store
+    nodes: dict[str, str]  # name to URL; the first is the default
+    parent_fd: int | None = None  # read end of the supervisor's pipe: closed = drain and end
+    curve: CurveIdentity | None = None  # our key pair, for a broker on TCP
+
+
+class WorkerProcess:
+    """The loop; see the module's text."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        sys.setswitchinterval(GIL_SWITCH_S)
+        self._options = options
+        self._keys = KeyRing(options.base_dir)
+        store = WatermarkStore.open(options.store)
+        self._store = StoreThread(store)
+        self._slow = SlowSigners(
+            self._sign, delays_from_environment(os.environ.get(SIGN_DELAY_ENV, ""))
+        )
+        self._core = Worker(
+            WorkerHello(
+                PROTOCOL_VERSION,
+                options.name,
+                time.time_ns(),
+                os.getpid(),
+                store.uuid,
+                host_id(),
+                CREDIT_US_DEFAULT,
+                "",
+                [],
+            ),
+            holds_key=self._keys.holds,
+        )
+        self._preparer: BlockPreparer | None = None
+        if options.nodes:
+            self._preparer = BlockPreparer(PreparerSetup(store.network, options.nodes))
+            self._preparer.start()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._broker = connect(self._context, zmq.DEALER, options.broker, options.curve)
+        self._poller = zmq.Poller()
+        for source in self._sources():
+            self._poller.register(source, zmq.POLLIN)
+        self._next_look = 0.0
+        self.exit_status = 0
+
+    def _sources(self) -> list[zmq.Socket[bytes] | int]:
+        sources: list[zmq.Socket[bytes] | int] = [
+            self._broker,
+            self._store.fileno(),
+            self._slow.fileno(),
+        ]
+        if self._preparer is not None:
+            sources.append(self._preparer.fileno())
+        if self._options.parent_fd is not None:
+            sources.append(self._options.parent_fd)
+        return sources
+
+    def run(self) -> int:
+        """Work until drained; returns the exit status."""
+        wake, self._signals = sockets_of_the_system.socketpair()
+        for end in (wake, self._signals):
+            end.setblocking(False)
+        signal.set_wakeup_fd(wake.fileno())
+        signal.signal(signal.SIGTERM, lambda *_: self._core.drain("SIGTERM"))
+        # Ctrl-C reaches the whole foreground group; the supervisor decides what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._poller.register(self._signals.fileno(), zmq.POLLIN)
+        tune_collector()
+        log.info("worker_started name=%s pid=%d", self._options.name, os.getpid())
+        self._look_at_keys(time.monotonic())
+        try:
+            while not self._turn():
+                pass
+        finally:
+            signal.set_wakeup_fd(-1)
+            self.close()
+        log.info("worker_ended name=%s status=%d", self._options.name, self.exit_status)
+        return self.exit_status
+
+    def _turn(self) -> bool:
+        deadlines = [self._core.deadline(), self._next_look]
+        if self._preparer is not None and (at := self._preparer.deadline()) is not None:
+            deadlines.append(at)
+        wait_ms = max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
+        readable = {fd for fd, _ in self._poller.poll(wait_ms)}
+        now = time.monotonic()
+        if self._signals.fileno() in readable:
+            self._signals.recv(64)
+        if self._options.parent_fd in readable:
+            self._poller.unregister(self._options.parent_fd)
+            self._core.drain("the supervisor is gone", orphaned_at=now)
+        self._read_broker(now)
+        self._read_store(now)
+        for answer in self._slow.receive():
+            if answer.signature is not None:
+                answer.job.signature = answer.signature
+                self._core.signed([answer.job])
+            else:
+                self._core.signer_failed(answer.job, "signer_failed", answer.problem)
+        if self._preparer is not None:
+            for outcome in self._preparer.receive():
+                self._core.prepared(outcome)
+        self._look_at_keys(now)
+        wait_ms = self._store.wait_ms(now)
+        turn = self._core.end_turn(
+            now, store_wait_ms=wait_ms, stalled_by=self._who_stalls(now) if wait_ms else 0
+        )
+        self._perform(turn, now)
+        while turn.to_sign:  # what was signed may be on disk by now
+            self._read_store(now)
+            turn = self._core.end_turn(now)
+            self._perform(turn, now)
+        return turn.stop or bool(self.exit_status)
+
+    # -- in ---------------------------------------------------------------------------------------
+
+    def _read_broker(self, now: float) -> None:
+        for _ in range(MESSAGES_PER_TURN):
+            frames = receive(self._broker)
+            if frames is None:
+                return
+            try:
+                self._core.broker_message(wire.decode_broker_message(frames[-1]), now)
+            except MalformedMessage as e:
+                log.error("malformed_broker_message error=%s", e)
+
+    def _read_store(self, now: float) -> None:
+        for answer in self._store.receive():
+            match answer:
+                case Judged():
+                    self._core.judged(answer.batch, answer.verdicts, now)
+                case Committed():
+                    self._core.committed(answer)
+                case DraftAnswer():
+                    self._core.draft_found(answer.asked, answer.draft, now)
+                case StoreAvailable():
+                    self._core.store_available()
+                case StoreFailed():
+                    log.error("store_failed code=%s fatal=%s %s", answer.code, answer.fatal,
+                              answer.text)  # fmt: skip
+                    if answer.batch is not None:
+                        self._core.store_failed(answer.batch, answer.code, answer.text)
+                    self._core.store_unavailable(answer.text, now)
+                    if answer.fatal:
+                        self.exit_status = EXIT_STORE
+
+    def _who_stalls(self, now: float) -> int:
+        """The process that has held the store's lock for too long; the supervisor ends it."""
+        holder = lock_holder(self._options.store) if self._store.wait_ms(now) > STALL_MS else None
+        return holder.pid if holder is not None and now - holder.since > STALL_S else 0
+
+    def _look_at_keys(self, now: float) -> None:
+        if now < self._next_look:
+            return
+        self._next_look = now + KEYS_LOOK_S
+        problem = self._keys.problem
+        if self._keys.look():
+            self._core.keys_known(self._keys.hashes)
+        if self._keys.problem != problem and self._keys.problem:
+            log.error("key_store_unreadable %s", self._keys.problem)
+
+    # -- out --------------------------------------------------------------------------------------
+
+    def _perform(self, turn: Turn, now: float) -> None:
+        for note in turn.notes:
+            log.info("%s", note)
+        for job in turn.to_store:
+            self._store.submit(job)
+        if turn.probe_store:
+            self._store.probe()
+        for jobs in turn.to_sign:
+            self._sign_all(jobs, now)
+        for preparation in turn.to_prepare:
+            if self._preparer is not None:
+                self._preparer.submit(preparation)
+            else:
+                self._core.cannot_prepare(preparation)
+        for message in turn.to_broker:
+            if not send(self._broker, [wire.encode(message)]):
+                self._core.not_sent()
+
+    def _sign_all(self, jobs: list[SigningJob], now: float) -> None:
+        signer, slow = self._keys.signer, self._slow.keys
+        for job in jobs:
+            if job.delegate in slow:
+                self._core.signs_slowly(job, now)
+                self._slow.submit(job)
+                continue
+            try:
+                job.signature = signer(job.delegate)(job.signable.digest)
+            except Exception as e:  # a key that cannot be read ends its request, not the worker
+                self._core.signer_failed(job, "signer_failed", str(e))
+        self._core.signed(jobs)
+
+    def _sign(self, job: SigningJob) -> bytes:
+        return self._keys.signer(job.delegate)(job.signable.digest)
+
+    def close(self) -> None:
+        if self._preparer is not None:
+            self._preparer.close()
+        self._store.close()
+        self._broker.close()
+        self._context.term()

@@ -1,0 +1,81 @@
+"""What is the same for every block of a chain, worked out once from its genesis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from signers.formats.content_kind import ContentKind
+from signers.formats.networks import (
+    ATTESTATION_WATERMARK,
+    GENERIC_WATERMARK,
+    PREATTESTATION_WATERMARK,
+)
+from signers.formats.signable import Kind
+from signers.keyring.signature_check import is_signed_by
+from workers.sandbox.committee import Rights
+from workers.sandbox.constants import Constants
+from workers.sandbox.dialect import dialect_of
+from workers.sandbox.genesis import Genesis
+from workers.sandbox.manager_operations import Managers
+from workers.sandbox.names import Names, curve_and_key
+from workers.sandbox.operations import SignedOperation, kinds_of, read_operation
+from workers.sandbox.rounds import RoundDurations
+
+# Signatures known to be right, so that an operation of the mempool is not checked once more in
+# its block: the operations of some hundred full seconds, at 200 bytes each.
+_VERIFIED_KEPT = 32_768
+
+
+_WATERMARKS = {
+    Kind.GENERIC: GENERIC_WATERMARK,
+    Kind.PREATTESTATION: PREATTESTATION_WATERMARK,
+    Kind.ATTESTATION: ATTESTATION_WATERMARK,
+}
+
+
+class Rules:
+    """The protocol, the rights and the keys of one chain."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self.genesis = genesis
+        self.constants: Constants = genesis.constants
+        self.network = genesis.network
+        self.chain_id = genesis.chain_id
+        self.names = Names(genesis.network)
+        self.dialect = dialect_of(genesis.protocol)
+        self.kinds: Mapping[str, ContentKind] = kinds_of(genesis.network, genesis.protocol)
+        self.durations = RoundDurations(
+            self.constants.minimal_block_delay_s, self.constants.delay_increment_per_round_s
+        )
+        bakers = [account for account in genesis.accounts if account.stake]
+        self.consensus_keys = {baker.address: baker.public_key or b"" for baker in bakers}
+        self.rights = Rights(
+            genesis.seed,
+            {baker.address: baker.stake for baker in bakers},
+            self.constants.consensus_committee_size,
+        )
+        self.managers = Managers(
+            self.constants, self.dialect, self.names, frozenset(self.consensus_keys)
+        )
+        self._verified: dict[tuple[bytes, bytes], None] = {}
+
+    def read(self, signed: bytes) -> SignedOperation:
+        """Read an operation. Raises MalformedBytes, Refusal."""
+        return read_operation(signed, self.network, self.kinds)
+
+    def is_signed(self, operation: SignedOperation, public_key: bytes, kind: Kind) -> bool:
+        """Whether an operation is signed by this key; what was right once is not asked again."""
+        known = (operation.hash, public_key)
+        if known in self._verified:
+            return True
+        watermark = bytes([_WATERMARKS[kind]])
+        if kind is not Kind.GENERIC:
+            watermark += self.chain_id
+        signature = operation.operation.signature or b""
+        message = watermark + operation.unsigned
+        if not is_signed_by(curve_and_key(public_key), message, signature):
+            return False
+        if len(self._verified) >= _VERIFIED_KEPT:
+            del self._verified[next(iter(self._verified))]
+        self._verified[known] = None
+        return True

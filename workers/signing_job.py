@@ -1,0 +1,61 @@
+"""A worker's tasks, from assignment to result: first without bytes (a block), then with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from broker.messages import Assignment
+from signers.formats.signable import Signable
+
+if TYPE_CHECKING:
+    from signers.marks.store_tables import BlockDraft
+    from workers.pipeline import SigningBatch
+
+
+class PendingTask(Struct, eq=False):
+    """What the broker assigned, as long as there are no bytes to sign."""
+
+    epoch: str  # of the broker that assigned it
+    number: int
+    attempt: int
+    delegate: str  # hash of the key that signs
+    request: Assignment
+    deadline: float  # monotonic seconds
+
+
+class SigningJob(Struct, eq=False):
+    """A task whose bytes are known: what is judged, then signed, then released."""
+
+    epoch: str
+    number: int
+    attempt: int
+    delegate: str
+    request: Assignment
+    deadline: float
+    unsigned: bytes  # watermark ‖ message: exactly the bytes that are signed
+    signable: Signable  # kind, chain, level and round as read from these bytes
+    draft: BlockDraft | None = None  # of a block: what the store keeps with the mark
+    batch: SigningBatch | None = None  # while it is permitted and not released
+    signature: bytes | None = None
+
+
+Task = PendingTask | SigningJob
+
+
+def with_bytes(
+    task: PendingTask, unsigned: bytes, signable: Signable, draft: BlockDraft | None = None
+) -> SigningJob:
+    """The task, now that its bytes are known."""
+    return SigningJob(
+        task.epoch,
+        task.number,
+        task.attempt,
+        task.delegate,
+        task.request,
+        task.deadline,
+        unsigned,
+        signable,
+        draft,
+    )

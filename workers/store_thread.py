@@ -1,0 +1,169 @@
+"""The one thread of a worker that touches the watermark store: judge, commit, fsync.
+
+The worker's loop never waits for the disk or for another process's lock; it goes on answering
+heartbeats and says how long the store has kept it waiting. Batches go in through a queue, answers
+come out through another, and a file descriptor wakes the loop.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+from signers.errors import Alarm, SignersError
+from signers.marks.store_tables import BlockDraft
+from signers.marks.watermark import ADVANCE, Verdict
+from signers.marks.watermark_store import WatermarkStore
+from workers.pipeline import Committed, SigningBatch
+from workers.signing_job import SigningJob
+from workers.worker import FindDraft
+
+FOLD_WHEN_IDLE_S = 0.2
+# Fewer jobs are signed in less time than it takes to wake the loop; it would only hold up the
+# commit (both threads need the interpreter). Their verdicts go with the commit.
+JOBS_SIGNED_MEANWHILE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The store's verdicts on a batch; its commit is under way."""
+
+    batch: SigningBatch
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """A batch could not be judged or committed. Fatal: this process must end."""
+
+    batch: SigningBatch | None
+    code: str
+    text: str
+    fatal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DraftAnswer:
+    asked: FindDraft
+    draft: BlockDraft | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAvailable:
+    """A probe has succeeded."""
+
+
+Answer = Judged | Committed | StoreFailed | DraftAnswer | StoreAvailable
+_PROBE = object()
+_END = object()
+
+
+class StoreThread:
+    """Runs a store's transactions one after the other, beside the worker's loop."""
+
+    def __init__(self, store: WatermarkStore) -> None:
+        self._store = store
+        self._inbox: SimpleQueue[object] = SimpleQueue()
+        self._outbox: deque[Answer] = deque()
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._busy_since = 0.0
+        self._thread = Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    def fileno(self) -> int:
+        return self._wakeup
+
+    def submit(self, job: SigningBatch | FindDraft) -> None:
+        self._inbox.put(job)
+
+    def probe(self) -> None:
+        self._inbox.put(_PROBE)
+
+    def receive(self) -> list[Answer]:
+        """What the store has answered since the last call; never waits."""
+        try:
+            os.eventfd_read(self._wakeup)
+        except BlockingIOError:
+            return []
+        answers = []
+        while self._outbox:
+            answers.append(self._outbox.popleft())
+        return answers
+
+    def wait_ms(self, now: float) -> int:
+        """How long the present transaction has taken so far; 0: none is under way."""
+        since = self._busy_since
+        return int((now - since) * 1000) if since else 0
+
+    def close(self) -> None:
+        self._inbox.put(_END)
+        self._thread.join(timeout=5)
+        os.close(self._wakeup)
+
+    # -- in the thread ----------------------------------------------------------------------------
+
+    def _post(self, answer: Answer) -> None:
+        self._outbox.append(answer)
+        os.eventfd_write(self._wakeup, 1)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._inbox.get(timeout=FOLD_WHEN_IDLE_S)
+            except Empty:
+                job = None
+            if job is _END:
+                self._store.close()
+                return
+            self._busy_since = time.monotonic()
+            batch = job if isinstance(job, SigningBatch) else None
+            try:
+                if batch is not None:
+                    self._judge_and_commit(batch)
+                    batch = None  # it is answered; what fails from here on does not concern it
+                    self._store.fold_if_due()
+                elif isinstance(job, FindDraft):
+                    draft = self._store.block_draft(job.task.delegate, job.level, job.round)
+                    self._post(DraftAnswer(job, draft))
+                elif job is _PROBE:
+                    self._store.probe()
+                    self._post(StoreAvailable())
+                else:
+                    self._store.fold_if_due(idle=True)
+            except SignersError as e:
+                self._post(StoreFailed(batch, e.code, str(e), isinstance(e, Alarm)))
+                if isinstance(job, FindDraft):
+                    self._post(DraftAnswer(job, None))
+            except Exception as e:  # a defect of ours: nothing may be signed on top of it
+                self._post(StoreFailed(batch, "store_defect", f"{type(e).__name__}: {e}", True))
+            self._busy_since = 0.0
+
+    def _judge_and_commit(self, batch: SigningBatch) -> None:
+        """Judge, let the loop sign meanwhile, commit; only then say that it may release."""
+        overlap = len(batch.jobs) >= JOBS_SIGNED_MEANWHILE
+        with self._store.begin() as transaction:
+            verdicts = transaction.judge([(j.delegate, j.signable) for j in batch.jobs])
+            if batch.has_blocks:
+                for job in _new_blocks(batch, verdicts):
+                    assert job.draft is not None
+                    transaction.keep_draft(job.delegate, job.signable, job.draft)
+            if overlap:
+                self._post(Judged(batch, verdicts))
+            transaction.commit()
+        if not overlap:
+            self._outbox.append(Judged(batch, verdicts))
+        self._post(Committed(batch))
+
+
+def _new_blocks(batch: SigningBatch, verdicts: list[Verdict]) -> Iterable[SigningJob]:
+    """Each key's last new block; nothing before it can ever be asked for again."""
+    return {
+        job.delegate: job
+        for job, verdict in zip(batch.jobs, verdicts, strict=True)
+        if verdict is ADVANCE and job.draft is not None
+    }.values()

@@ -1,0 +1,604 @@
+"""The worker's state machine: assignments in, results out, nothing kept that its death would lose.
+
+A block first becomes bytes (`preparing`: an earlier draft from the store, or the block preparer);
+then block, vote and `sign` alike go through the pipeline: judge, commit, sign, release. Results
+are kept until the broker has them in its event log; a broker that was restarted is told what is
+still held and what has ended meanwhile.
+
+Pure: messages and the time go in, `end_turn` gives what to do, `deadline` when to call again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import inf
+
+import msgspec
+
+from broker.messages import (
+    FORGE_AND_SIGN_ATTESTATIONS,
+    FORGE_AND_SIGN_BLOCK,
+    FORGE_AND_SIGN_PREATTESTATIONS,
+    PROTOCOL_VERSION,
+    SIGN,
+    VOTE_KINDS,
+    Assign,
+    Assignment,
+    BlockReady,
+    BrokerMessage,
+    CreditBack,
+    Drain,
+    Freed,
+    Heartbeat,
+    Held,
+    HelloWanted,
+    KeysKnown,
+    Leaving,
+    OrphanResult,
+    OrphanResults,
+    Outcome,
+    PrepareAhead,
+    PreparedAhead,
+    Result,
+    Results,
+    ResultsAck,
+    VoteBatch,
+    Welcome,
+    WorkerHello,
+    WorkerMessage,
+)
+from broker.wire import portions
+from signers.errors import MalformedBytes
+from signers.formats import base58, block_header
+from signers.formats.hashes import blake2b_32
+from signers.formats.operation import signature_suffix
+from signers.formats.signable import WATERMARK_BYTES, Kind, read_signable
+from signers.formats.vote import VoteTemplate
+from signers.marks.store_tables import BlockDraft
+from signers.marks.watermark import CONFLICT, Verdict
+from workers.pipeline import Committed, Ended, Pipeline, SigningBatch
+from workers.preparation.block_request import decode_forge_block
+from workers.preparation.preparation_errors import InvalidRequest, MalformedRequest
+from workers.preparation.preparation_job import PreparationFailed, PreparationJob, PreparedBlock
+from workers.signing_job import PendingTask, SigningJob, Task, with_bytes
+
+HEARTBEAT_S = 0.25  # a sixth of the broker's lease
+HELLO_AGAIN_S = 0.05  # until the broker has welcomed us
+# Blocks prepared beside the queue that wait to be signed; a dropped one is prepared again.
+AHEAD_BLOCKS_MAX = 32
+ORPHAN_ACKS_S = 3.0  # how long an orphan waits for a broker that takes its results
+ORPHAN_S_MAX = 20.0  # and for its signers
+STORE_PROBE_S = 1.0  # while the store is unavailable
+# A signer that has not answered by then ends its request; its key stays occupied.
+SIGNER_LIMIT_S = 10.0
+
+_VOTE_KIND = {
+    FORGE_AND_SIGN_PREATTESTATIONS: Kind.PREATTESTATION,
+    FORGE_AND_SIGN_ATTESTATIONS: Kind.ATTESTATION,
+}
+_BLOCK_WATERMARK = b"\x11"
+READY = int(Outcome.READY)
+
+
+@dataclass(frozen=True, slots=True)
+class FindDraft:
+    """Ask the store for the block that a key has a mark for at this position, if any."""
+
+    task: PendingTask
+    chain_id: bytes
+    predecessor: bytes
+    level: int
+    round: int
+    # When the store has refused other bytes at this position: what to answer if there is none.
+    refusal: tuple[str, str] | None = None
+    refused_header: bytes = b""  # these other bytes
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a turn asks the rim to do, in this order."""
+
+    to_broker: list[WorkerMessage] = field(default_factory=list)
+    to_store: list[SigningBatch | FindDraft] = field(default_factory=list)
+    to_sign: list[list[SigningJob]] = field(default_factory=list)
+    to_prepare: list[PreparationJob] = field(default_factory=list)
+    probe_store: bool = False
+    notes: list[str] = field(default_factory=list)
+    stop: bool = False
+
+
+class Worker:
+    """One worker's tasks, results and standing with the broker; see the module's text."""
+
+    def __init__(
+        self,
+        hello: WorkerHello,
+        *,
+        holds_key: Callable[[str], bool],
+    ) -> None:
+        self._hello = hello
+        self._holds_key = holds_key
+        self.epoch = ""
+        self.draining = False
+        self._acks_until = self._give_up_at = inf
+        self._is_welcome = False  # by the broker, on this connection
+        self._keys = KeysKnown([])
+        self.store_down = ""  # why nothing can be judged; empty: it can
+        self.pipeline = Pipeline()
+        self._tasks: dict[Task, None] = {}  # assigned, without a result
+        self._preparing: dict[int, PendingTask] = {}  # by number of the preparation job
+        self._preparing_ahead: dict[int, PendingTask] = {}  # likewise, without their keys
+        self._ahead: dict[tuple[str, bytes, str], PreparedBlock] = {}  # by client, id, delegate
+        self._next_preparation = 1
+        self._signing: dict[SigningJob, float] = {}  # with a slow signer: its time limit
+        self._results: list[tuple[Task, Result]] = []  # of this turn
+        self._unacked: deque[tuple[int, list[tuple[Task, Result]]]] = deque()
+        self._next_number = 1
+        self._next_heartbeat = 0.0
+        self._next_probe = 0.0
+        self._turn = Turn()
+
+    # -- the broker's messages --------------------------------------------------------------------
+
+    def keys_known(self, keys: Sequence[str]) -> None:
+        """The hashes of the keys in the key store, at the start and when they change."""
+        self._keys = KeysKnown(list(keys))
+        if self._is_welcome:
+            self._turn.to_broker.append(self._keys)
+
+    def not_sent(self) -> None:
+        """A message could not be sent: the broker may be another when the next one is."""
+        self._is_welcome = False
+
+    def broker_message(self, message: BrokerMessage, now: float) -> None:
+        match message:
+            case Assign():
+                for assignment in message.assignments:
+                    self._assigned(assignment, now)
+            case PrepareAhead():
+                for assignment in message.assignments:
+                    self._prepare_ahead(assignment, now)
+            case ResultsAck():
+                while self._unacked and self._unacked[0][0] <= message.number:
+                    self._unacked.popleft()
+            case Welcome():
+                self._welcomed(message)
+            case HelloWanted() if self._is_welcome:
+                self._is_welcome, self._next_heartbeat = False, now
+            case HelloWanted():
+                pass  # our hello is on its way, or will be repeated
+            case Drain(superseded=True):
+                self.drain("a newer worker of this name has joined", orphaned_at=now)
+            case Drain():
+                self.drain("the pool drains")
+
+    def drain(self, why: str, *, orphaned_at: float = inf) -> None:
+        """Take nothing new; `stop` follows when what is held has ended.
+
+        An orphan waits no longer for a broker that takes its results, or for a signer, than is
+        reasonable: nobody will restart the one or look at the other.
+        """
+        self._acks_until = min(self._acks_until, orphaned_at + ORPHAN_ACKS_S)
+        self._give_up_at = min(self._give_up_at, orphaned_at + ORPHAN_S_MAX)
+        if not self.draining:
+            self.draining = True
+            self._turn.to_broker.append(Leaving(why))
+
+    def _say_hello(self) -> None:
+        unacked = [task for _, results in self._unacked for task, _ in results]
+        held = [
+            Held(t.request.client, t.request.id, t.delegate, t.attempt)
+            for t in [*self._tasks, *unacked]
+        ]
+        self._turn.to_broker.append(
+            msgspec.structs.replace(
+                self._hello, version=PROTOCOL_VERSION, epoch=self.epoch, held=held
+            )
+        )
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        self._is_welcome = True
+        self._turn.to_broker.append(self._keys)
+        if self.draining:
+            self._turn.to_broker.append(Leaving("draining"))
+        if welcome.why_not:
+            self._turn.notes.append(f"not_signing why={welcome.why_not!r}")
+        known, self.epoch = self.epoch == welcome.epoch, welcome.epoch
+        # It may have missed what was on its way when the connection broke.
+        waiting, self._unacked = self._unacked, deque()
+        for _, results in waiting:
+            if known:
+                self._send_results(results)
+            else:
+                self._send_orphans(results)
+
+    # -- from assignment to bytes -----------------------------------------------------------------
+
+    def _assigned(self, request: Assignment, now: float) -> None:
+        deadline = now + request.ttl_ms / 1000
+        if request.kind in VOTE_KINDS:
+            self._take_votes(request, deadline)
+            return
+        for item in request.items:
+            task = PendingTask(
+                self.epoch, item.task, item.attempt, item.delegate, request, deadline
+            )
+            if not self._holds_key(item.delegate):
+                self._refuse_key(task)
+                continue
+            self._tasks[task] = None
+            if request.kind == SIGN:
+                self._take_bytes(task, request.payload)
+            elif request.kind == FORGE_AND_SIGN_BLOCK:
+                self._take_block(task)
+            else:
+                text = f"this worker does not know {request.kind[:40]!r}"
+                self._end(task, Outcome.REFUSED, ("unknown_kind", text))
+
+    def _take_votes(self, request: Assignment, deadline: float) -> None:
+        epoch, holds_key, tasks = self.epoch, self._holds_key, self._tasks
+        queue = self.pipeline.waiting.append
+        try:
+            make_signable = _template(request.kind, request.payload).signable
+        except MalformedBytes as e:
+            problem = str(e)
+            make_signable = None
+        for item in request.items:
+            number, attempt, delegate = item.task, item.attempt, item.delegate
+            try:
+                if make_signable is None:
+                    raise MalformedBytes(problem)
+                unsigned = make_signable(item.slot, None if item.dal is None else int(item.dal))
+                signable = read_signable(unsigned)
+            except MalformedBytes as e:
+                task = PendingTask(epoch, number, attempt, delegate, request, deadline)
+                self._end(task, Outcome.REFUSED, ("malformed", str(e)))
+                continue
+            job = SigningJob(
+                epoch, number, attempt, delegate, request, deadline, unsigned, signable
+            )
+            if holds_key(delegate):
+                tasks[job] = None
+                queue(job)
+            else:
+                self._refuse_key(job)
+
+    def _refuse_key(self, task: Task) -> None:
+        text = f"no secret key of {task.delegate} in the key store; see `forgepool keys import`"
+        self._end(task, Outcome.REFUSED, ("unknown_delegate", text))
+
+    def _take_bytes(
+        self, task: PendingTask, unsigned: bytes, draft: BlockDraft | None = None
+    ) -> None:
+        """Queue exactly these bytes for the task."""
+        try:
+            job = with_bytes(task, unsigned, read_signable(unsigned), draft)
+        except MalformedBytes as e:
+            self._end(task, Outcome.REFUSED, ("malformed", str(e)))
+            return
+        del self._tasks[task]
+        self._tasks[job] = None
+        self.pipeline.waiting.append(job)
+
+    def _take_block(self, task: PendingTask) -> None:
+        """First look whether an earlier attempt left its block: a repeat must be identical."""
+        try:
+            wanted = decode_forge_block(task.request.payload)
+            chain_id = base58.decode(base58.CHAIN_ID, wanted.chain_id)
+            predecessor = base58.decode(base58.BLOCK_HASH, wanted.predecessor)
+        except (MalformedRequest, MalformedBytes) as e:
+            self._end(task, Outcome.REFUSED, ("malformed", str(e)))
+            return
+        self._turn.to_store.append(
+            FindDraft(task, chain_id, predecessor, wanted.level, wanted.round)
+        )
+
+    def _prepare_ahead(self, request: Assignment, now: float) -> None:
+        """Prepare blocks whose keys stay free; they wait in `_ahead` until they are assigned."""
+        deadline = now + request.ttl_ms / 1000
+        for item in request.items:
+            task = PendingTask(
+                self.epoch, item.task, item.attempt, item.delegate, request, deadline
+            )
+            self._preparing_ahead[self._submit_preparation(task, request.ttl_ms)] = task
+
+    def _prepared_ahead(
+        self, task: PendingTask, outcome: PreparedBlock | PreparationFailed
+    ) -> None:
+        if task.epoch != self.epoch:
+            return  # nobody will ask for it under this number
+        if isinstance(outcome, PreparationFailed):
+            ended = _outcome_of(outcome)
+            answer = PreparedAhead(task.number, int(ended), outcome.code, outcome.text)
+        else:
+            answer = PreparedAhead(task.number)
+            self._ahead[_name(task)] = outcome
+            if len(self._ahead) > AHEAD_BLOCKS_MAX:
+                del self._ahead[next(iter(self._ahead))]
+        self._turn.to_broker.append(answer)
+
+    def draft_found(self, asked: FindDraft, draft: BlockDraft | None, now: float) -> None:
+        """The store's answer to FindDraft."""
+        ours = draft is not None and draft.header == asked.refused_header
+        if draft is not None and not ours and _predecessor(draft.header) == asked.predecessor:
+            self._take_draft(asked.task, asked.chain_id, draft)
+        elif asked.refusal is not None:
+            self._end(asked.task, Outcome.REFUSED, asked.refusal)
+        elif (ahead := self._ahead.pop(_name(asked.task), None)) is not None:
+            self._take_prepared(asked.task, ahead)
+        else:
+            self._prepare(asked.task, now)
+
+    def _prepare(self, task: PendingTask, now: float) -> None:
+        ttl_ms = int((task.deadline - now) * 1000)
+        if ttl_ms <= 0:
+            self._end(task, Outcome.EXPIRED, ("", "its deadline passed; no mark was touched"))
+            return
+        self._preparing[self._submit_preparation(task, ttl_ms)] = task
+        # Until the node has answered and the header is there, this costs us nothing.
+        if task.epoch == self.epoch:
+            self._turn.to_broker.append(CreditBack([task.number]))
+
+    def _submit_preparation(self, task: PendingTask, ttl_ms: int) -> int:
+        number = self._next_preparation
+        self._next_preparation += 1
+        job = PreparationJob(number, task.request.payload, task.delegate, ttl_ms)
+        self._turn.to_prepare.append(job)
+        return number
+
+    def cannot_prepare(self, job: PreparationJob) -> None:
+        text = "no node is configured: start the pool with --node URL"
+        self.prepared(PreparationFailed(job.job, "no_node", text))
+
+    def prepared(self, outcome: PreparedBlock | PreparationFailed) -> None:
+        """The block preparer has answered."""
+        ahead = self._preparing_ahead.pop(outcome.job, None)
+        if ahead is not None:
+            self._prepared_ahead(ahead, outcome)
+            return
+        task = self._preparing.pop(outcome.job, None)
+        if task is None:
+            return
+        if isinstance(outcome, PreparationFailed):
+            self._end(task, _outcome_of(outcome), (outcome.code, outcome.text))
+        else:
+            self._take_prepared(task, outcome)
+
+    def _take_prepared(self, task: PendingTask, block: PreparedBlock) -> None:
+        draft = BlockDraft(block.unsigned_header, block.operations, block.seed_nonce)
+        self._take_draft(task, block.chain_id, draft)
+
+    def _take_draft(self, task: PendingTask, chain_id: bytes, draft: BlockDraft) -> None:
+        self._take_bytes(task, _BLOCK_WATERMARK + chain_id + draft.header, draft)
+
+    # -- store and signers ------------------------------------------------------------------------
+
+    def judged(self, batch: SigningBatch, verdicts: Sequence[Verdict], now: float) -> None:
+        permitted = self.pipeline.judged(batch, verdicts)
+        if permitted:
+            self._turn.to_sign.append(permitted)
+
+    def signs_slowly(self, job: SigningJob, now: float) -> None:
+        """The job was given to a signer that answers later, through `signed`."""
+        self._signing[job] = now + SIGNER_LIMIT_S
+        if job.epoch == self.epoch:
+            self._turn.to_broker.append(CreditBack([job.number]))
+
+    def committed(self, token: Committed) -> None:
+        self.pipeline.committed(token)
+
+    def store_failed(self, batch: SigningBatch, code: str, text: str) -> None:
+        self.pipeline.store_failed(batch, code, text)
+
+    def store_unavailable(self, text: str, now: float) -> None:
+        """Until a probe succeeds, every batch fails at once: nothing is signed."""
+        if not self.store_down:
+            self._turn.notes.append(f"store_unavailable {text}")
+            self._next_probe = now + STORE_PROBE_S
+        self.store_down = text
+
+    def store_available(self) -> None:
+        if self.store_down:
+            self._turn.notes.append("store_recovered")
+        self.store_down = ""
+
+    def signed(self, jobs: Sequence[SigningJob]) -> None:
+        """Signers have answered: each of the jobs that is signed has its `signature`."""
+        if self._signing:
+            for job in jobs:
+                if job.signature is not None:
+                    self._signer_answered(job)
+        self.pipeline.signed(jobs)
+
+    def signer_failed(self, job: SigningJob, code: str, text: str) -> None:
+        self._signer_answered(job)
+        self.pipeline.signer_failed(job, code, text)
+
+    def _signer_answered(self, job: SigningJob) -> None:
+        reported = self._signing.pop(job, 0.0) < 0  # as failed, at its time limit
+        if reported and job.epoch == self.epoch:
+            self._turn.to_broker.append(Freed([job.number]))
+
+    # -- ends -------------------------------------------------------------------------------------
+
+    def _end(
+        self,
+        task: Task,
+        outcome: Outcome,
+        body: bytes | tuple[str, str],
+        *,
+        occupied: bool = False,
+    ) -> None:
+        self._tasks.pop(task, None)
+        result = Result(task.number, task.attempt, int(outcome), body, occupied)
+        self._results.append((task, result))
+
+    def _report_pipeline(self) -> None:
+        pipeline = self.pipeline
+        results, tasks = self._results, self._tasks
+        for job in pipeline.released:
+            del tasks[job]
+            results.append((job, Result(job.number, job.attempt, READY, _ready_body(job))))
+        for ended in pipeline.ended:
+            if ended.body[0] == CONFLICT and ended.job.draft is not None:
+                self._look_for_the_others_block(ended)
+            else:
+                self._end(ended.job, ended.outcome, ended.body)
+        pipeline.released, pipeline.ended = [], []
+
+    def _look_for_the_others_block(self, ended: Ended) -> None:
+        """An earlier attempt has taken the mark while we prepared: its block is the answer."""
+        job = ended.job
+        header = block_header.decode(job.unsigned[WATERMARK_BYTES:])
+        task = PendingTask(
+            job.epoch, job.number, job.attempt, job.delegate, job.request, job.deadline
+        )
+        del self._tasks[job]
+        self._tasks[task] = None
+        self._turn.to_store.append(
+            FindDraft(
+                task,
+                job.signable.chain_id,
+                header.predecessor,
+                header.level,
+                header.round,
+                ended.body,
+                job.unsigned[WATERMARK_BYTES:],
+            )
+        )
+
+    def _check_signer_limits(self, now: float) -> None:
+        for job, limit in list(self._signing.items()):
+            if 0 <= limit <= now:
+                self._signing[job] = -1.0
+                if job.batch is None:
+                    continue  # its commit has failed: it was reported, and only the signer is late
+                job.batch = None
+                text = f"the signer of {job.delegate} has not answered in {SIGNER_LIMIT_S} s"
+                self._end(job, Outcome.FAILED, ("signer_timeout", text), occupied=True)
+
+    def _send_results(self, results: list[tuple[Task, Result]]) -> None:
+        orphans = [r for r in results if r[0].epoch != self.epoch]
+        if orphans:
+            self._send_orphans(orphans)
+            results = [r for r in results if r[0].epoch == self.epoch]
+        for portion in portions(results, lambda each: len(each[1].body)):
+            self._unacked.append((self._next_number, portion))
+            self._turn.to_broker.append(Results(self._next_number, [r for _, r in portion]))
+            self._next_number += 1
+
+    def _send_orphans(self, results: list[tuple[Task, Result]]) -> None:
+        """Ends of tasks of a broker that is no more, named so that its successor knows them."""
+        for portion in portions(results, lambda each: len(each[1].body)):
+            self._send_orphan_portion(portion)
+
+    def _send_orphan_portion(self, results: list[tuple[Task, Result]]) -> None:
+        self._unacked.append((self._next_number, results))
+        orphans = [
+            OrphanResult(
+                task.request.client,
+                task.request.id,
+                task.delegate,
+                task.request.fingerprint,
+                task.request.kind,
+                result.outcome,
+                result.body,
+            )
+            for task, result in results
+        ]
+        self._turn.to_broker.append(OrphanResults(self._next_number, orphans))
+        self._next_number += 1
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        """When `end_turn` must be called at the latest."""
+        times = [self._next_heartbeat, self._give_up_at]
+        times += [limit for limit in self._signing.values() if limit >= 0]
+        if self.draining and not self._tasks and not self._signing:
+            times.append(self._acks_until)
+        if self.store_down:
+            times.append(self._next_probe)
+        return min(times)
+
+    def end_turn(self, now: float, *, store_wait_ms: int = 0, stalled_by: int = 0) -> Turn:
+        """Do what is due and hand out what this turn asks for."""
+        if self._signing:
+            self._check_signer_limits(now)
+        turn = self._turn
+        while (batch := self.pipeline.next_batch(now)) is not None:
+            if self.store_down:
+                self.pipeline.store_failed(batch, "store_unavailable", self.store_down)
+            else:
+                turn.to_store.append(batch)
+        if self.store_down and now >= self._next_probe:
+            self._next_probe = now + STORE_PROBE_S
+            turn.probe_store = True
+        self._report_pipeline()
+        if self._results and self.epoch:
+            results, self._results = self._results, []
+            self._send_results(results)
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + (HEARTBEAT_S if self._is_welcome else HELLO_AGAIN_S)
+            if self._is_welcome:
+                turn.to_broker.append(
+                    Heartbeat(self._hello.incarnation, store_wait_ms, stalled_by, self.store_down)
+                )
+            else:
+                self._say_hello()
+        held = self._tasks or self._signing or (self._unacked and now < self._acks_until)
+        if self.draining and (not held or now >= self._give_up_at):
+            turn.to_broker.append(Leaving("drained", done=True))
+            turn.stop = True
+        self._turn = Turn()
+        return turn
+
+
+def _ready_body(job: SigningJob) -> bytes:
+    """What the event of a released signature carries."""
+    signature = job.signature
+    assert signature is not None
+    kind = job.request.kind
+    if kind in VOTE_KINDS:
+        return job.unsigned[WATERMARK_BYTES:] + signature_suffix(signature)
+    if kind == SIGN:
+        return signature
+    assert job.draft is not None
+    header = job.draft.header + signature
+    hash_ = base58.encode(base58.BLOCK_HASH, blake2b_32(header))
+    return msgspec.msgpack.encode(
+        BlockReady(header, job.draft.operations, hash_, job.draft.seed_nonce)
+    )
+
+
+@lru_cache(maxsize=256)  # a level's batch arrives in many pieces with the same payload
+def _template(kind: str, payload: bytes) -> VoteTemplate:
+    try:
+        batch = msgspec.msgpack.decode(payload, type=VoteBatch)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise MalformedBytes(f"the votes' payload: {e}") from None
+    return VoteTemplate(
+        _VOTE_KIND[kind],
+        base58.decode(base58.CHAIN_ID, batch.chain_id),
+        base58.decode(base58.BLOCK_HASH, batch.branch),
+        batch.level,
+        batch.round,
+        base58.decode(base58.PAYLOAD_HASH, batch.payload_hash),
+    )
+
+
+def _outcome_of(failed: PreparationFailed) -> Outcome:
+    """Refused when the request itself asks for what cannot be, else failed."""
+    of_the_client = failed.code in (MalformedRequest.code, InvalidRequest.code)
+    return Outcome.REFUSED if of_the_client else Outcome.FAILED
+
+
+def _name(task: PendingTask) -> tuple[str, bytes, str]:
+    return task.request.client, task.request.id, task.delegate
+
+
+def _predecessor(unsigned_header: bytes) -> bytes:
+    return block_header.decode(unsigned_header).predecessor
