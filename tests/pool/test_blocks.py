@@ -236,6 +236,7 @@ def test_a_preparer_that_dies_fails_its_blocks_and_is_started_again(chain: Chain
         id = push(client, baker, payload)
         pool.wait_for_active(1)
         (preparer,) = psutil.Process(worker).children()
+        until(lambda: preparer.net_connections("tcp"), what="the preparer at work with the node")
         pool.signal(preparer.pid, signal.SIGKILL)
         (event,) = client.wait(id)
         assert (event.event, event.code) == (FAILED, "preparer_died")

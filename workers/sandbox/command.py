@@ -94,6 +94,7 @@ async def _serve(genesis: Genesis, slow_s: dict[str, float], options: dict[str, 
         node.streams,
         node.dialect.protocol_prefix,
         time.time,
+        chain_id=node.chain_id,
         slow_s=slow_s,
         cors_origin=options["cors_origin"],
     )

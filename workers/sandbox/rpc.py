@@ -44,7 +44,8 @@ class RpcServer:
     """Serves a directory over HTTP.
 
     `clock` gives Unix seconds. `slow_s` delays the calls whose path begins so: a fault that
-    tests of clients ask for. `cors_origin` lets browsers of that origin in.
+    tests of clients ask for; the chain is called `main` there, however a call names it
+    (`chain_id` is its other name). `cors_origin` lets browsers of that origin in.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RpcServer:
         protocol_prefix: str,
         clock: Callable[[], float],
         *,
+        chain_id: str,
         slow_s: Mapping[str, float] | None = None,
         cors_origin: str | None = None,
     ) -> None:
@@ -62,6 +64,7 @@ class RpcServer:
         self._protocol_prefix = protocol_prefix
         self._clock = clock
         self._slow_s = dict(slow_s or {})
+        self._chain_id = chain_id
         self._cors = {"Access-Control-Allow-Origin": cors_origin} if cors_origin else {}
         self._runner: web.AppRunner | None = None
 
@@ -136,6 +139,7 @@ class RpcServer:
         return response
 
     async def _delay(self, path: str) -> None:
+        path = path.replace(f"/chains/{self._chain_id}", "/chains/main", 1)
         delay_s = max(
             (delay for prefix, delay in self._slow_s.items() if path.startswith(prefix)),
             default=0.0,

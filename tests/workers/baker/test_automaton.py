@@ -126,7 +126,9 @@ def genesis_of(network: Network) -> Genesis:
 async def a_chain(network: Network) -> AsyncIterator[tuple[Chain, str]]:
     sandbox = SandboxNode(Chain(genesis_of(network)))
     prefix = sandbox.dialect.protocol_prefix
-    server = RpcServer(services_of(sandbox), sandbox.streams, prefix, time.time)
+    server = RpcServer(
+        services_of(sandbox), sandbox.streams, prefix, time.time, chain_id=sandbox.chain_id
+    )
     port = await server.start("127.0.0.1", 0)
     try:
         yield sandbox.chain, f"http://127.0.0.1:{port}"

@@ -151,8 +151,9 @@ def soon() -> float:
 @asynccontextmanager
 async def a_bakery(network: Network) -> AsyncIterator[Bakery]:
     sandbox = SandboxNode(Chain(genesis_of(network)))
+    prefix = sandbox.dialect.protocol_prefix
     server = RpcServer(
-        services_of(sandbox), sandbox.streams, sandbox.dialect.protocol_prefix, time.time
+        services_of(sandbox), sandbox.streams, prefix, time.time, chain_id=sandbox.chain_id
     )
     node = Node(f"http://127.0.0.1:{await server.start('127.0.0.1', 0)}")
     try:

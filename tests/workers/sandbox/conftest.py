@@ -341,6 +341,7 @@ def serve() -> Callable[..., None]:
                 node.streams,
                 node.dialect.protocol_prefix,
                 lambda: bakery.now,
+                chain_id=node.chain_id,
                 **options,
             )
             port = await server.start("127.0.0.1", 0)

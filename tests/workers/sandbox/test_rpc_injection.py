@@ -515,8 +515,14 @@ def test_slow_paths_and_origins(bakery: Any, serve: Callable[..., None]) -> None
         assert loop.time() - before >= 0.2
         assert response.headers["access-control-allow-origin"] == "*"
         before = loop.time()
+        chain_id = (await rpc.http.get("/chains/main/chain_id")).json()
+        assert loop.time() - before < 0.2
+        await rpc.http.get(f"/chains/{chain_id}/mempool/filter")
+        assert loop.time() - before >= 0.2, "a chain's id is a name for main, slow or not"
+        before = loop.time()
         response = await rpc.http.options(f"{HEAD}/hash")
         assert (response.status_code, response.headers["allow"]) == (200, "GET")
         assert loop.time() - before < 0.2
 
-    serve(bakery, scenario, slow_s={"/version": 0.2}, cors_origin="*")
+    slow_s = {"/version": 0.2, "/chains/main/mempool": 0.2}
+    serve(bakery, scenario, slow_s=slow_s, cors_origin="*")
