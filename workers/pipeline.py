@@ -6,7 +6,10 @@
 
 The store thread judges a batch against the marks and commits it; meanwhile the permitted ones are
 signed, since the processor is idle while the disk works. Nothing is released before both are done:
-`release` takes a `Committed`, and only the store thread makes one, after the fsync.
+only the store thread makes a `Committed`, after the fsync.
+
+A signer elsewhere (a device, a remote one) is asked after the commit, and what it signs goes to the
+store once more: it could not be made again, so it is kept for repeats before it is released.
 
 Pure: jobs and the time go in, batches and ended jobs come out.
 """
@@ -18,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.messages import Outcome
+from signers.formats.signable import Kind
 from signers.marks.watermark import Refusal, Verdict
 from workers.signing_job import SigningJob
 
@@ -30,11 +34,12 @@ BATCHES_IN_STORE_MAX = 2
 class SigningBatch:
     """Jobs that are judged and committed together."""
 
-    __slots__ = ("has_blocks", "jobs", "judged", "on_disk", "permitted")
+    __slots__ = ("is_plain", "jobs", "judged", "on_disk", "permitted")
 
     def __init__(self, jobs: list[SigningJob]) -> None:
         self.jobs = jobs
-        self.has_blocks = any(job.draft is not None for job in jobs)
+        # Nothing but votes and the like by keys of ours: no draft, and no signature, is kept.
+        self.is_plain = not any(j.is_elsewhere or j.signable.kind is Kind.BLOCK for j in jobs)
         self.permitted: list[SigningJob] = []
         self.judged = False
         self.on_disk = False
@@ -84,7 +89,7 @@ class Pipeline:
         return SigningBatch(jobs)
 
     def judged(self, batch: SigningBatch, verdicts: Sequence[Verdict]) -> list[SigningJob]:
-        """Take the store's verdicts; returns what to sign while the commit runs."""
+        """Take the store's verdicts; returns what our keys sign while the commit runs."""
         batch.judged = True
         for job, verdict in zip(batch.jobs, verdicts, strict=True):
             if type(verdict) is Refusal:
@@ -92,18 +97,27 @@ class Pipeline:
             else:
                 job.batch = batch
                 batch.permitted.append(job)
-        return batch.permitted
+        if batch.is_plain:
+            return batch.permitted
+        return [j for j in batch.permitted if not j.is_elsewhere and j.signature is None]
 
     def signed(self, jobs: Sequence[SigningJob]) -> None:
         """Signers have answered: `signature` is set, and kept back until the mark is on disk."""
         # Without a batch it has ended otherwise: the commit failed, or its signer took too long.
         self._release([j for j in jobs if j.batch is not None and j.batch.on_disk])
 
-    def committed(self, token: Committed) -> None:
-        """The marks of a batch are on disk: what is signed leaves, the rest when it is signed."""
-        token.batch.on_disk = True
+    def committed(self, token: Committed) -> list[SigningJob]:
+        """The marks of a batch are on disk: what is signed leaves, the rest when it is signed.
+
+        Returns what signers elsewhere are to be asked for now.
+        """
+        batch = token.batch
+        batch.on_disk = True
         self._in_store -= 1
-        self._release(token.batch.permitted)
+        self._release(batch.permitted)
+        if batch.is_plain:
+            return []
+        return [j for j in batch.permitted if j.is_elsewhere and j.batch is batch]
 
     def _release(self, jobs: Sequence[SigningJob]) -> None:
         """Let those go that are signed; their marks are on disk."""

@@ -32,7 +32,15 @@ from workers.preparation.block_preparer import BlockPreparer
 from workers.preparation.preparation_job import PreparerSetup
 from workers.signing_job import SigningJob
 from workers.slow_signers import SIGN_DELAY_ENV, SlowSigners, delays_from_environment
-from workers.store_thread import DraftAnswer, Judged, StoreAvailable, StoreFailed, StoreThread
+from workers.store_thread import (
+    DraftAnswer,
+    Judged,
+    Kept,
+    NotKept,
+    StoreAvailable,
+    StoreFailed,
+    StoreThread,
+)
 from workers.worker import Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
@@ -84,6 +92,7 @@ class WorkerProcess:
                 [],
             ),
             holds_key=self._keys.holds,
+            is_elsewhere=self._slow.keys.__contains__,
         )
         self._preparer: BlockPreparer | None = None
         if options.nodes:
@@ -147,8 +156,7 @@ class WorkerProcess:
         self._read_store(now)
         for answer in self._slow.receive():
             if answer.signature is not None:
-                answer.job.signature = answer.signature
-                self._core.signed([answer.job])
+                self._core.signed_elsewhere(answer.job, answer.signature)
             else:
                 self._core.signer_failed(answer.job, "signer_failed", answer.problem)
         if self._preparer is not None:
@@ -184,7 +192,12 @@ class WorkerProcess:
                 case Judged():
                     self._core.judged(answer.batch, answer.verdicts, now)
                 case Committed():
-                    self._core.committed(answer)
+                    self._core.committed(answer, now)
+                case Kept():
+                    self._core.kept(answer.signatures)
+                case NotKept():
+                    for job, _ in answer.asked.signatures:
+                        self._core.signer_failed(job, answer.code, answer.text)
                 case DraftAnswer():
                     self._core.draft_found(answer.asked, answer.draft, now)
                 case StoreAvailable():
@@ -218,12 +231,14 @@ class WorkerProcess:
     def _perform(self, turn: Turn, now: float) -> None:
         for note in turn.notes:
             log.info("%s", note)
-        for job in turn.to_store:
-            self._store.submit(job)
+        for to_store in turn.to_store:
+            self._store.submit(to_store)
         if turn.probe_store:
             self._store.probe()
         for jobs in turn.to_sign:
-            self._sign_all(jobs, now)
+            self._sign_all(jobs)
+        for job in turn.to_sign_elsewhere:
+            self._slow.submit(job)
         for preparation in turn.to_prepare:
             if self._preparer is not None:
                 self._preparer.submit(preparation)
@@ -233,13 +248,9 @@ class WorkerProcess:
             if not send(self._broker, [wire.encode(message)]):
                 self._core.not_sent()
 
-    def _sign_all(self, jobs: list[SigningJob], now: float) -> None:
-        signer, slow = self._keys.signer, self._slow.keys
+    def _sign_all(self, jobs: list[SigningJob]) -> None:
+        signer = self._keys.signer
         for job in jobs:
-            if job.delegate in slow:
-                self._core.signs_slowly(job, now)
-                self._slow.submit(job)
-                continue
             try:
                 job.signature = signer(job.delegate)(job.signable.digest)
             except Exception as e:  # a key that cannot be read ends its request, not the worker

@@ -37,6 +37,8 @@ class SigningJob(Struct, eq=False):
     unsigned: bytes  # watermark ‖ message: exactly the bytes that are signed
     signable: Signable  # kind, chain, level and round as read from these bytes
     draft: BlockDraft | None = None  # of a block: what the store keeps with the mark
+    is_elsewhere: bool = False  # its signer is no key of ours, and might not sign alike
+    version: int = 0  # of the signature
     batch: SigningBatch | None = None  # while it is permitted and not released
     signature: bytes | None = None
 
@@ -45,7 +47,12 @@ Task = PendingTask | SigningJob
 
 
 def with_bytes(
-    task: PendingTask, unsigned: bytes, signable: Signable, draft: BlockDraft | None = None
+    task: PendingTask,
+    unsigned: bytes,
+    signable: Signable,
+    draft: BlockDraft | None = None,
+    *,
+    is_elsewhere: bool = False,
 ) -> SigningJob:
     """The task, now that its bytes are known."""
     return SigningJob(
@@ -58,4 +65,5 @@ def with_bytes(
         unsigned,
         signable,
         draft,
+        is_elsewhere,
     )

@@ -16,12 +16,13 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from signers.errors import Alarm, SignersError
+from signers.formats.signable import Kind
 from signers.marks.store_tables import BlockDraft
-from signers.marks.watermark import ADVANCE, Verdict
-from signers.marks.watermark_store import WatermarkStore
+from signers.marks.watermark import ADVANCE, REPEAT, Verdict
+from signers.marks.watermark_store import Transaction, WatermarkStore
 from workers.pipeline import Committed, SigningBatch
 from workers.signing_job import SigningJob
-from workers.worker import FindDraft
+from workers.worker import FindDraft, KeepSignatures
 
 FOLD_WHEN_IDLE_S = 0.2
 # Fewer jobs are signed in less time than it takes to wake the loop; it would only hold up the
@@ -58,7 +59,23 @@ class StoreAvailable:
     """A probe has succeeded."""
 
 
-Answer = Judged | Committed | StoreFailed | DraftAnswer | StoreAvailable
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Signatures from elsewhere are on disk; each job comes with the one to release."""
+
+    signatures: list[tuple[SigningJob, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """Signatures from elsewhere could not be kept, so they are not released."""
+
+    asked: KeepSignatures
+    code: str
+    text: str
+
+
+Answer = Judged | Committed | StoreFailed | DraftAnswer | StoreAvailable | Kept | NotKept
 _PROBE = object()
 _END = object()
 
@@ -78,7 +95,7 @@ class StoreThread:
     def fileno(self) -> int:
         return self._wakeup
 
-    def submit(self, job: SigningBatch | FindDraft) -> None:
+    def submit(self, job: SigningBatch | FindDraft | KeepSignatures) -> None:
         self._inbox.put(job)
 
     def probe(self) -> None:
@@ -130,6 +147,8 @@ class StoreThread:
                 elif isinstance(job, FindDraft):
                     draft = self._store.block_draft(job.task.delegate, job.level, job.round)
                     self._post(DraftAnswer(job, draft))
+                elif isinstance(job, KeepSignatures):
+                    self._keep(job)
                 elif job is _PROBE:
                     self._store.probe()
                     self._post(StoreAvailable())
@@ -139,6 +158,8 @@ class StoreThread:
                 self._post(StoreFailed(batch, e.code, str(e), isinstance(e, Alarm)))
                 if isinstance(job, FindDraft):
                     self._post(DraftAnswer(job, None))
+                elif isinstance(job, KeepSignatures):
+                    self._post(NotKept(job, e.code, str(e)))
             except Exception as e:  # a defect of ours: nothing may be signed on top of it
                 self._post(StoreFailed(batch, "store_defect", f"{type(e).__name__}: {e}", True))
             self._busy_since = 0.0
@@ -148,16 +169,45 @@ class StoreThread:
         overlap = len(batch.jobs) >= JOBS_SIGNED_MEANWHILE
         with self._store.begin() as transaction:
             verdicts = transaction.judge([(j.delegate, j.signable) for j in batch.jobs])
-            if batch.has_blocks:
+            if not batch.is_plain:
                 for job in _new_blocks(batch, verdicts):
                     assert job.draft is not None
                     transaction.keep_draft(job.delegate, job.signable, job.draft)
+                verdicts = [
+                    _recall(transaction, job, verdict)
+                    for job, verdict in zip(batch.jobs, verdicts, strict=True)
+                ]
             if overlap:
                 self._post(Judged(batch, verdicts))
             transaction.commit()
         if not overlap:
             self._outbox.append(Judged(batch, verdicts))
         self._post(Committed(batch))
+
+    def _keep(self, asked: KeepSignatures) -> None:
+        """Put signatures from elsewhere on the disk; only then say that they may be released."""
+        with self._store.begin() as transaction:
+            kept = [
+                (job, transaction.keep_signature(job.delegate, job.signable, job.version, made))
+                for job, made in asked.signatures
+            ]
+            transaction.commit()
+        self._post(Kept(kept))
+
+
+def _recall(transaction: Transaction, job: SigningJob, verdict: Verdict) -> Verdict:
+    """Of what cannot be signed alike again: note that it is asked for, or find what was made."""
+    is_block = job.signable.kind is Kind.BLOCK
+    if verdict is ADVANCE and job.is_elsewhere and is_block:
+        transaction.expect_signature(job.delegate, job.signable, job.version)
+    elif verdict is REPEAT and (job.is_elsewhere or is_block):
+        found = transaction.recall(
+            job.delegate, job.signable, job.version, is_elsewhere=job.is_elsewhere
+        )
+        if not isinstance(found, bytes):
+            return found
+        job.signature = found
+    return verdict
 
 
 def _new_blocks(batch: SigningBatch, verdicts: list[Verdict]) -> Iterable[SigningJob]:

@@ -97,13 +97,21 @@ class FindDraft:
     refused_header: bytes = b""  # these other bytes
 
 
+@dataclass(frozen=True, slots=True)
+class KeepSignatures:
+    """Have the store keep what signers elsewhere have signed, before it is released."""
+
+    signatures: list[tuple[SigningJob, bytes]]
+
+
 @dataclass(slots=True)
 class Turn:
     """What a turn asks the rim to do, in this order."""
 
     to_broker: list[WorkerMessage] = field(default_factory=list)
-    to_store: list[SigningBatch | FindDraft] = field(default_factory=list)
-    to_sign: list[list[SigningJob]] = field(default_factory=list)
+    to_store: list[SigningBatch | FindDraft | KeepSignatures] = field(default_factory=list)
+    to_sign: list[list[SigningJob]] = field(default_factory=list)  # by keys of ours
+    to_sign_elsewhere: list[SigningJob] = field(default_factory=list)
     to_prepare: list[PreparationJob] = field(default_factory=list)
     probe_store: bool = False
     notes: list[str] = field(default_factory=list)
@@ -118,9 +126,11 @@ class Worker:
         hello: WorkerHello,
         *,
         holds_key: Callable[[str], bool],
+        is_elsewhere: Callable[[str], bool],
     ) -> None:
         self._hello = hello
         self._holds_key = holds_key
+        self._is_elsewhere = is_elsewhere  # whether a key's signer is a device or a remote one
         self.epoch = ""
         self.draining = False
         self._acks_until = self._give_up_at = inf
@@ -133,7 +143,10 @@ class Worker:
         self._preparing_ahead: dict[int, PendingTask] = {}  # likewise, without their keys
         self._ahead: dict[tuple[str, bytes, str], PreparedBlock] = {}  # by client, id, delegate
         self._next_preparation = 1
-        self._signing: dict[SigningJob, float] = {}  # with a slow signer: its time limit
+        # With a signer elsewhere: its time limit; inf: it has answered in time, and the store
+        # is keeping the signature; below 0: it has not, and was reported.
+        self._signing: dict[SigningJob, float] = {}
+        self._unkept: list[tuple[SigningJob, bytes]] = []  # signed elsewhere in this turn
         self._results: list[tuple[Task, Result]] = []  # of this turn
         self._unacked: deque[tuple[int, list[tuple[Task, Result]]]] = deque()
         self._next_number = 1
@@ -240,6 +253,7 @@ class Worker:
 
     def _take_votes(self, request: Assignment, deadline: float) -> None:
         epoch, holds_key, tasks = self.epoch, self._holds_key, self._tasks
+        is_elsewhere = self._is_elsewhere
         queue = self.pipeline.waiting.append
         try:
             make_signable = _template(request.kind, request.payload).signable
@@ -258,8 +272,9 @@ class Worker:
                 self._end(task, Outcome.REFUSED, ("malformed", str(e)))
                 continue
             job = SigningJob(
-                epoch, number, attempt, delegate, request, deadline, unsigned, signable
-            )
+                epoch, number, attempt, delegate, request, deadline, unsigned, signable,
+                None, is_elsewhere(delegate),
+            )  # fmt: skip
             if holds_key(delegate):
                 tasks[job] = None
                 queue(job)
@@ -275,10 +290,12 @@ class Worker:
     ) -> None:
         """Queue exactly these bytes for the task."""
         try:
-            job = with_bytes(task, unsigned, read_signable(unsigned), draft)
+            signable = read_signable(unsigned)
         except MalformedBytes as e:
             self._end(task, Outcome.REFUSED, ("malformed", str(e)))
             return
+        is_elsewhere = self._is_elsewhere(task.delegate)
+        job = with_bytes(task, unsigned, signable, draft, is_elsewhere=is_elsewhere)
         del self._tasks[task]
         self._tasks[job] = None
         self.pipeline.waiting.append(job)
@@ -381,14 +398,12 @@ class Worker:
         if permitted:
             self._turn.to_sign.append(permitted)
 
-    def signs_slowly(self, job: SigningJob, now: float) -> None:
-        """The job was given to a signer that answers later, through `signed`."""
-        self._signing[job] = now + SIGNER_LIMIT_S
-        if job.epoch == self.epoch:
-            self._turn.to_broker.append(CreditBack([job.number]))
-
-    def committed(self, token: Committed) -> None:
-        self.pipeline.committed(token)
+    def committed(self, token: Committed, now: float) -> None:
+        for job in self.pipeline.committed(token):
+            self._signing[job] = now + SIGNER_LIMIT_S
+            self._turn.to_sign_elsewhere.append(job)
+            if job.epoch == self.epoch:
+                self._turn.to_broker.append(CreditBack([job.number]))
 
     def store_failed(self, batch: SigningBatch, code: str, text: str) -> None:
         self.pipeline.store_failed(batch, code, text)
@@ -406,14 +421,27 @@ class Worker:
         self.store_down = ""
 
     def signed(self, jobs: Sequence[SigningJob]) -> None:
-        """Signers have answered: each of the jobs that is signed has its `signature`."""
-        if self._signing:
-            for job in jobs:
-                if job.signature is not None:
-                    self._signer_answered(job)
+        """Keys of ours have signed: each of the jobs has its `signature`."""
         self.pipeline.signed(jobs)
 
+    def signed_elsewhere(self, job: SigningJob, signature: bytes) -> None:
+        """A signer elsewhere has answered, in time or not, with a signature of the job's key."""
+        if job.signable.kind is Kind.GENERIC:  # no mark, so nothing that a repeat could ask for
+            self.kept([(job, signature)])
+            return
+        if self._signing[job] >= 0:
+            self._signing[job] = inf
+        self._unkept.append((job, signature))
+
+    def kept(self, signatures: Sequence[tuple[SigningJob, bytes]]) -> None:
+        """Signatures from elsewhere are on disk, each job's with the one to release."""
+        for job, signature in signatures:
+            job.signature = signature
+            self._signer_answered(job)
+        self.pipeline.signed([job for job, _ in signatures])
+
     def signer_failed(self, job: SigningJob, code: str, text: str) -> None:
+        """There is no signature, or it could not be kept."""
         self._signer_answered(job)
         self.pipeline.signer_failed(job, code, text)
 
@@ -529,6 +557,9 @@ class Worker:
         if self._signing:
             self._check_signer_limits(now)
         turn = self._turn
+        if self._unkept:
+            turn.to_store.append(KeepSignatures(self._unkept))
+            self._unkept = []
         while (batch := self.pipeline.next_batch(now)) is not None:
             if self.store_down:
                 self.pipeline.store_failed(batch, "store_unavailable", self.store_down)

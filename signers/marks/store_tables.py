@@ -15,11 +15,12 @@ from typing import NamedTuple
 import msgspec
 
 from signers.formats.signable import Signable
+from signers.marks import kept_signatures
 from signers.marks.mark_table import MarkTable, last_marks
 from signers.marks.store_file import DamagedRows
 from signers.marks.watermark import MARKED_KINDS, floor_mark
 
-_MAKE_TABLES = """
+_MAKE_TABLES = f"""
 BEGIN;
 CREATE TABLE store (
     id         INTEGER PRIMARY KEY CHECK (id = 1),
@@ -46,7 +47,6 @@ CREATE TABLE marks (
     level     INTEGER NOT NULL,
     round     INTEGER NOT NULL,
     digest    BLOB NOT NULL CHECK (length(digest) IN (0, 32)),
-    signature BLOB,                     -- of signers that would not make the same one again
     PRIMARY KEY (chain_id, holder, kind)
 ) WITHOUT ROWID;
 CREATE TABLE journal (
@@ -60,6 +60,7 @@ CREATE TABLE block_drafts (
     draft BLOB NOT NULL,
     UNIQUE (key, level, round)
 );
+{kept_signatures.MAKE_TABLE}
 -- The rule once more, below every program: a mark neither goes down nor away.
 CREATE TRIGGER marks_only_rise BEFORE UPDATE ON marks
 WHEN NEW.level < OLD.level OR (NEW.level = OLD.level AND NEW.round < OLD.round)
@@ -71,12 +72,12 @@ COMMIT;
 
 _RAISE = """
 ON CONFLICT (chain_id, holder, kind) DO UPDATE
-SET level = excluded.level, round = excluded.round, digest = excluded.digest, signature = NULL
+SET level = excluded.level, round = excluded.round, digest = excluded.digest
 WHERE excluded.level > level OR (excluded.level = level AND excluded.round > round)
 """
-_RAISE_MARK = "INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?, NULL)" + _RAISE
+_RAISE_MARK = "INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?)" + _RAISE
 _RAISE_TO_THOSE_OF = (
-    "INSERT INTO marks SELECT chain_id, ?, kind, level, round, digest, NULL FROM marks"
+    "INSERT INTO marks SELECT chain_id, ?, kind, level, round, digest FROM marks"
     " WHERE chain_id = ? AND holder = ?" + _RAISE
 )
 

@@ -5,8 +5,8 @@ itself a `Signable`. A holder is a signing key or the delegate that it signs for
 wants to sign is judged against the marks of both.
 
 Source: Octez ``baking_highwatermarks.ml`` and ``bin_signer/handler.ml``. Unlike the first,
-identical bytes may be signed again; unlike the second, that needs no stored signature, because
-the same key makes the same signature of the same bytes.
+identical bytes may be signed again; unlike the second, that needs no stored signature where the
+key is ours, because it makes the same signature of the same bytes.
 """
 
 from enum import Enum
@@ -52,6 +52,7 @@ KEY_DISABLED: Final = "key_disabled"
 WRONG_CHAIN: Final = "wrong_chain"
 BELOW: Final = "watermark_below"
 CONFLICT: Final = "watermark_conflict"
+SIGNATURE_LOST: Final = "signature_lost"
 
 
 def judge(mark: Signable | None, asked: Signable, holder: str) -> Verdict:
@@ -72,6 +73,19 @@ def judge(mark: Signable | None, asked: Signable, holder: str) -> Verdict:
     return Refusal(BELOW, _story(mark, asked, holder))
 
 
+def judge_repeat(asked: Signable, holder: str, *, may_differ: bool) -> Verdict:
+    """Say whether the mark itself may be signed again when no signature of it is kept.
+
+    `may_differ`: the signature would not be, or perhaps not be, the one that was made before.
+    Two different signatures on one block header are a proof of double baking; votes that differ
+    in nothing else are no offence.
+    """
+    if may_differ and asked.kind is Kind.BLOCK:
+        lost = "a signer was asked for it and its signature was lost; another would be a second"
+        return Refusal(SIGNATURE_LOST, f"{_position(asked)} refused: {holder}: {lost}")
+    return REPEAT
+
+
 def floor_mark(kind: Kind, chain_id: bytes, level: int) -> Signable:
     """Return the mark at which nothing of this level or below is signed.
 
@@ -81,7 +95,7 @@ def floor_mark(kind: Kind, chain_id: bytes, level: int) -> Signable:
 
 
 def _story(mark: Signable, asked: Signable, holder: str) -> str:
-    wanted = f"{_name(asked)} at level {asked.level} round {asked.round} refused"
+    wanted = f"{_position(asked)} refused"
     if not mark.digest:
         return f"{wanted}: {holder} has a floor, nothing up to level {mark.level} is signed"
     stands = f"{holder} already signed level {mark.level} round {mark.round}"
@@ -89,6 +103,10 @@ def _story(mark: Signable, asked: Signable, holder: str) -> str:
         stands += " with other bytes"
     digests = f"(digest {mark.digest.hex()[:12]}, asked {asked.digest.hex()[:12]})"
     return f"{wanted}: {stands} {digests}"
+
+
+def _position(asked: Signable) -> str:
+    return f"{_name(asked)} at level {asked.level} round {asked.round}"
 
 
 def _name(asked: Signable) -> str:

@@ -26,12 +26,13 @@ from signers.formats.hashes import blake2b_32
 from signers.formats.networks import BLOCK_WATERMARK
 from signers.formats.signable import Kind, Signable
 from signers.host import host_id
-from signers.marks import store_file, store_tables
+from signers.marks import kept_signatures, store_file, store_tables
+from signers.marks.kept_signatures import ASKED
 from signers.marks.mark_table import MarkTable
 from signers.marks.store_errors import NoMark, StoreReplaced, WrongStore
 from signers.marks.store_session import StoreSession
 from signers.marks.store_tables import BlockDraft, StoreIdentity
-from signers.marks.watermark import MARKED_KINDS, Verdict
+from signers.marks.watermark import MARKED_KINDS, Verdict, judge_repeat
 
 # Fold after so many commits: 512 commits of 64 votes fill half of the WAL that is grown
 # beforehand, and folding them takes a few milliseconds under the lock.
@@ -279,6 +280,45 @@ class Transaction:
                 self._connection, bound.number, signable.level, signable.round, draft
             )
 
+    def recall(
+        self, key: str, asked: Signable, version: int, *, is_elsewhere: bool
+    ) -> bytes | Verdict:
+        """Answer a repeat: the signature that was kept, or whether it may be made again.
+
+        `is_elsewhere`: the signer is a device or a remote one, which might not sign alike.
+        """
+        number = self._number(key)
+        with self._session.guarded():
+            kept = kept_signatures.recall(self._connection, number, asked, version)
+        if isinstance(kept, bytes):
+            return kept
+        return judge_repeat(asked, key, may_differ=is_elsewhere or kept is ASKED)
+
+    def expect_signature(self, key: str, asked: Signable, version: int) -> None:
+        """Note, with the new mark, that a signer elsewhere is going to be asked.
+
+        For blocks; what was signed elsewhere and lost must not be signed again.
+        """
+        number = self._number(key)
+        if self._store._marks.mark(key, asked.kind) != asked:
+            raise ValueError("the signature of what was not admitted")
+        self.touch()
+        with self._session.guarded():
+            kept_signatures.expect(self._connection, number, asked, version)
+
+    def keep_signature(self, key: str, signed: Signable, version: int, signature: bytes) -> bytes:
+        """Keep a checked signature for repeats, and return the one to release once committed.
+
+        That is the first one of these bytes. Where the mark has moved on it is not kept: nobody
+        can ask for it again.
+        """
+        number = self._number(key)
+        if self._store._marks.mark(key, signed.kind) != signed:
+            return signature
+        self.touch()
+        with self._session.guarded():
+            return kept_signatures.keep(self._connection, number, signed, version, signature)
+
     def touch(self) -> None:
         """Make the commit write to the disk even if nothing was admitted."""
         self._is_touched = True
@@ -352,6 +392,14 @@ class Transaction:
     def __exit__(self, *_: object) -> None:
         if self._session.is_in(self._turn):
             self.rollback()
+
+    def _number(self, key: str) -> int:
+        """The number of a key that the store knows, while this transaction is open."""
+        self._check_open()
+        bound = self._store._marks.find(key)
+        if bound is None:
+            raise ValueError(f"{key} is not in this store")
+        return bound.number
 
     def _bind(self, key: str, delegate: str, *, enabled: bool) -> None:
         store_tables.bind_key(

@@ -3,12 +3,14 @@
 Real: the dispatcher, the workers, the client sessions, the double-sign rule, every message through
 its bytes. Made up, and out to get them: the network (late, lost, doubled messages; broken links),
 processes (killed, stopped, restarted, at any step), the disk (a commit is whole or absent), the
-block preparer (another block each time, as when the mempool has changed).
+block preparer (another block each time, as when the mempool has changed), devices that sign (late,
+or never, and with another signature each time).
 
 Checked at every step:
   * no two digests are released for one chain, key, kind, level and round, nor for a delegate;
   * nothing is released whose mark is not on disk;
-  * a block that is released twice is the same block;
+  * a block that is released twice is the same block, with the same signature;
+  * no device is asked twice for the signature of one block;
 and at the end, when everything works again: each request of each client has had exactly one end.
 """
 
@@ -49,15 +51,26 @@ from signers.formats.block_header import BlockHeader, Fitness
 from signers.formats.signable import Kind, Signable, read_signable
 from signers.formats.vote import VoteTemplate
 from signers.marks.store_tables import BlockDraft
-from signers.marks.watermark import ADVANCE, FRESH, REPEAT, UNMARKED, Verdict, floor_mark, judge
+from signers.marks.watermark import (
+    ADVANCE,
+    FRESH,
+    REPEAT,
+    UNMARKED,
+    Verdict,
+    floor_mark,
+    judge,
+    judge_repeat,
+)
 from workers.pipeline import Committed, SigningBatch
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import PreparedBlock
-from workers.worker import FindDraft, Worker
+from workers.signing_job import SigningJob
+from workers.worker import FindDraft, KeepSignatures, Worker
 
 CHAIN = b"\x01\x02\x03\x04"
 CHAIN_TEXT = base58.encode(base58.CHAIN_ID, CHAIN)
 HASHES = [base58.encode(base58.BLOCK_HASH, bytes([i]) * 32) for i in range(4)]
+DEVICE_KEYS = {"mv1key0", "mv1key3"}
 PAYLOADS = [base58.encode(base58.PAYLOAD_HASH, bytes([i]) * 32) for i in range(4)]
 
 
@@ -75,6 +88,8 @@ class SimulatedStore:
     delegates: dict[str, str]  # key -> delegate
     marks: dict[tuple[str, Kind], Signable] = field(default_factory=dict)
     drafts: dict[tuple[str, int, int], BlockDraft] = field(default_factory=dict)
+    # Of the keys that are in devices: the digest, and its signature once it is known.
+    kept: dict[tuple[str, Kind], tuple[bytes, bytes | None]] = field(default_factory=dict)
     holder: SimulatedWorker | None = None
     waiting: deque[SimulatedWorker] = field(default_factory=deque)
 
@@ -98,6 +113,12 @@ class SimulatedStore:
             if found is ADVANCE:
                 for holder in dict.fromkeys((key, self.delegates[key])):
                     after[holder, asked.kind] = asked
+            if found is REPEAT and key in DEVICE_KEYS:
+                digest, signature = self.kept.get((key, asked.kind), (b"", None))
+                if signature is None or digest != asked.digest:
+                    found = judge_repeat(asked, key, may_differ=True)
+                else:
+                    job.signature = signature
             verdicts.append(found)
         return verdicts, after
 
@@ -217,12 +238,16 @@ class SimulatedWorker(Process):
         self.link = Link(world)
         self.peer = b""
         self.holds_since = 0.0
-        self._jobs: deque[SigningBatch | FindDraft] = deque()
+        self._jobs: deque[SigningBatch | FindDraft | KeepSignatures] = deque()
         self._store_busy = False
         hello = WorkerHello(
             1, name, incarnation, self.pid, "store", "host", CREDIT_US_DEFAULT, "", []
         )
-        self.core = Worker(hello, holds_key=world.store.delegates.__contains__)
+        self.core = Worker(
+            hello,
+            holds_key=world.store.delegates.__contains__,
+            is_elsewhere=DEVICE_KEYS.__contains__,
+        )
         self.core.keys_known(sorted(world.store.delegates))
         self.later(0, self._tick)
 
@@ -255,6 +280,8 @@ class SimulatedWorker(Process):
             for job in jobs:
                 job.signature = sign_like_ed25519(job.delegate, job.signable.digest)
             self.core.signed(jobs)
+        for job in turn.to_sign_elsewhere:
+            self._ask_device(job)
         for preparation in turn.to_prepare:
             made = self.world.make_block(preparation)
             self.later(self.world.rng.uniform(0, 0.3), lambda m=made: self._prepared(m))
@@ -267,6 +294,23 @@ class SimulatedWorker(Process):
                 self._send(wire.encode(message))  # doubled
         if turn.to_sign:
             self.turn()
+
+    def _ask_device(self, job: SigningJob) -> None:
+        signature, rng = self.world.sign_by_device(job), self.world.rng
+        if (fate := rng.random()) < 0.1:
+            self.later(rng.uniform(0, 1), lambda: self._device_fails(job))
+        elif fate < 0.97:  # else it hangs for ever
+            late = rng.random() < 0.05
+            self.later(rng.uniform(8, 14) if late else rng.expovariate(20),
+                       lambda: self._device_signs(job, signature))  # fmt: skip
+
+    def _device_fails(self, job: SigningJob) -> None:
+        self.core.signer_failed(job, "signer_failed", "unplugged")
+        self.turn()
+
+    def _device_signs(self, job: SigningJob, signature: bytes) -> None:
+        self.core.signed_elsewhere(job, signature)
+        self.turn()
 
     def _prepared(self, block: PreparedBlock) -> None:
         self.core.prepared(block)
@@ -304,6 +348,9 @@ class SimulatedWorker(Process):
             self._next_store_job()
             self.turn()
             return
+        if isinstance(job, KeepSignatures):
+            self.later(self.world.rng.expovariate(500), lambda: self._keep(job))
+            return
         verdicts, after = self.world.store.judge(job.jobs)
         self.core.judged(job, verdicts, self.world.now)
         kept = {
@@ -322,13 +369,37 @@ class SimulatedWorker(Process):
     ) -> None:
         store = self.world.store
         assert store.holder is self
+        for job in batch.permitted:
+            asked = job.signable
+            if job.is_elsewhere and after.get((job.delegate, asked.kind)) == asked:
+                kept = store.kept.get((job.delegate, asked.kind))
+                if kept is None or kept[0] != asked.digest:
+                    store.kept[job.delegate, asked.kind] = asked.digest, None
         store.marks = after
         store.drafts.update(drafts)
         self.unlock()
         self.later(self.world.rng.expovariate(500), lambda: self._committed(batch))
 
+    def _keep(self, asked: KeepSignatures) -> None:
+        store, in_force = self.world.store, []
+        for job, signature in asked.signatures:
+            where = job.delegate, job.signable.kind
+            if store.marks[where] == job.signable:
+                digest, first = store.kept.get(where, (b"", None))
+                if digest == job.signable.digest and first is not None:
+                    signature = first
+                store.kept[where] = job.signable.digest, signature
+            in_force.append((job, signature))
+        self.unlock()
+        self.later(self.world.rng.expovariate(500), lambda: self._kept(in_force))
+
+    def _kept(self, signatures: list[tuple[SigningJob, bytes]]) -> None:
+        self.core.kept(signatures)
+        self._next_store_job()
+        self.turn()
+
     def _committed(self, batch: SigningBatch) -> None:
-        self.core.committed(Committed(batch))
+        self.core.committed(Committed(batch), self.world.now)
         self._next_store_job()
         self.turn()
 
@@ -462,6 +533,8 @@ class World:
         self.log: list[bytes] = []
         self.log_epochs: list[str] = []
         self.released: dict[tuple[str, Kind, int, int], bytes] = {}
+        self.block_signatures: dict[tuple[str, bytes], bytes] = {}
+        self.asked_of_devices: set[tuple[str, bytes]] = set()
         self.releases = 0
         self.clients: list[SimulatedClient] = []
         self.broker = SimulatedBroker(self, f"e{next(self._epochs)}")
@@ -501,6 +574,23 @@ class World:
             mark = self.store.marks.get((holder, asked.kind))
             if mark is None or (mark.level, mark.round) < (asked.level, asked.round):
                 raise Conflict(f"released {position} with the mark at {mark}")
+        if asked.kind is Kind.BLOCK:
+            signature = self.block_signatures.setdefault((key, asked.digest), job.signature)
+            if signature != job.signature:
+                raise Conflict(f"two signatures were released for the block at {position}")
+
+    def sign_by_device(self, job: SigningJob) -> bytes:
+        """Another signature each time, as with a random nonce."""
+        asked = job.signable
+        if asked.kind is not Kind.GENERIC:
+            mark = self.store.marks[job.delegate, asked.kind]
+            if (mark.level, mark.round) < (asked.level, asked.round):
+                raise Conflict(f"a device was asked to sign {asked} before its mark was on disk")
+        if asked.kind is Kind.BLOCK:
+            if (job.delegate, asked.digest) in self.asked_of_devices:
+                raise Conflict(f"a device was asked twice for the block {asked}")
+            self.asked_of_devices.add((job.delegate, asked.digest))
+        return self.rng.randbytes(64)
 
     # What clients ask for.
 

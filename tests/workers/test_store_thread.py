@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from signers.formats.signable import read_signable
-from signers.marks.watermark import ADVANCE, CONFLICT, FRESH, REPEAT, Refusal
+from signers.marks.watermark import ADVANCE, CONFLICT, FRESH, REPEAT, SIGNATURE_LOST, Refusal
 from signers.marks.watermark_store import WatermarkStore
 from tests.workers.worker_script import (
     CHAIN,
@@ -30,11 +30,13 @@ from workers.store_thread import (
     Answer,
     DraftAnswer,
     Judged,
+    Kept,
+    NotKept,
     StoreAvailable,
     StoreFailed,
     StoreThread,
 )
-from workers.worker import FindDraft
+from workers.worker import FindDraft, KeepSignatures
 
 ANSWER_MS = 10_000
 
@@ -142,6 +144,62 @@ def test_of_two_blocks_of_a_key_in_one_batch_the_higher_is_kept(script: ThreadSc
         assert answer.draft == draft
 
 
+# -- signatures from elsewhere --------------------------------------------------------------------
+
+
+def elsewhere(job: SigningJob) -> SigningJob:
+    job.is_elsewhere = True
+    return job
+
+
+def verdict(script: ThreadScript, job: SigningJob) -> object:
+    """What the store says to one job; committed."""
+    script.thread.submit(SigningBatch([job]))
+    judged = next(a for a in script.hears(Committed) if isinstance(a, Judged))
+    return getattr(judged.verdicts[0], "code", judged.verdicts[0])
+
+
+def test_a_kept_signature_is_on_disk_and_a_repeat_has_it(script: ThreadScript) -> None:
+    job, signature = elsewhere(a_block(1)), bytes([7]) * 64
+    assert verdict(script, job) is ADVANCE
+    script.thread.submit(KeepSignatures([(job, signature)]))
+    assert script.hears(Kept) == [Kept([(job, signature)])]
+    with script.other.begin() as transaction:
+        assert transaction.recall(A, job.signable, 0, is_elsewhere=True) == signature
+    again = elsewhere(a_block(1))
+    assert verdict(script, again) is REPEAT
+    assert again.signature == signature
+
+
+@pytest.mark.parametrize("signer_was_elsewhere", [True, False])
+@pytest.mark.parametrize("is_elsewhere", [True, False])
+def test_a_block_without_its_signature_is_signed_again_by_our_keys_alone(
+    script: ThreadScript, signer_was_elsewhere: bool, is_elsewhere: bool
+) -> None:
+    first, again = a_block(1), a_block(1)
+    first.is_elsewhere, again.is_elsewhere = signer_was_elsewhere, is_elsewhere
+    assert verdict(script, first) is ADVANCE
+    ours = not signer_was_elsewhere and not is_elsewhere
+    assert verdict(script, again) == (REPEAT if ours else SIGNATURE_LOST)
+    assert again.signature is None
+
+
+def test_a_vote_without_its_signature_is_signed_again(script: ThreadScript) -> None:
+    for expected in (ADVANCE, REPEAT):
+        assert verdict(script, elsewhere(a_job(A, a_vote()))) is expected
+
+
+def test_signatures_that_cannot_be_kept_come_back(script: ThreadScript) -> None:
+    job = elsewhere(a_block(1))
+    verdict(script, job)
+    os.rename(script.path, script.path.with_name("moved.db"))
+    asked = KeepSignatures([(job, bytes(64))])
+    script.thread.submit(asked)
+    *_, failed = script.hears(NotKept)
+    assert isinstance(failed, NotKept)
+    assert (failed.asked, failed.code) == (asked, "store_replaced")
+
+
 # -- trouble --------------------------------------------------------------------------------------
 
 
@@ -167,8 +225,8 @@ def test_a_block_is_not_waited_for_when_the_store_has_failed(script: ThreadScrip
 
 def test_a_defect_of_ours_fails_the_batch_for_good(script: ThreadScript) -> None:
     job = a_job(A, a_vote())
-    job.signable = None  # type: ignore[assignment]
     batch = SigningBatch([job])
+    job.signable = None  # type: ignore[assignment]
     script.thread.submit(batch)
     [failed] = script.hears(StoreFailed)
     assert isinstance(failed, StoreFailed)

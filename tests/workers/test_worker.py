@@ -52,6 +52,7 @@ from tests.workers.worker_script import (
     votes,
 )
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
+from workers.signing_job import SigningJob
 from workers.worker import (
     AHEAD_BLOCKS_MAX,
     HEARTBEAT_S,
@@ -353,44 +354,102 @@ def test_a_signer_that_fails_ends_its_request_and_no_other() -> None:
     assert worker.judges() == [A], "the same bytes can be asked for again"
 
 
-def test_a_slow_signer_gives_its_credit_back_and_holds_up_nobody() -> None:
-    worker = WorkerScript()
-    worker.gets(votes(A, B))
+# -- signers elsewhere ----------------------------------------------------------------------------
+
+
+NOOP = b"\x03" + bytes(32) + b"\x11\x00\x00\x00\x00"  # a failing no-op: bytes without a mark
+
+
+def asked_elsewhere(worker: WorkerScript, *others: str) -> SigningJob:
+    """The vote of A, up to the moment when its signer elsewhere is asked."""
+    worker.gets(votes(A, *others))
     worker.judges()
-    job = worker.signs_slowly(A)
-    assert worker.hears(CreditBack) == [CreditBack([job.number])]
     worker.signs()
+    assert not worker.asked_elsewhere, "the mark is not on disk"
     worker.commits()
+    return worker.asks()
+
+
+def test_a_signer_elsewhere_is_asked_after_the_commit_and_its_signature_is_kept_first() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
+    worker.answers(job)
+    assert worker.ends() == {}, "it is not kept yet"
+    worker.keeps()
+    assert worker.ends() == {A: VOTED}
+
+
+def test_what_is_released_is_the_signature_that_the_store_has_kept() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.answers(asked_elsewhere(worker), bytes(64))
+    first = bytes([1]) * 64
+    [(job, _)] = worker.unkept.popleft().signatures
+    worker.core.kept([(job, first)])
+    worker.turn()
+    assert worker.bodies[A].endswith(first)
+
+
+def test_a_repeat_that_the_store_remembers_is_asked_of_nobody() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.gets(votes(A))
+    kept = bytes([7]) * 64
+    worker.in_store[0].jobs[0].signature = kept  # what the store's thread does
+    worker.judges()
+    worker.commits()
+    assert worker.ends() == {A: VOTED}
+    assert worker.bodies[A].endswith(kept)
+    assert not worker.asked_elsewhere
+
+
+def test_what_has_no_mark_is_not_kept() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.gets(sign(A, NOOP))
+    worker.judges()
+    worker.commits()
+    worker.answers(worker.asks())
+    assert not worker.unkept
+    assert worker.ends() == {A: "signed"}
+
+
+def test_a_signature_that_cannot_be_kept_is_not_released() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.answers(asked_elsewhere(worker))
+    [(job, _)] = worker.unkept.popleft().signatures
+    worker.core.signer_failed(job, "disk_full", "no space left")
+    worker.turn()
+    assert worker.ends() == {A: "failed: disk_full"}
+
+
+def test_a_slow_signer_gives_its_credit_back_and_holds_up_nobody() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker, B)
+    assert worker.hears(CreditBack) == [CreditBack([job.number])]
     assert worker.ends() == {B: VOTED}
     worker.wait(SIGNER_LIMIT_S - 0.1)
     worker.answers(job)
-    assert worker.ends() == {A: VOTED}
     worker.wait(10)
-    assert worker.ends() == {}
+    assert worker.ends() == {}, "the signer was in time; it is the store that takes its time"
+    worker.keeps()
+    assert worker.ends() == {A: VOTED}
     assert worker.hears(Freed) == []
 
 
-def test_a_signer_past_its_limit_ends_the_request_and_keeps_the_key_until_it_answers() -> None:
-    worker = WorkerScript()
-    worker.gets(votes(A))
-    worker.judges()
-    job = worker.signs_slowly(A)
-    worker.commits()
+def test_a_signer_past_its_limit_ends_the_request_and_keeps_the_key_until_it_is_kept() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
     worker.wait(SIGNER_LIMIT_S)
     assert worker.ends() == {A: "failed: signer_timeout, occupied"}
     worker.wait(60)
-    assert worker.hears(Freed) == []
     worker.answers(job)
+    assert worker.hears(Freed) == [], "a repeat would not find it yet"
+    worker.keeps()
     assert worker.hears(Freed) == [Freed([job.number])]
     assert worker.ends() == {}, "one end"
 
 
 def test_a_slow_signer_that_fails_past_its_limit_frees_the_key() -> None:
-    worker = WorkerScript()
-    worker.gets(votes(A))
-    worker.judges()
-    job = worker.signs_slowly(A)
-    worker.commits()
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
     worker.wait(SIGNER_LIMIT_S)
     worker.ends()
     worker.core.signer_failed(job, "signer_failed", "unplugged")
@@ -399,33 +458,13 @@ def test_a_slow_signer_that_fails_past_its_limit_frees_the_key() -> None:
     assert worker.ends() == {}
 
 
-def test_a_signature_that_came_past_the_limit_and_before_the_commit_stays_here() -> None:
-    worker = WorkerScript()
+def test_a_signer_elsewhere_is_not_asked_when_the_commit_fails() -> None:
+    worker = WorkerScript(elsewhere=A)
     worker.gets(votes(A))
     worker.judges()
-    job = worker.signs_slowly(A)
-    worker.wait(SIGNER_LIMIT_S)
-    worker.answers(job)
-    worker.ends()
-    worker.commits()
-    assert worker.ends() == {}
-    worker.gets(votes(A))
-    worker.judges()
-    worker.signs()
-    worker.commits()
-    assert worker.ends() == {A: VOTED}, "a repeat gets it"
-
-
-def test_a_commit_that_failed_ends_a_slow_signers_request_once() -> None:
-    worker = WorkerScript()
-    worker.gets(votes(A))
-    worker.judges()
-    job = worker.signs_slowly(A)
     worker.store_fails("disk_full")
     assert worker.ends() == {A: "failed: disk_full"}
-    worker.wait(SIGNER_LIMIT_S + 1)
-    worker.answers(job)
-    assert worker.ends() == {}
+    assert not worker.asked_elsewhere
 
 
 # -- blocks ---------------------------------------------------------------------------------------
@@ -847,16 +886,15 @@ def test_an_acknowledgement_covers_all_results_up_to_its_number_and_no_later_one
 
 
 def test_a_restarted_broker_gets_no_credit_and_no_key_back_for_anothers_tasks() -> None:
-    worker = WorkerScript()
-    worker.gets(votes(A, B), block(C))
-    worker.judges()
-    slow = worker.signs_slowly(A)
+    worker = WorkerScript(elsewhere=A)
+    slow = asked_elsewhere(worker)
+    worker.gets(block(C))
     worker.hears(None)
     worker.welcome("e2")
-    worker.signs_slowly(B)
     worker.finds_draft()
     worker.wait(SIGNER_LIMIT_S)
     worker.answers(slow)
+    worker.keeps()
     assert not {CreditBack, Freed} & {type(m) for m in worker.hears(object)}
 
 
@@ -906,17 +944,16 @@ def test_a_worker_that_drains_finishes_what_it_has_and_hears_that_it_was_logged(
 
 
 def test_a_worker_that_drains_waits_for_its_slow_signer() -> None:
-    worker = WorkerScript()
-    worker.gets(votes(A))
-    worker.judges()
-    job = worker.signs_slowly(A)
-    worker.commits()
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
     worker.core.drain("SIGTERM")
     worker.wait(SIGNER_LIMIT_S)
     worker.acked(worker.numbers[-1])
     worker.wait(100)
     assert not worker.stopped
     worker.answers(job)
+    assert not worker.stopped
+    worker.keeps()
     assert worker.stopped
 
 
@@ -947,11 +984,11 @@ def test_an_orphan_waits_a_moment_for_a_broker_that_takes_its_results() -> None:
 def test_an_orphan_waits_longer_for_store_and_signers_but_not_for_ever(
     signer_is_slow: bool,
 ) -> None:
-    worker = WorkerScript()
-    worker.gets(votes(A))
+    worker = WorkerScript(elsewhere=A)
     if signer_is_slow:
-        worker.judges()
-        worker.signs_slowly(A)
+        asked_elsewhere(worker)
+    else:
+        worker.gets(votes(A))
     worker.core.drain("SIGTERM")
     worker.core.drain("the supervisor is gone", orphaned_at=worker.now)
     worker.wait(ORPHAN_S_MAX - 0.01)

@@ -54,7 +54,7 @@ from workers.pipeline import Committed, SigningBatch
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import PreparationFailed, PreparationJob, PreparedBlock
 from workers.signing_job import PendingTask, SigningJob, with_bytes
-from workers.worker import FindDraft, Turn, Worker
+from workers.worker import FindDraft, KeepSignatures, Turn, Worker
 
 CHAIN = b"\x01\x02\x03\x04"
 CHAIN_TEXT = base58.encode(base58.CHAIN_ID, CHAIN)
@@ -187,19 +187,26 @@ class PlayedStore:
 
 
 class WorkerScript:
-    """One worker; welcomed by the broker of epoch e1 unless said otherwise."""
+    """One worker; welcomed by the broker of epoch e1 unless said otherwise.
 
-    def __init__(self, *, welcome: bool = True) -> None:
+    `elsewhere`: the key whose signer is a device.
+    """
+
+    def __init__(self, *, welcome: bool = True, elsewhere: str = "") -> None:
         self.now = 100.0
         hello = WorkerHello(
             PROTOCOL_VERSION, "w0", 7, 4711, "store", "host", CREDIT_US_DEFAULT, "", []
         )
-        self.core = Worker(hello, holds_key=KEYS.__contains__)
+        self.core = Worker(
+            hello, holds_key=KEYS.__contains__, is_elsewhere=lambda key: key == elsewhere
+        )
         self.store = PlayedStore()
         self.in_store: deque[SigningBatch] = deque()  # not judged
         self.committing: deque[SigningBatch] = deque()  # judged
         self.wanted_drafts: deque[FindDraft] = deque()
         self.unsigned: list[SigningJob] = []
+        self.asked_elsewhere: deque[SigningJob] = deque()
+        self.unkept: deque[KeepSignatures] = deque()
         self.preparations: deque[PreparationJob] = deque()
         self.notes: list[str] = []
         self.probes = 0
@@ -219,9 +226,12 @@ class WorkerScript:
         for job in turn.to_store:
             if isinstance(job, SigningBatch):
                 self.in_store.append(job)
+            elif isinstance(job, KeepSignatures):
+                self.unkept.append(job)
             else:
                 self.wanted_drafts.append(job)
         self.unsigned += [job for jobs in turn.to_sign for job in jobs]
+        self.asked_elsewhere += turn.to_sign_elsewhere
         self.preparations += turn.to_prepare
         self.notes += turn.notes
         self.probes += turn.probe_store
@@ -312,7 +322,7 @@ class WorkerScript:
         """The oldest judged batch is on disk."""
         batch = self.committing.popleft()
         self.store.commit(batch)
-        self.core.committed(Committed(batch))
+        self.core.committed(Committed(batch), self.now)
         self.turn()
 
     def store_fails(self, code: str = "disk_full") -> None:
@@ -340,18 +350,19 @@ class WorkerScript:
         self.core.signed(jobs)
         self.turn()
 
-    def signs_slowly(self, delegate: str) -> SigningJob:
-        """The delegate's job is given to a signer that answers later, or never."""
-        job = next(j for j in self.unsigned if j.delegate == delegate)
-        self.unsigned.remove(job)
-        self.core.signs_slowly(job, self.now)
-        self.turn()
-        return job
+    def asks(self) -> SigningJob:
+        """The oldest job that a signer elsewhere is asked for; it answers later, or never."""
+        return self.asked_elsewhere.popleft()
 
-    def answers(self, job: SigningJob) -> None:
-        """A slow signer has signed after all."""
-        job.signature = KEYS[job.delegate].sign(job.signable.digest)
-        self.core.signed([job])
+    def answers(self, job: SigningJob, signature: bytes | None = None) -> None:
+        """A signer elsewhere has signed."""
+        signature = signature or KEYS[job.delegate].sign(job.signable.digest)
+        self.core.signed_elsewhere(job, signature)
+        self.turn()
+
+    def keeps(self) -> None:
+        """The oldest signatures from elsewhere are on disk."""
+        self.core.kept(self.unkept.popleft().signatures)
         self.turn()
 
     # What the block preparer answers.
