@@ -346,7 +346,7 @@ class WorkerScript:
         jobs = [j for j in self.unsigned if not delegates or j.delegate in delegates]
         self.unsigned = [j for j in self.unsigned if j not in jobs]
         for job in jobs:
-            job.signature = KEYS[job.delegate].sign(job.signable.digest)
+            job.signature = KEYS[job.delegate].sign(job.unsigned, job.signable.digest)
         self.core.signed(jobs)
         self.turn()
 
@@ -356,7 +356,7 @@ class WorkerScript:
 
     def answers(self, job: SigningJob, signature: bytes | None = None) -> None:
         """A signer elsewhere has signed."""
-        signature = signature or KEYS[job.delegate].sign(job.signable.digest)
+        signature = signature or KEYS[job.delegate].sign(job.unsigned, job.signable.digest)
         self.core.signed_elsewhere(job, signature)
         self.turn()
 
