@@ -38,7 +38,8 @@ PURE = {
     },
     "workers": {"pipeline", "signing_job", "worker"},
     "signers": {
-        "base58", "block_header", "bson", "codec", "error_trace", "errors", "hashes", "mark_table",
+        "base58", "block_header", "bson", "circuit_breaker", "codec", "error_trace", "errors",
+        "hashes", "key_uri", "mark_table", "signer_environment",
         "micheline", "networks", "operation", "signable", "socket_protocol", "tagged_keys", "vote",
         "watermark",
     },
