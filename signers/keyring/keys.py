@@ -145,8 +145,11 @@ class SecretKey:
         """Write the secret itself as ``edsk…``: for the key file and for nothing else."""
         return base58.encode(base58.ED25519_SEED, self._seed)
 
-    def sign(self, digest: bytes) -> bytes:
-        """Sign the 32-byte digest of a `Signable`: 64 bytes, the same each time."""
+    def sign(self, message: bytes, digest: bytes) -> bytes:
+        """Sign a message (watermark included), whose BLAKE2b-32 is the digest.
+
+        The signature has 64 bytes and is the same each time.
+        """
         return crypto_sign(digest, self._expanded)[:crypto_sign_BYTES]
 
     def deterministic_nonce(self, level: int) -> bytes:

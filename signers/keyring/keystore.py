@@ -19,12 +19,13 @@ from signers.errors import BadRequest
 from signers.formats import base58
 from signers.formats.hashes import blake2b_20
 from signers.formats.networks import NETWORKS, Network
-from signers.keyring.keys import SecretKey
+from signers.keyring.keys import PublicKey, SecretKey
 from signers.keyring.wallet_file import BrokenWalletFile, Stamp, WalletFile
 
 UNENCRYPTED = "unencrypted"
 
 _ED25519_HASHES = tuple(network.key_hash_prefixes[0] for network in NETWORKS.values())
+_HASHES = tuple(prefix for n in NETWORKS.values() for prefix in n.key_hash_prefixes)
 
 
 class UnknownKey(BadRequest):
@@ -111,15 +112,33 @@ class Keystore:
             )
             self._hashes.add({name: key.public_key.hash(network) for name, key in keys.items()})
 
+    def locators(self, key_hash: str) -> list[str]:
+        """Return where this key's secret is, one text for each of its names that has one."""
+        values = (self._secret_keys.value(name) for name in self._names_of(key_hash))
+        return [value for value in values if isinstance(value, str)]
+
+    def public_key(self, key_hash: str) -> PublicKey | None:
+        """Return the public key with this hash, if the directory has it.
+
+        Raises BrokenWalletFile, MalformedBytes.
+        """
+        for name in self._names_of(key_hash):
+            text = _public_text(self._public_keys.value(name))
+            if text is not None:
+                key = PublicKey.read(text)
+                if base58.read(_HASHES, key_hash)[1] != blake2b_20(key.raw):
+                    raise BrokenWalletFile(
+                        f"{self._base_dir}: the public key under the name of {key_hash} is "
+                        "another key's"
+                    )
+                return key
+        return None
+
     def _files(self) -> tuple[WalletFile, WalletFile, WalletFile]:
         return self._secret_keys, self._public_keys, self._hashes
 
     def _load(self, key_hash: str) -> SecretKey:
-        locators = [
-            locator
-            for name in self._names_of(key_hash)
-            if (locator := self._secret_keys.value(name)) is not None
-        ]
+        locators = self.locators(key_hash)
         if not locators:
             raise UnknownKey(f"{self._base_dir} has no secret key of {key_hash[:40]}")
         plain = [locator for locator in locators if _scheme(locator) == UNENCRYPTED]
