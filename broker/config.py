@@ -45,6 +45,25 @@ class Curve(Struct, frozen=True, forbid_unknown_fields=True):
     server_key: str = ""  # the broker's public key (Z85), when the certificate is not its own
 
 
+class BackEndSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How workers use signers that are elsewhere; what is absent has a default."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=64)] | None = None  # signatures at once
+    queue: Annotated[int, Meta(ge=1, le=65536)] | None = None  # requests that wait for a place
+    # Of one signature; the worker ends a request without an answer after 10 s.
+    time_limit_s: Annotated[float, Meta(gt=0, le=8)] | None = None
+    open_s_max: Annotated[float, Meta(ge=0.5, le=3600)] | None = None  # left alone at a time
+    authentication_key: str = ""  # name or hash: the key by which we show who we are
+    authorities: str = ""  # PEM file of those who vouch for the signer; empty: the system's
+    certificate: str = ""  # PEM file with our certificate and its key
+
+
+class SignerSettings(BackEndSettings, frozen=True, forbid_unknown_fields=True):
+    """Those of all back-ends, and of single ones by address (``http://host:6732``)."""
+
+    back_ends: dict[str, BackEndSettings] = {}
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that forgepool.toml may set."""
 
@@ -56,6 +75,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024
     endpoints: Endpoints = Endpoints()
     curve: Curve = Curve()
+    signers: SignerSettings = SignerSettings()
 
 
 def default_state_dir() -> Path:

@@ -38,8 +38,10 @@ PURE = {
     },
     "workers": {"pipeline", "signing_job", "worker"},
     "signers": {
-        "base58", "block_header", "codec", "errors", "hashes", "mark_table", "micheline",
-        "networks", "operation", "signable", "vote", "watermark",
+        "base58", "block_header", "bson", "circuit_breaker", "codec", "error_trace", "errors",
+        "hashes", "key_uri", "mark_table", "signer_environment",
+        "micheline", "networks", "operation", "signable", "socket_protocol", "tagged_keys", "vote",
+        "watermark",
     },
 }  # fmt: skip
 WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}

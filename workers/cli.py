@@ -58,6 +58,7 @@ def worker(
             nodes={"default": url} if url else {},
             parent_fd=parent_fd,
             curve=own_identity(settings.curve),
+            signers=settings.signers,
         )
         status = WorkerProcess(options).run()
     except SignersError as e:

@@ -1,27 +1,47 @@
-"""The keys that this worker can sign with: which there are, and their secrets once needed."""
+"""The keys that this worker can sign with: which there are, and who signs once needed."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from signers.curves.signing import Signer
-from signers.errors import SignersError
+from signers.backends.key_uri import HttpKey, MalformedKeyUri, TcpKey, UnixKey, read_key_uri
+from signers.errors import BadRequest, SignersError
+from signers.formats.tagged_keys import tagged_hash
+from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import UNENCRYPTED, Keystore
+from workers.key_source import BackEndSigner, DelayedKey, LocalSigner, Source
 
-_FILES = ("public_key_hashs", "secret_keys")
+_FILES = ("public_key_hashs", "public_keys", "secret_keys")
+_ELSEWHERE = frozenset({"http", "https", "tcp", "unix", "remote"})  # schemes
+
+KeySigner = LocalSigner | BackEndSigner
 
 
 class KeyRing:
-    """A key store as a worker uses it; a key that is added while it runs is noticed."""
+    """A key store as a worker uses it; a key that is added while it runs is noticed.
 
-    def __init__(self, base_dir: Path) -> None:
+    A key with its secret in the directory signs here, whatever other names of it say; one without
+    is asked of its back-ends, in the order of its names.
+    """
+
+    def __init__(
+        self,
+        base_dir: Path,
+        environment: Mapping[str, str],
+        delays_ms: Mapping[str, int] | None = None,
+    ) -> None:
         self._base_dir = base_dir
+        self._environment = environment
+        self._delays_ms = delays_ms or {}
         self._keystore = Keystore(base_dir)
-        self._signers: dict[str, Signer] = {}  # of keys that were used
+        self._signers: dict[str, KeySigner] = {}  # of keys that were used
         self._seen: tuple[tuple[int, int, int] | None, ...] = ()
         self._hashes: frozenset[str] = frozenset()
+        self._elsewhere = frozenset(self._delays_ms)
         self.problem = ""  # why the key store could not be read the last time
+        self.unusable: dict[str, str] = {}  # keys elsewhere that nobody can be asked for, and why
 
     def look(self) -> bool:
         """Read the list of keys again if its files have changed; True when the list has."""
@@ -29,14 +49,21 @@ class KeyRing:
             seen = tuple(_version(self._base_dir / name) for name in _FILES)
             if seen == self._seen:
                 return False
-            entries = self._keystore.entries()
             # Keys that are kept in another way cannot be loaded; no mark is taken for them.
-            hashes = frozenset(e.key_hash for e in entries if e.scheme == UNENCRYPTED)
+            hashes, elsewhere = set(), set()
+            for entry in self._keystore.entries():
+                if entry.scheme == UNENCRYPTED:
+                    hashes.add(entry.key_hash)
+                elif entry.scheme in _ELSEWHERE:
+                    elsewhere.add(entry.key_hash)
+            usable = self._find_sources(elsewhere - hashes)
         except (SignersError, OSError) as e:
             self.problem = str(e)  # keep what we had: a file may be in the making
             return False
         self.problem, self._seen = "", seen
-        changed, self._hashes = hashes != self._hashes, hashes
+        known = frozenset(hashes | usable)
+        self._elsewhere = frozenset(usable | self._delays_ms.keys())
+        changed, self._hashes = known != self._hashes, known
         return changed
 
     @property
@@ -46,12 +73,58 @@ class KeyRing:
     def holds(self, key_hash: str) -> bool:
         return key_hash in self._hashes
 
-    def signer(self, key_hash: str) -> Signer:
-        """What signs with this key; raises SignersError when it cannot be loaded."""
+    def is_elsewhere(self, key_hash: str) -> bool:
+        """Whether a key's signer is a device or a remote one, which might not sign alike."""
+        return key_hash in self._elsewhere
+
+    def signer(self, key_hash: str) -> KeySigner:
+        """Who signs with this key; raises SignersError when nobody can be found."""
         signer = self._signers.get(key_hash)
         if signer is None:
-            signer = self._signers[key_hash] = self._keystore.secret_key(key_hash).sign
+            signer = self._signers[key_hash] = self._local_signer(key_hash)
         return signer
+
+    def secret_key(self, name: str) -> SecretKey:
+        """A key of the directory by its name or hash. Raises SignersError."""
+        return self._keystore.secret_key(self._keystore.key_hash(name) or name)
+
+    def _local_signer(self, key_hash: str) -> KeySigner:
+        secret = self._keystore.secret_key(key_hash)
+        delay_ms = self._delays_ms.get(key_hash)
+        if delay_ms is None:
+            return LocalSigner(secret.sign)
+        source = DelayedKey(key_hash, delay_ms, secret)
+        return BackEndSigner(key_hash, (source,), secret.public_key)
+
+    def _find_sources(self, elsewhere: set[str]) -> set[str]:
+        """Learn who has the keys that are not here; returns those that somebody has."""
+        # What these files said before may be true no more.
+        self._signers = {k: s for k, s in self._signers.items() if s.is_local}
+        usable, self.unusable = set(), {}
+        for key_hash in elsewhere:
+            try:
+                sources = self._sources(key_hash)
+                public_key = self._keystore.public_key(key_hash)
+            except BadRequest as e:
+                self.unusable[key_hash] = str(e)
+            else:
+                self._signers[key_hash] = BackEndSigner(key_hash, sources, public_key)
+                usable.add(key_hash)
+        return usable
+
+    def _sources(self, key_hash: str) -> tuple[Source, ...]:
+        """Who has a key, in the order of its names. Raises BadRequest."""
+        sources: dict[Source, None] = {}
+        for locator in self._keystore.locators(key_hash):
+            if locator.partition(":")[0] not in _ELSEWHERE:
+                continue
+            source = read_key_uri(locator, self._environment)
+            assert isinstance(source, HttpKey | TcpKey | UnixKey)
+            # A signer of another network may have the key: its hash is written otherwise there.
+            if tagged_hash(source.key_hash) != tagged_hash(key_hash):
+                raise MalformedKeyUri(f"the key at {source.authority} is another one")
+            sources[source] = None
+        return tuple(sources)
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:

@@ -1,7 +1,7 @@
 """The worker process: one loop around the worker's state machine, and all that it touches.
 
 Only this loop reads the broker's socket and signs with local keys. The store has its thread
-(`store_thread`), a slow signer its own (`slow_signers`), a block its child process
+(`store_thread`), each signer elsewhere its own (`back_ends`), a block its child process
 (`block_preparer`): jobs in, results out.
 """
 
@@ -13,25 +13,34 @@ import signal
 import socket as sockets_of_the_system
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
 
 from broker import wire
 from broker.collector import tune_collector
+from broker.config import SignerSettings
 from broker.errors import MalformedMessage
 from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, WorkerHello
 from broker.sockets import CurveIdentity, connect, receive, send
+from signers.errors import SignersError
 from signers.host import host_id
 from signers.marks.store_lock import STALL_S, lock_holder
 from signers.marks.watermark_store import WatermarkStore
+from workers.back_end_settings import BackEndMaker
+from workers.back_ends import BackEnds
 from workers.key_ring import KeyRing
+from workers.key_source import (
+    SIGN_DELAY_ENV,
+    KeyMoved,
+    LocalSigner,
+    delays_from_environment,
+)
 from workers.pipeline import Committed
 from workers.preparation.block_preparer import BlockPreparer
 from workers.preparation.preparation_job import PreparerSetup
 from workers.signing_job import SigningJob
-from workers.slow_signers import SIGN_DELAY_ENV, SlowSigners, delays_from_environment
 from workers.store_thread import (
     DraftAnswer,
     Judged,
@@ -65,6 +74,7 @@ class WorkerOptions:
     nodes: dict[str, str]  # name to URL; the first is the default
     parent_fd: int | None = None  # read end of the supervisor's pipe: closed = drain and end
     curve: CurveIdentity | None = None  # our key pair, for a broker on TCP
+    signers: SignerSettings = field(default_factory=SignerSettings)
 
 
 class WorkerProcess:
@@ -73,12 +83,12 @@ class WorkerProcess:
     def __init__(self, options: WorkerOptions) -> None:
         sys.setswitchinterval(GIL_SWITCH_S)
         self._options = options
-        self._keys = KeyRing(options.base_dir)
+        delays_ms = delays_from_environment(os.environ.get(SIGN_DELAY_ENV, ""))
+        self._keys = KeyRing(options.base_dir, os.environ, delays_ms)
         store = WatermarkStore.open(options.store)
         self._store = StoreThread(store)
-        self._slow = SlowSigners(
-            self._sign, delays_from_environment(os.environ.get(SIGN_DELAY_ENV, ""))
-        )
+        maker = BackEndMaker(options.signers, os.environ, self._keys.secret_key)
+        self._back_ends = BackEnds(maker.make, maker.limits)
         self._core = Worker(
             WorkerHello(
                 PROTOCOL_VERSION,
@@ -92,7 +102,7 @@ class WorkerProcess:
                 [],
             ),
             holds_key=self._keys.holds,
-            is_elsewhere=self._slow.keys.__contains__,
+            is_elsewhere=self._keys.is_elsewhere,
         )
         self._preparer: BlockPreparer | None = None
         if options.nodes:
@@ -110,7 +120,7 @@ class WorkerProcess:
         sources: list[zmq.Socket[bytes] | int] = [
             self._broker,
             self._store.fileno(),
-            self._slow.fileno(),
+            self._back_ends.fileno(),
         ]
         if self._preparer is not None:
             sources.append(self._preparer.fileno())
@@ -144,6 +154,8 @@ class WorkerProcess:
         deadlines = [self._core.deadline(), self._next_look]
         if self._preparer is not None and (at := self._preparer.deadline()) is not None:
             deadlines.append(at)
+        if (at := self._back_ends.deadline()) is not None:
+            deadlines.append(at)
         wait_ms = max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
         readable = {fd for fd, _ in self._poller.poll(wait_ms)}
         now = time.monotonic()
@@ -154,11 +166,7 @@ class WorkerProcess:
             self._core.drain("the supervisor is gone", orphaned_at=now)
         self._read_broker(now)
         self._read_store(now)
-        for answer in self._slow.receive():
-            if answer.signature is not None:
-                self._core.signed_elsewhere(answer.job, answer.signature)
-            else:
-                self._core.signer_failed(answer.job, "signer_failed", answer.problem)
+        self._read_back_ends(now)
         if self._preparer is not None:
             for outcome in self._preparer.receive():
                 self._core.prepared(outcome)
@@ -211,6 +219,19 @@ class WorkerProcess:
                     if answer.fatal:
                         self.exit_status = EXIT_STORE
 
+    def _read_back_ends(self, now: float) -> None:
+        answers = self._back_ends.receive(now)
+        for answer in answers:
+            if answer.signature is not None:
+                self._core.signed_elsewhere(answer.job, answer.signature)
+            else:
+                self._core.signer_failed(answer.job, answer.code, answer.problem)
+        for note in self._back_ends.notes:
+            log.warning("%s", note)
+        if answers or self._back_ends.notes:
+            self._core.signers_down = self._back_ends.trouble()
+            self._back_ends.notes.clear()
+
     def _who_stalls(self, now: float) -> int:
         """The process that has held the store's lock for too long; the supervisor ends it."""
         holder = lock_holder(self._options.store) if self._store.wait_ms(now) > STALL_MS else None
@@ -220,11 +241,14 @@ class WorkerProcess:
         if now < self._next_look:
             return
         self._next_look = now + KEYS_LOOK_S
-        problem = self._keys.problem
+        problem, unusable = self._keys.problem, self._keys.unusable
         if self._keys.look():
             self._core.keys_known(self._keys.hashes)
         if self._keys.problem != problem and self._keys.problem:
             log.error("key_store_unreadable %s", self._keys.problem)
+        for key_hash, why in self._keys.unusable.items():
+            if unusable.get(key_hash) != why:
+                log.error("key_unusable key=%s why=%r", key_hash, why)
 
     # -- out --------------------------------------------------------------------------------------
 
@@ -238,7 +262,7 @@ class WorkerProcess:
         for jobs in turn.to_sign:
             self._sign_all(jobs)
         for job in turn.to_sign_elsewhere:
-            self._slow.submit(job)
+            self._ask_back_end(job, now)
         for preparation in turn.to_prepare:
             if self._preparer is not None:
                 self._preparer.submit(preparation)
@@ -249,20 +273,31 @@ class WorkerProcess:
                 self._core.not_sent()
 
     def _sign_all(self, jobs: list[SigningJob]) -> None:
-        signer = self._keys.signer
+        find = self._keys.signer
         for job in jobs:
             try:
-                job.signature = signer(job.delegate)(job.unsigned, job.signable.digest)
+                signer = find(job.delegate)
+                if not isinstance(signer, LocalSigner):
+                    raise KeyMoved(f"{job.delegate} is elsewhere by now")
+                job.signature = signer.sign(job.unsigned, job.signable.digest)
             except Exception as e:  # a key that cannot be read ends its request, not the worker
-                self._core.signer_failed(job, "signer_failed", str(e))
+                self._core.signer_failed(job, getattr(e, "code", "signer_failed"), str(e))
         self._core.signed(jobs)
 
-    def _sign(self, job: SigningJob) -> bytes:
-        return self._keys.signer(job.delegate)(job.unsigned, job.signable.digest)
+    def _ask_back_end(self, job: SigningJob, now: float) -> None:
+        try:
+            signer = self._keys.signer(job.delegate)
+            if isinstance(signer, LocalSigner):
+                raise KeyMoved(f"{job.delegate} is here by now")
+        except SignersError as e:
+            self._core.signer_failed(job, e.code, str(e))
+        else:
+            self._back_ends.submit(job, signer, now)
 
     def close(self) -> None:
         if self._preparer is not None:
             self._preparer.close()
+        self._back_ends.close()
         self._store.close()
         self._broker.close()
         self._context.term()

@@ -137,6 +137,7 @@ class Worker:
         self._is_welcome = False  # by the broker, on this connection
         self._keys = KeysKnown([])
         self.store_down = ""  # why nothing can be judged; empty: it can
+        self.signers_down = ""  # which back-ends are in trouble, for `status`
         self.pipeline = Pipeline()
         self._tasks: dict[Task, None] = {}  # assigned, without a result
         self._preparing: dict[int, PendingTask] = {}  # by number of the preparation job
@@ -575,8 +576,9 @@ class Worker:
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + (HEARTBEAT_S if self._is_welcome else HELLO_AGAIN_S)
             if self._is_welcome:
+                note = self.store_down or self.signers_down
                 turn.to_broker.append(
-                    Heartbeat(self._hello.incarnation, store_wait_ms, stalled_by, self.store_down)
+                    Heartbeat(self._hello.incarnation, store_wait_ms, stalled_by, note)
                 )
             else:
                 self._say_hello()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from signers.errors import BadRequest
 from signers.formats.networks import Network
-from signers.keyring.keys import SecretKey, network_of
+from signers.keyring.keys import PublicKey, SecretKey, network_of
 from signers.keyring.wallet_file import BrokenWalletFile, Stamp, WalletFile
 
 UNENCRYPTED = "unencrypted"
@@ -107,15 +107,33 @@ class Keystore:
             )
             self._hashes.add({name: key.public_key.hash(network) for name, key in keys.items()})
 
+    def locators(self, key_hash: str) -> list[str]:
+        """Return where this key's secret is, one text for each of its names that has one."""
+        values = (self._secret_keys.value(name) for name in self._names_of(key_hash))
+        return [value for value in values if isinstance(value, str)]
+
+    def public_key(self, key_hash: str) -> PublicKey | None:
+        """Return the public key with this hash, if the directory has it.
+
+        Raises BrokenWalletFile, MalformedBytes.
+        """
+        for name in self._names_of(key_hash):
+            text = _public_text(self._public_keys.value(name))
+            if text is not None:
+                key = PublicKey.read(text)
+                if key.hash(network_of(key_hash)) != key_hash:
+                    raise BrokenWalletFile(
+                        f"{self._base_dir}: the public key under the name of {key_hash} is "
+                        "another key's"
+                    )
+                return key
+        return None
+
     def _files(self) -> tuple[WalletFile, WalletFile, WalletFile]:
         return self._secret_keys, self._public_keys, self._hashes
 
     def _load(self, key_hash: str) -> SecretKey:
-        locators = [
-            locator
-            for name in self._names_of(key_hash)
-            if (locator := self._secret_keys.value(name)) is not None
-        ]
+        locators = self.locators(key_hash)
         if not locators:
             raise UnknownKey(f"{self._base_dir} has no secret key of {key_hash[:40]}")
         plain = [locator for locator in locators if _scheme(locator) == UNENCRYPTED]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from signers.backends.key_uri import HttpKey, TcpKey, UnixKey
 from signers.errors import SignersError
-from signers.formats.networks import MAVRYK
+from signers.formats.networks import MAVRYK, TEZOS
 from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import Keystore
 from workers.key_ring import KeyRing
+from workers.key_source import BackEndSigner, DelayedKey, LocalSigner, delays_from_environment
 
 ALICE, BOB, CAROL = (SecretKey(bytes([i]) * 32) for i in (1, 2, 3))
 A, B, C = (key.public_key.hash(MAVRYK) for key in (ALICE, BOB, CAROL))
@@ -24,7 +26,7 @@ def base_dir(tmp_path: Path) -> Path:
 
 
 def test_the_keys_of_the_directory_are_known_after_the_first_look(base_dir: Path) -> None:
-    ring = KeyRing(base_dir)
+    ring = KeyRing(base_dir, {})
     assert not ring.holds(A)
     assert ring.look()
     assert ring.hashes == sorted([A, B])
@@ -34,23 +36,23 @@ def test_the_keys_of_the_directory_are_known_after_the_first_look(base_dir: Path
 
 
 def test_a_look_at_what_has_not_changed_is_no_news(base_dir: Path) -> None:
-    ring = KeyRing(base_dir)
+    ring = KeyRing(base_dir, {})
     ring.look()
     assert not ring.look()
 
 
 def test_a_key_that_is_added_while_it_runs_is_noticed(base_dir: Path) -> None:
-    ring = KeyRing(base_dir)
+    ring = KeyRing(base_dir, {})
     ring.look()
     Keystore(base_dir).add({"carol": CAROL}, MAVRYK)
     assert ring.look()
     assert ring.holds(C)
     assert not ring.look()
-    assert ring.signer(C)(b"", bytes(32)) == CAROL.sign(b"", bytes(32))
+    assert signs(ring, C, CAROL)
 
 
 def test_a_key_that_is_removed_while_it_runs_is_noticed(base_dir: Path) -> None:
-    ring = KeyRing(base_dir)
+    ring = KeyRing(base_dir, {})
     ring.look()
     hashes = json.loads((base_dir / "public_key_hashs").read_text())
     (base_dir / "public_key_hashs").write_text(json.dumps(hashes[:1]))
@@ -59,22 +61,29 @@ def test_a_key_that_is_removed_while_it_runs_is_noticed(base_dir: Path) -> None:
 
 
 def test_a_change_that_touches_no_key_is_no_news(base_dir: Path) -> None:
-    ring = KeyRing(base_dir)
+    ring = KeyRing(base_dir, {})
     ring.look()
     path = base_dir / "secret_keys"
     path.write_text(path.read_text() + "\n")
     assert not ring.look()
 
 
+def signs(ring: KeyRing, key_hash: str, key: SecretKey) -> bool:
+    """Whether the ring signs here with the key."""
+    signer = ring.signer(key_hash)
+    assert isinstance(signer, LocalSigner)
+    assert signer.is_local
+    return signer.sign(b"message", bytes(32)) == key.sign(b"message", bytes(32))
+
+
 def test_a_key_signs_as_itself(base_dir: Path) -> None:
-    ring = KeyRing(base_dir)
-    digest = b"d" * 32
+    ring = KeyRing(base_dir, {})
     for key_hash, key in ((A, ALICE), (B, BOB), (A, ALICE)):
-        assert ring.signer(key_hash)(b"", digest) == key.sign(b"", digest)
+        assert signs(ring, key_hash, key)
 
 
 def test_who_signs_is_loaded_once(base_dir: Path) -> None:
-    ring = KeyRing(base_dir)
+    ring = KeyRing(base_dir, {})
     signer = ring.signer(A)
     (base_dir / "secret_keys").write_text("[]")
     assert ring.signer(A) is signer
@@ -86,7 +95,7 @@ def test_who_signs_is_loaded_once(base_dir: Path) -> None:
 def test_a_key_that_cannot_be_loaded_is_not_claimed(base_dir: Path, locator: str | None) -> None:
     secrets = [] if locator is None else [{"name": "alice", "value": locator}]
     (base_dir / "secret_keys").write_text(json.dumps(secrets))
-    ring = KeyRing(base_dir)
+    ring = KeyRing(base_dir, {})
     ring.look()
     assert not ring.holds(A)
     with pytest.raises(SignersError):
@@ -94,7 +103,7 @@ def test_a_key_that_cannot_be_loaded_is_not_claimed(base_dir: Path, locator: str
 
 
 def test_an_absent_directory_holds_no_key_and_is_no_problem(tmp_path: Path) -> None:
-    ring = KeyRing(tmp_path / "later")
+    ring = KeyRing(tmp_path / "later", {})
     assert not ring.look()
     assert (ring.hashes, ring.problem) == ([], "")
     Keystore(tmp_path / "later").add({"alice": ALICE}, MAVRYK)
@@ -103,7 +112,7 @@ def test_an_absent_directory_holds_no_key_and_is_no_problem(tmp_path: Path) -> N
 
 
 def test_a_file_in_the_making_is_told_and_takes_no_key_away(base_dir: Path) -> None:
-    ring = KeyRing(base_dir)
+    ring = KeyRing(base_dir, {})
     ring.look()
     path = base_dir / "secret_keys"
     whole = path.read_text()
@@ -118,7 +127,119 @@ def test_a_file_in_the_making_is_told_and_takes_no_key_away(base_dir: Path) -> N
 
 def test_a_directory_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    ring = KeyRing(tmp_path / "file")
+    ring = KeyRing(tmp_path / "file", {})
     assert not ring.look()
     assert "file" in ring.problem
     assert ring.hashes == []
+
+
+# -- keys that are elsewhere ----------------------------------------------------------------------
+
+
+def write(base_dir: Path, *secrets: tuple[str, str], public: bool = True) -> None:
+    """A directory where Alice has these names and values."""
+    base_dir.mkdir(exist_ok=True)
+    key = {"locator": "http://h/x", "key": ALICE.public_key.text()}
+    for file, values in (
+        ("public_key_hashs", [(name, A) for name, _ in secrets]),
+        ("public_keys", [(name, key) for name, _ in secrets] if public else []),
+        ("secret_keys", secrets),
+    ):
+        content = [{"name": name, "value": value} for name, value in values]
+        (base_dir / file).write_text(json.dumps(content))
+
+
+def elsewhere(ring: KeyRing) -> BackEndSigner:
+    signer = ring.signer(A)
+    assert isinstance(signer, BackEndSigner)
+    assert not signer.is_local
+    return signer
+
+
+def test_a_key_with_a_remote_signer_is_claimed_with_what_is_known_of_it(tmp_path: Path) -> None:
+    write(tmp_path, ("alice", f"http://h:6732/{A}"))
+    ring = KeyRing(tmp_path, {})
+    assert ring.look()
+    assert ring.hashes == [A]
+    source = HttpKey("http://h:6732", A)
+    assert elsewhere(ring) == BackEndSigner(A, (source,), ALICE.public_key)
+
+
+def test_a_public_key_that_the_directory_does_not_have_is_left_open(tmp_path: Path) -> None:
+    write(tmp_path, ("alice", f"unix:/run/signer?pkh={A}"), public=False)
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert elsewhere(ring) == BackEndSigner(A, (UnixKey("/run/signer", A),), None)
+
+
+def test_several_names_of_a_key_are_its_sources_in_their_order(tmp_path: Path) -> None:
+    of_tezos = ALICE.public_key.hash(TEZOS)
+    uris = [f"tcp://b:1/{A}", f"remote:{of_tezos}", f"tcp://b:1/{A}"]
+    write(tmp_path, *((f"alice-{n}", uri) for n, uri in enumerate(uris)))
+    ring = KeyRing(tmp_path, {"TEZOS_SIGNER_HTTPS_HOST": "a"})
+    ring.look()
+    assert elsewhere(ring).sources == (TcpKey("b", 1, A), HttpKey("https://a:443", of_tezos))
+
+
+def test_a_secret_that_is_here_is_used_whatever_other_names_say(tmp_path: Path) -> None:
+    plain = f"unencrypted:{ALICE.secret_text()}"
+    write(tmp_path, ("remote", f"tcp://b:1/{A}"), ("alice", plain))
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert signs(ring, A, ALICE)
+
+
+def test_a_change_of_the_files_changes_who_is_asked(tmp_path: Path) -> None:
+    write(tmp_path, ("alice", f"tcp://b:1/{A}"))
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert elsewhere(ring).sources == (TcpKey("b", 1, A),)
+    write(tmp_path, ("alice", f"tcp://other:1/{A}"))
+    assert not ring.look(), "the keys are the same"
+    assert elsewhere(ring).sources == (TcpKey("other", 1, A),)
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        (f"tcp://h/{A}", "needs a port"),
+        (f"tcp://h:1/{B}", "another one"),
+        (f"remote:{A}", "TEZOS_SIGNER_UNIX_PATH"),
+    ],
+)
+def test_a_key_that_nobody_can_be_asked_for_is_not_claimed(
+    tmp_path: Path, uri: str, why: str
+) -> None:
+    write(tmp_path, ("alice", uri))
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert ring.hashes == []
+    assert why in ring.unusable[A]
+
+
+def test_a_public_key_of_another_key_is_no_ones(tmp_path: Path) -> None:
+    write(tmp_path, ("alice", f"tcp://h:1/{A}"))
+    key = {"locator": "", "key": BOB.public_key.text()}
+    (tmp_path / "public_keys").write_text(json.dumps([{"name": "alice", "value": key}]))
+    ring = KeyRing(tmp_path, {})
+    assert not ring.look()
+    assert "another key's" in ring.problem
+
+
+def test_a_chosen_key_plays_a_slow_device(base_dir: Path) -> None:
+    ring = KeyRing(base_dir, {}, {A: 50})
+    assert elsewhere(ring) == BackEndSigner(
+        A, (DelayedKey(A, 50, ring.secret_key("alice")),), ALICE.public_key
+    )
+    assert signs(ring, B, BOB)
+
+
+def test_delays_are_read_from_text() -> None:
+    assert delays_from_environment("") == {}
+    assert delays_from_environment(f"{A}=50, {B}=1000,") == {A: 50, B: 1000}
+
+
+@pytest.mark.parametrize("text", [A, f"{A}=", f"{A}=soon"])
+def test_a_delay_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="int"):
+        delays_from_environment(text)

@@ -1,0 +1,1 @@
+"""Signers that are elsewhere: behind HTTP, a TCP or Unix socket, on a device."""

@@ -1,0 +1,60 @@
+"""Key hashes and public keys in bytes: a tag for the curve, then what the text form holds.
+
+A key hash has 21 bytes and is the same on every network; its text differs (``tz1…``, ``mv1…``).
+
+Source: Octez ``src/lib_crypto/signature_v*.ml``.
+"""
+
+from signers.errors import MalformedBytes
+from signers.formats import base58
+from signers.formats.base58 import Prefix
+from signers.formats.networks import NETWORKS, Network
+
+TAGGED_HASH_BYTES = 21
+BLS_TAG = 3
+
+# In the order of their tags.
+PUBLIC_KEYS = (
+    base58.ED25519_PUBLIC_KEY,
+    base58.SECP256K1_PUBLIC_KEY,
+    base58.P256_PUBLIC_KEY,
+    base58.BLS_PUBLIC_KEY,
+    base58.MLDSA_PUBLIC_KEY,
+)
+_HASH_TAGS: dict[Prefix, int] = {
+    prefix: tag
+    for network in NETWORKS.values()
+    for tag, prefix in enumerate(network.key_hash_prefixes)
+}
+
+
+def tagged_hash(text: str) -> bytes:
+    """Return the 21 bytes of a key hash of any network. Raises MalformedBytes."""
+    prefix, payload = base58.read(_HASH_TAGS, text)
+    return bytes([_HASH_TAGS[prefix]]) + payload
+
+
+def hash_text(tagged: bytes, network: Network) -> str:
+    """Write a tagged key hash as the network does. Raises MalformedBytes."""
+    if len(tagged) != TAGGED_HASH_BYTES or tagged[0] >= len(network.key_hash_prefixes):
+        raise MalformedBytes(f"these {len(tagged)} bytes are no key hash of {network.name}")
+    return base58.encode(network.key_hash_prefixes[tagged[0]], tagged[1:])
+
+
+def network_of_hash(text: str) -> Network:
+    """Return the network whose key hashes are written like this one. Raises MalformedBytes."""
+    prefix, _ = base58.read(_HASH_TAGS, text)
+    return next(n for n in NETWORKS.values() if prefix in n.key_hash_prefixes)
+
+
+def tagged_public_key(text: str) -> bytes:
+    """Return tag and bytes of ``edpk…`` or the like. Raises MalformedBytes."""
+    prefix, raw = base58.read(PUBLIC_KEYS, text)
+    return bytes([PUBLIC_KEYS.index(prefix)]) + raw
+
+
+def public_key_text(tagged: bytes) -> str:
+    """Write a tagged public key as ``edpk…`` or the like. Raises MalformedBytes."""
+    if not tagged or tagged[0] >= len(PUBLIC_KEYS):
+        raise MalformedBytes("the tag of this public key is not known")
+    return base58.encode(PUBLIC_KEYS[tagged[0]], tagged[1:])

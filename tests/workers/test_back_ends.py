@@ -1,0 +1,321 @@
+"""Back-ends and their bulkheads with real threads: who waits for whom, and what comes out.
+
+The signers here are ours to command; real ones over real sockets are in
+``tests/pool/test_remote_signers.py``.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from threading import Event
+
+import pytest
+
+from signers.backends.backend import (
+    BackEnd,
+    SignerLost,
+    SignerRejected,
+    SignerTimeout,
+    SignerUnavailable,
+)
+from signers.backends.key_uri import TcpKey
+from signers.formats.hashes import blake2b_32
+from signers.formats.networks import MAVRYK
+from signers.formats.tagged_keys import hash_text
+from signers.keyring.keys import PublicKey
+from tests.workers.worker_script import CHAIN, KEYS, A, B, C, a_header, a_job, a_vote
+from workers.back_ends import BackEnds, Signed
+from workers.bulkhead import OVERDUE_S, Limits
+from workers.key_source import BackEndSigner, DelayedKey, DelayedSigner, Source
+from workers.signing_job import SigningJob
+
+ANSWER_S = 10.0
+
+
+@dataclass
+class Device:
+    """A signer that does what it is told: `script` holds what to raise or to give, in turn."""
+
+    script: list[Exception | bytes] = field(default_factory=list)
+    hang: Event | None = None
+    asked: list[bytes] = field(default_factory=list)
+    asked_for_keys: int = 0
+    closed: bool = False
+
+    def sign(self, public_key: PublicKey, key_hash: str, message: bytes, timeout_s: float) -> bytes:
+        self.asked.append(message)
+        if self.hang is not None:
+            assert self.hang.wait(ANSWER_S)
+        if self.script:
+            answer = self.script.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        return KEYS[key_hash].sign(message, blake2b_32(message))
+
+    def public_key(self, key_hash: str, timeout_s: float) -> PublicKey:
+        self.asked_for_keys += 1
+        return KEYS[key_hash].public_key
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Pool:
+    """Back-ends over some devices, by the port of their pretended addresses."""
+
+    def __init__(self, *devices: Device, limits: Limits | None = None) -> None:
+        self.devices = devices
+        chosen = limits or Limits()
+        self.back_ends = BackEnds(self._make, lambda _: chosen)
+
+    def _make(self, source: Source) -> BackEnd:
+        if isinstance(source, DelayedKey):
+            return DelayedSigner(source)
+        assert isinstance(source, TcpKey)
+        return self.devices[source.port]
+
+    def submit(self, job: SigningJob, *devices: int, knows_key: bool = True) -> SigningJob:
+        sources = tuple(TcpKey("h", port, job.delegate) for port in devices)
+        public_key = KEYS[job.delegate].public_key if knows_key else None
+        signer = BackEndSigner(job.delegate, sources, public_key)
+        self.back_ends.submit(job, signer, time.monotonic())
+        return job
+
+    def receive(self, count: int) -> list[Signed]:
+        poll = select.poll()
+        poll.register(self.back_ends.fileno(), select.POLLIN)
+        answers: list[Signed] = []
+        end = time.monotonic() + ANSWER_S
+        while len(answers) < count:
+            assert time.monotonic() < end
+            at = self.back_ends.deadline()
+            wait_s = min(end, end if at is None else at) - time.monotonic()
+            poll.poll(max(0.0, wait_s) * 1000 + 1)
+            answers += self.back_ends.receive(time.monotonic())
+        return answers
+
+    def answer(self) -> Signed:
+        [answer] = self.receive(1)
+        return answer
+
+
+@pytest.fixture
+def pool_of() -> Iterator[Callable[..., Pool]]:
+    pools = []
+
+    def make(*devices: Device, **options: Limits) -> Pool:
+        pools.append(Pool(*devices, **options))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        for device in pool.devices:
+            if device.hang is not None:
+                device.hang.set()
+        pool.back_ends.close()
+        assert all(device.closed for device in pool.devices if device.asked)
+
+
+PoolOf = Callable[..., Pool]
+
+
+def a_block() -> bytes:
+    return b"\x11" + CHAIN + a_header()
+
+
+def test_a_signature_comes_back_with_its_job(pool_of: PoolOf) -> None:
+    pool = pool_of(Device())
+    assert pool.back_ends.receive(0.0) == []
+    job = pool.submit(a_job(A, a_vote()), 0)
+    assert pool.answer() == Signed(job, KEYS[A].sign(job.unsigned, job.signable.digest))
+
+
+def test_a_public_key_that_is_not_known_is_asked_for_once(pool_of: PoolOf) -> None:
+    pool = pool_of(Device())
+    for level in (1, 2):
+        pool.submit(a_job(A, a_vote(level)), 0, knows_key=False)
+        assert pool.answer().signature is not None
+    assert pool.devices[0].asked_for_keys == 1
+
+
+def test_a_back_end_that_hangs_holds_up_nobody_else(pool_of: PoolOf) -> None:
+    hang = Event()
+    pool = pool_of(Device(hang=hang), Device(), limits=Limits(concurrency=1))
+    stuck, waits = (pool.submit(a_job(key, a_vote()), 0) for key in (A, B))
+    other = pool.submit(a_job(C, a_vote()), 1)
+    assert pool.answer().job is other
+    hang.set()
+    assert [answer.job for answer in pool.receive(2)] == [stuck, waits]
+
+
+def test_a_line_that_is_full_is_answered_at_once(pool_of: PoolOf) -> None:
+    pool = pool_of(Device(hang=Event()), limits=Limits(concurrency=1, queue=1))
+    for key in (A, B, C):
+        job = pool.submit(a_job(key, a_vote()), 0)
+    assert pool.back_ends.deadline() == 0.0
+    answer = pool.answer()
+    assert (answer.job, answer.code) == (job, "signer_busy")
+
+
+def test_a_back_end_has_no_more_threads_than_places(pool_of: PoolOf) -> None:
+    hang = Event()
+    device = Device(hang=hang)
+    pool = pool_of(device, limits=Limits(concurrency=3, queue=100))
+    for level in range(20):
+        pool.submit(a_job(A, a_vote(level)), 0)
+    assert len(device.asked) <= 3
+    hang.set()
+    assert len(pool.receive(20)) == 20
+
+
+def test_whatever_a_back_end_throws_ends_its_job_and_not_its_thread(pool_of: PoolOf) -> None:
+    pool = pool_of(Device([ZeroDivisionError("out of its mind")]), limits=Limits(concurrency=1))
+    pool.submit(a_job(A, a_vote(1)), 0)
+    answer = pool.answer()
+    assert answer.code == "signer_failed"
+    assert answer.problem == "tcp://h:0: ZeroDivisionError: out of its mind"
+    pool.submit(a_job(A, a_vote(2)), 0)
+    assert pool.answer().signature is not None
+
+
+# -- lies -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lie", [b"", b"\x01" * 64, b"\x01" * 96, "another key's"])
+def test_a_signature_that_is_not_the_keys_never_comes_out(pool_of: PoolOf, lie: bytes) -> None:
+    job = a_job(A, a_vote())
+    if lie == "another key's":
+        lie = KEYS[B].sign(job.unsigned, job.signable.digest)
+    pool = pool_of(Device([lie]))
+    pool.submit(job, 0)
+    answer = pool.answer()
+    assert (answer.signature, answer.code) == (None, "signer_wrong_signature")
+    assert A in answer.problem
+
+
+def test_a_liar_is_left_alone_after_some_lies(pool_of: PoolOf) -> None:
+    pool = pool_of(Device([b"\x01" * 64] * 9))
+    codes = []
+    for level in range(4):
+        pool.submit(a_job(A, a_vote(level)), 0)
+        codes.append(pool.answer().code)
+    assert codes == ["signer_wrong_signature"] * 3 + ["signer_unavailable"]
+    assert len(pool.devices[0].asked) == 3
+
+
+# -- fail-over ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [SignerUnavailable("refused"), SignerTimeout("late")])
+def test_a_vote_goes_to_the_next_source(pool_of: PoolOf, error: Exception) -> None:
+    pool = pool_of(Device([error]), Device())
+    pool.submit(a_job(A, a_vote()), 0, 1)
+    assert pool.answer().signature is not None
+    assert [len(device.asked) for device in pool.devices] == [1, 1]
+
+
+def test_a_block_that_may_have_been_signed_goes_on_where_signatures_are_alike(
+    pool_of: PoolOf,
+) -> None:
+    pool = pool_of(Device([SignerLost("reset")]), Device())
+    pool.submit(a_job(A, a_block()), 0, 1)
+    assert pool.answer().signature is not None
+
+
+def test_a_block_that_may_have_been_signed_goes_nowhere_else_where_they_are_not(
+    pool_of: PoolOf,
+) -> None:
+    secp256k1 = hash_text(b"\x01" + bytes(20), MAVRYK)
+    for error, asked in (
+        (SignerLost("reset"), [1, 0]),
+        (SignerTimeout("late"), [1, 0]),
+        (SignerUnavailable("refused"), [1, 1]),
+    ):
+        pool = pool_of(Device([error]), Device([SignerUnavailable("refused")]))
+        job = a_job(secp256k1, a_block())
+        sources = tuple(TcpKey("h", port, secp256k1) for port in (0, 1))
+        signer = BackEndSigner(secp256k1, sources, KEYS[A].public_key)
+        pool.back_ends.submit(job, signer, time.monotonic())
+        assert pool.answer().signature is None
+        assert [len(device.asked) for device in pool.devices] == asked
+
+
+def test_what_a_rule_forbids_is_asked_of_nobody_else(pool_of: PoolOf) -> None:
+    pool = pool_of(Device([SignerRejected("not above high watermark")]), Device())
+    pool.submit(a_job(A, a_vote()), 0, 1)
+    answer = pool.answer()
+    assert (answer.code, answer.problem) == (
+        "signer_rejected", "tcp://h:0: not above high watermark",
+    )  # fmt: skip
+    assert pool.devices[1].asked == []
+
+
+def test_a_source_that_is_left_alone_is_skipped(pool_of: PoolOf) -> None:
+    pool = pool_of(Device([SignerUnavailable("refused")] * 9), Device())
+    for level in range(5):
+        pool.submit(a_job(A, a_vote(level)), 0, 1)
+        assert pool.answer().signature is not None
+    assert [len(device.asked) for device in pool.devices] == [3, 5]
+
+
+def test_when_all_sources_fail_the_answer_names_each(pool_of: PoolOf) -> None:
+    pool = pool_of(Device([SignerUnavailable("refused")]), Device([SignerTimeout("late")]))
+    pool.submit(a_job(A, a_vote()), 0, 1)
+    answer = pool.answer()
+    assert (answer.code, answer.problem) == (
+        "signer_timeout", "tcp://h:0: refused; tcp://h:1: late",
+    )  # fmt: skip
+
+
+def test_a_vote_whose_source_hangs_goes_to_the_next_and_ends_once(pool_of: PoolOf) -> None:
+    hang = Event()
+    pool = pool_of(Device(hang=hang), Device(), limits=Limits(time_limit_s=0.1))
+    job = pool.submit(a_job(A, a_vote()), 0, 1)
+    assert pool.answer() == Signed(job, KEYS[A].sign(job.unsigned, job.signable.digest))
+    assert pool.back_ends.trouble() == "tcp://h:0: 1 calls hang"
+    hang.set()
+    other = pool.submit(a_job(B, a_vote()), 1)
+    assert pool.answer().job is other, "the late answer is nobody's any more"
+
+
+def test_a_job_whose_only_source_hangs_waits_for_it(pool_of: PoolOf) -> None:
+    hang = Event()
+    pool = pool_of(Device(hang=hang), limits=Limits(time_limit_s=0.1))
+    job = pool.submit(a_job(A, a_vote()), 0)
+    at = pool.back_ends.deadline()
+    assert at is not None
+    assert pool.back_ends.receive(at + OVERDUE_S) == []
+    assert any("it hangs" in note for note in pool.back_ends.notes)
+    hang.set()
+    assert pool.answer().job is job
+
+
+# -- what is told ---------------------------------------------------------------------------------
+
+
+def test_each_change_and_each_failure_has_a_line(pool_of: PoolOf) -> None:
+    pool = pool_of(Device([SignerUnavailable("refused")] * 3))
+    for level in range(3):
+        pool.submit(a_job(A, a_vote(level)), 0)
+        pool.answer()
+    failed = f"backend_failed backend=tcp://h:0 key={A} code=signer_unavailable why='refused'"
+    *failures, state = pool.back_ends.notes
+    assert failures == [failed] * 3
+    assert state == (
+        "backend_state backend=tcp://h:0 state=open why='3 times in a row, last: refused'"
+    )
+    assert pool.back_ends.trouble() == "tcp://h:0: open, 3 times in a row, last: refused"
+
+
+def test_a_delayed_key_is_a_back_end_like_any_other(pool_of: PoolOf) -> None:
+    pool = pool_of()
+    job = a_job(A, a_vote())
+    source = DelayedKey(A, 1, KEYS[A])
+    signer = BackEndSigner(A, (source,), KEYS[A].public_key)
+    pool.back_ends.submit(job, signer, time.monotonic())
+    assert pool.answer() == Signed(job, KEYS[A].sign(job.unsigned, job.signable.digest))
+    assert KEYS[A].secret_text() not in repr(source)
