@@ -4,7 +4,7 @@
 always stays, so its number is the store's commit counter. ``marks`` holds what was folded out
 of the journal. The marks in force are both together: the rows of ``marks``, raised by every
 journal row above ``folded_seq``. A journal row without entries says that keys or marks were
-changed directly.
+changed directly. These are the tables of the first layout; `store_layouts` adds the later ones.
 """
 
 import sqlite3
@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from signers.formats.signable import Signable
+from signers.formats.signable import Kind, Signable
+from signers.marks import store_layouts
 from signers.marks.mark_table import MarkTable, last_marks
 from signers.marks.store_file import DamagedRows
-from signers.marks.watermark import MARKED_KINDS, floor_mark
+from signers.marks.watermark import EVERYONE, MARKED_KINDS, floor_mark
 
 _MAKE_TABLES = """
 BEGIN;
@@ -71,10 +72,12 @@ COMMIT;
 
 _RAISE = """
 ON CONFLICT (chain_id, holder, kind) DO UPDATE
-SET level = excluded.level, round = excluded.round, digest = excluded.digest, signature = NULL
+SET level = excluded.level, round = excluded.round, digest = excluded.digest,
+    signature = excluded.signature
 WHERE excluded.level > level OR (excluded.level = level AND excluded.round > round)
 """
 _RAISE_MARK = "INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?, NULL)" + _RAISE
+_RAISE_SIGNED_MARK = "INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?, ?)" + _RAISE
 _RAISE_TO_THOSE_OF = (
     "INSERT INTO marks SELECT chain_id, ?, kind, level, round, digest, NULL FROM marks"
     " WHERE chain_id = ? AND holder = ?" + _RAISE
@@ -83,6 +86,7 @@ _RAISE_TO_THOSE_OF = (
 # Folded rows that stay for readers that are behind: a worker commits every few milliseconds,
 # so one that missed this many has been idle, and can afford to read everything.
 FOLDED_ROWS_KEPT = 256
+_EVERYONE = 0  # in `ceilings`; the numbers of holders begin at 1
 # The highest blocks of each key whose drafts are kept: a repeat asks for a recent one.
 DRAFTS_PER_KEY_MAX = 8
 
@@ -121,6 +125,7 @@ def make_tables(connection: sqlite3.Connection, identity: StoreIdentity) -> None
     connection.executescript(_MAKE_TABLES)
     connection.execute("INSERT INTO store VALUES (1, ?, ?, ?, ?, 1)", identity)
     connection.execute("INSERT INTO journal VALUES (1, NULL)")
+    store_layouts.upgrade(connection)
 
 
 def read_identity(connection: sqlite3.Connection) -> StoreIdentity:
@@ -151,6 +156,8 @@ def read_content(connection: sqlite3.Connection, chain_id: bytes) -> StoreConten
     ):
         mark = Signable(MARKED_KINDS[kind], chain_id, level, round_, digest)
         marks.set_mark(hashes[holder], mark)
+    for number, level in connection.execute("SELECT holder, level FROM ceilings"):
+        marks.set_ceiling(EVERYONE if number == _EVERYONE else hashes[number], level)
     folded_seq = read_folded_seq(connection)
     (seq,) = connection.execute("SELECT max(seq) FROM journal").fetchone()
     if seq is None or seq < folded_seq:
@@ -223,6 +230,51 @@ def raise_floor(connection: sqlite3.Connection, chain_id: bytes, holder: str, le
             for floor in floors
         ],
     )
+
+
+def raise_mark(
+    connection: sqlite3.Connection, holder: str, mark: Signable, signature: bytes | None
+) -> bool:
+    """Give a holder this mark unless his own is as high; say whether it was raised.
+
+    The signature, if it is known, is that of what `mark.digest` is of.
+    """
+    number = number_holder(connection, holder)
+    raised = connection.execute(
+        _RAISE_SIGNED_MARK,
+        (mark.chain_id, number, mark.kind, mark.level, mark.round, mark.digest, signature),
+    )
+    return raised.rowcount > 0
+
+
+def read_signatures(
+    connection: sqlite3.Connection, marks: MarkTable, chain_id: bytes
+) -> dict[tuple[str, Kind], bytes]:
+    """Read the signatures that came with marks, of the marks that are still in force."""
+    rows = connection.execute(
+        "SELECT hash, kind, digest, signature FROM marks JOIN holders ON number = holder"
+        " WHERE chain_id = ? AND signature IS NOT NULL",
+        (chain_id,),
+    )
+    signatures = {}
+    for holder, kind, digest, signature in rows:
+        mark = marks.mark(holder, MARKED_KINDS[kind])
+        if mark is not None and mark.digest == digest:
+            signatures[holder, mark.kind] = signature
+    return signatures
+
+
+def set_ceiling(connection: sqlite3.Connection, holder: str, level: int | None) -> None:
+    """Sign nothing above a level, for a key, a delegate or `EVERYONE`; None lifts the ceiling."""
+    number = _EVERYONE if holder == EVERYONE else number_holder(connection, holder)
+    if level is None:
+        connection.execute("DELETE FROM ceilings WHERE holder = ?", (number,))
+    else:
+        connection.execute(
+            "INSERT INTO ceilings VALUES (?, ?)"
+            " ON CONFLICT (holder) DO UPDATE SET level = excluded.level",
+            (number, level),
+        )
 
 
 def bind_key(

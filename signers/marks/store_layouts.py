@@ -1,0 +1,60 @@
+"""The layouts that the store's file has had, and the steps from one to the next.
+
+`PRAGMA user_version` says which layout a file has. A new store is made in the first one and then
+takes the same steps as an old store, so there is one way to the newest layout and every test
+walks it. A step is taken whole or not at all, and changes no mark.
+"""
+
+import sqlite3
+from typing import Final
+
+FIRST: Final = 1
+_STEPS: Final[tuple[tuple[str, ...], ...]] = (
+    # 2: ceilings, and what people have changed by hand.
+    (
+        """
+        CREATE TABLE ceilings (
+            holder INTEGER PRIMARY KEY,     -- number of a key or delegate, 0: everyone
+            level  INTEGER NOT NULL         -- nothing above it is signed
+        )
+        """,
+        """
+        CREATE TABLE administration (
+            number  INTEGER PRIMARY KEY,
+            at      INTEGER NOT NULL,       -- Unix seconds
+            user    TEXT NOT NULL,
+            command TEXT NOT NULL,
+            changes TEXT NOT NULL           -- a JSON list of sentences
+        )
+        """,
+        """
+        CREATE TRIGGER administration_stays BEFORE UPDATE ON administration
+        BEGIN SELECT RAISE(ABORT, 'what was done by hand would be rewritten'); END
+        """,
+    ),
+)
+NEWEST: Final = FIRST + len(_STEPS)
+
+
+def read_layout(connection: sqlite3.Connection) -> int:
+    """Read which layout a file has."""
+    (layout,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(layout)
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a file of a layout that is known to the newest one, in one transaction."""
+    if read_layout(connection) == NEWEST:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have done it while this one waited.
+        for step in _STEPS[read_layout(connection) - FIRST :]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {NEWEST}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
