@@ -38,8 +38,10 @@ PURE = {
     },
     "workers": {"pipeline", "signing_job", "worker"},
     "signers": {
-        "base58", "block_header", "codec", "errors", "hashes", "mark_table", "micheline",
-        "networks", "operation", "signable", "vote", "watermark",
+        "baker_file", "base58", "block_header", "codec", "errors", "file_names", "forgepool_file",
+        "hashes", "located_json", "mark_table", "marks_comparison", "micheline", "networks",
+        "octez_signer_file", "operation", "recorded_mark", "signable", "signatory_file", "vote",
+        "watermark",
     },
 }  # fmt: skip
 WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}

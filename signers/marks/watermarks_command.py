@@ -16,6 +16,11 @@ from signers.command_line import (
     yes_option,
 )
 from signers.formats.networks import network_by_name
+from signers.interchange.interchange_command import (
+    diff_watermarks,
+    export_watermarks,
+    import_watermarks,
+)
 from signers.keyring import key_administration as administration
 from signers.marks import watermark_report
 from signers.marks.store_copies import back_up, read_administration, read_store, restore
@@ -25,6 +30,10 @@ from signers.marks.watermark import EVERYONE
 @click.group()
 def watermarks() -> None:
     """The high watermarks: up to where each key and delegate has signed."""
+
+
+for command in (export_watermarks, import_watermarks, diff_watermarks):
+    watermarks.add_command(command)
 
 
 @watermarks.command("show")
