@@ -1,6 +1,10 @@
-"""Which host this is: a store signs on the host that it was made on, and on no copy of it."""
+"""Which host this is, and who works on it.
+
+A store signs on the host that it was made on, and on no copy of it.
+"""
 
 import os
+import pwd
 import socket
 from pathlib import Path
 
@@ -23,3 +27,12 @@ def host_id() -> str:
         if machine_id:
             return machine_id
     return socket.gethostname()
+
+
+def user_name() -> str:
+    """Return the name of the user whose process this is, or its number where it has none."""
+    user = os.geteuid()
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:  # as in containers that run under a bare number
+        return str(user)

@@ -38,10 +38,11 @@ PURE = {
     },
     "workers": {"pipeline", "signing_job", "worker"},
     "signers": {
-        "base58", "block_header", "bson", "circuit_breaker", "codec", "error_trace", "errors",
-        "hashes", "key_uri", "mark_table", "signer_environment",
-        "micheline", "networks", "operation", "signable", "socket_protocol", "tagged_keys", "vote",
-        "watermark",
+        "baker_file", "base58", "block_header", "bson", "circuit_breaker", "codec", "error_trace",
+        "errors", "file_names", "forgepool_file", "hashes", "key_uri", "located_json",
+        "mark_table", "marks_comparison", "micheline", "networks", "octez_signer_file",
+        "operation", "recorded_mark", "signable", "signatory_file", "signer_environment",
+        "socket_protocol", "tagged_keys", "vote", "watermark",
     },
 }  # fmt: skip
 WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}

@@ -38,7 +38,6 @@ class SigningJob(Struct, eq=False):
     signable: Signable  # kind, chain, level and round as read from these bytes
     draft: BlockDraft | None = None  # of a block: what the store keeps with the mark
     is_elsewhere: bool = False  # its signer is no key of ours, and might not sign alike
-    version: int = 0  # of the signature
     batch: SigningBatch | None = None  # while it is permitted and not released
     signature: bytes | None = None
 

@@ -17,6 +17,7 @@ from threading import Thread
 
 from signers.errors import Alarm, SignersError
 from signers.formats.signable import Kind
+from signers.formats.tagged_keys import signature_version
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import ADVANCE, REPEAT, Verdict
 from signers.marks.watermark_store import Transaction, WatermarkStore
@@ -188,7 +189,12 @@ class StoreThread:
         """Put signatures from elsewhere on the disk; only then say that they may be released."""
         with self._store.begin() as transaction:
             kept = [
-                (job, transaction.keep_signature(job.delegate, job.signable, job.version, made))
+                (
+                    job,
+                    transaction.keep_signature(
+                        job.delegate, job.signable, signature_version(job.delegate), made
+                    ),
+                )
                 for job, made in asked.signatures
             ]
             transaction.commit()
@@ -199,10 +205,12 @@ def _recall(transaction: Transaction, job: SigningJob, verdict: Verdict) -> Verd
     """Of what cannot be signed alike again: note that it is asked for, or find what was made."""
     is_block = job.signable.kind is Kind.BLOCK
     if verdict is ADVANCE and job.is_elsewhere and is_block:
-        transaction.expect_signature(job.delegate, job.signable, job.version)
+        version = signature_version(job.delegate)
+        transaction.expect_signature(job.delegate, job.signable, version)
     elif verdict is REPEAT and (job.is_elsewhere or is_block):
+        version = signature_version(job.delegate)
         found = transaction.recall(
-            job.delegate, job.signable, job.version, is_elsewhere=job.is_elsewhere
+            job.delegate, job.signable, version, is_elsewhere=job.is_elsewhere
         )
         if not isinstance(found, bytes):
             return found

@@ -8,7 +8,7 @@ Source: Octez ``src/lib_crypto/signature_v*.ml``.
 from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats.base58 import Prefix
-from signers.formats.networks import NETWORKS, Network
+from signers.formats.networks import BLS_SCHEME_OF_VERSION, NETWORKS, Network
 
 TAGGED_HASH_BYTES = 21
 BLS_TAG = 3
@@ -45,6 +45,17 @@ def network_of_hash(text: str) -> Network:
     """Return the network whose key hashes are written like this one. Raises MalformedBytes."""
     prefix, _ = base58.read(_HASH_TAGS, text)
     return next(n for n in NETWORKS.values() if prefix in n.key_hash_prefixes)
+
+
+def signature_version(text: str) -> int:
+    """Return which of a key's signatures its network takes: 0, and of a BLS key 1 or 2.
+
+    Raises MalformedBytes.
+    """
+    if tagged_hash(text)[0] != BLS_TAG:
+        return 0
+    scheme = network_of_hash(text).bls_scheme
+    return next(version for version, each in BLS_SCHEME_OF_VERSION.items() if each is scheme)
 
 
 def tagged_public_key(text: str) -> bytes:

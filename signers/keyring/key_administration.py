@@ -16,7 +16,7 @@ from signers.keyring.keys import SecretKey, read_key_hash
 from signers.keyring.keystore import UNENCRYPTED, Keystore, UnknownKey, UnsupportedKey
 from signers.marks.store_copies import StoreView, read_store
 from signers.marks.store_errors import NoMark
-from signers.marks.watermark import FRESH, MARKED_KINDS
+from signers.marks.watermark import EVERYONE, FRESH, MARKED_KINDS
 from signers.marks.watermark_store import WatermarkStore
 
 # So many keys take a tenth of a second under the store's lock, where a pool may be waiting.
@@ -105,8 +105,9 @@ def generate(
     hashes = [key.public_key.hash(network) for key in keys.values()]
     is_enabled = place.store_path.exists()
     if is_enabled:
-        _give_marks(place, hashes, FRESH)
-        _enable(place, ((key_hash, delegate or key_hash) for key_hash in hashes), None)
+        _give_marks(place, hashes, FRESH, "keys generate")
+        bindings = ((key_hash, delegate or key_hash) for key_hash in hashes)
+        _enable(place, bindings, None, "keys generate")
     return [
         NewKey(each, key_hash, key.public_key.text(), is_enabled)
         for (each, key), key_hash in zip(keys.items(), hashes, strict=True)
@@ -140,7 +141,7 @@ def import_key(
             _check_marked(view, holder)
     place.keystore.add({name: key}, network)
     if view is not None:
-        _enable(place, [(key_hash, delegate or key_hash)], floor)
+        _enable(place, [(key_hash, delegate or key_hash)], floor, "keys import")
     return NewKey(name, key_hash, key.public_key.text(), view is not None)
 
 
@@ -154,7 +155,7 @@ def enable(place: Place, keys: Sequence[str], delegate: str | None, floor: int |
     for key_hash in hashes:
         bound = view.content.marks.find(key_hash)
         bindings.append((key_hash, above or (bound.delegate if bound else key_hash)))
-    _enable(place, bindings, floor)
+    _enable(place, bindings, floor, "keys enable")
     return hashes
 
 
@@ -162,7 +163,10 @@ def disable(place: Place, keys: Sequence[str]) -> list[str]:
     """Let keys (names or hashes) sign no more; return their hashes."""
     network = network_by_name(read_store(place.store_path).identity.network)
     hashes = [find_hash(place, key, network) for key in keys]
-    with WatermarkStore.open(place.store_path, wal_bytes=0) as store, store.begin() as transaction:
+    with (
+        WatermarkStore.open(place.store_path, wal_bytes=0) as store,
+        store.begin("keys disable") as transaction,
+    ):
         for key_hash in hashes:
             transaction.disable(key_hash)
         transaction.commit()
@@ -181,8 +185,31 @@ def raise_floors(place: Place, keys: Sequence[str], level: int) -> list[str]:
         key_hash = find_hash(place, key, network)
         bound = marks.find(key_hash)
         holders |= {key_hash, bound.delegate if bound else key_hash}
-    _give_marks(place, sorted(holders), level)
+    _give_marks(place, sorted(holders), level, "watermarks set-floor")
     return sorted(holders)
+
+
+def set_ceilings(place: Place, keys: Sequence[str], level: int | None) -> list[str]:
+    """Sign nothing above a level, with keys (names or hashes) or, without any, with all.
+
+    None lifts ceilings: those of the keys, or without any all that there are. Returns the
+    hashes of those whose ceilings were set or lifted, `EVERYONE` for the one of all.
+    """
+    view = read_store(place.store_path)
+    network = network_by_name(view.identity.network)
+    holders = [find_hash(place, key, network) for key in keys]
+    if not keys:
+        holders = [EVERYONE] if level is not None else sorted(view.content.marks.ceilings())
+    if not holders:
+        return []
+    with (
+        WatermarkStore.open(place.store_path, wal_bytes=0) as store,
+        store.begin("watermarks sign-until") as transaction,
+    ):
+        for holder in holders:
+            transaction.set_ceiling(holder, level)
+        transaction.commit()
+    return holders
 
 
 def list_keys(place: Place) -> Iterator[ListedKey]:
@@ -228,21 +255,23 @@ def _check_marked(view: StoreView | None, holder: str) -> None:
         )
 
 
-def _enable(place: Place, bindings: Iterable[tuple[str, str]], floor: int | None) -> None:
+def _enable(
+    place: Place, bindings: Iterable[tuple[str, str]], floor: int | None, command: str
+) -> None:
     bindings = iter(bindings)
     with WatermarkStore.open(place.store_path, wal_bytes=0) as store:
         while some := list(islice(bindings, KEYS_PER_TRANSACTION)):
-            with store.begin() as transaction:
+            with store.begin(command) as transaction:
                 for key_hash, delegate in some:
                     transaction.enable(key_hash, delegate, floor=floor)
                 transaction.commit()
 
 
-def _give_marks(place: Place, holders: Iterable[str], level: int) -> None:
+def _give_marks(place: Place, holders: Iterable[str], level: int, command: str) -> None:
     holders = iter(holders)
     with WatermarkStore.open(place.store_path, wal_bytes=0) as store:
         while some := list(islice(holders, KEYS_PER_TRANSACTION)):
-            with store.begin() as transaction:
+            with store.begin(command) as transaction:
                 for holder in some:
                     transaction.raise_floor(holder, level)
                 transaction.commit()

@@ -10,21 +10,11 @@ have rows of their own.
 """
 
 import sqlite3
+from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
 from signers.formats.signable import Signable
-
-MAKE_TABLE: Final = """
-CREATE TABLE kept_signatures (
-    key       INTEGER NOT NULL REFERENCES holders (number),
-    kind      INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 3),
-    version   INTEGER NOT NULL,         -- of the signature: 0, and for BLS 1 or 2
-    digest    BLOB NOT NULL CHECK (length(digest) = 32),
-    signature BLOB,                     -- NULL: a signer was asked, and nothing has come yet
-    PRIMARY KEY (key, kind, version)
-) WITHOUT ROWID;
-"""
 
 
 class Unkept(Enum):
@@ -74,3 +64,11 @@ def keep(
         (key, signed.kind, version, signed.digest, signature),
     ).fetchone()
     return bytes(first)
+
+
+def read_all(connection: sqlite3.Connection) -> Iterator[tuple[str, int, bytes, bytes]]:
+    """Yield hash of the key, kind, digest and signature of all that are kept."""
+    yield from connection.execute(
+        "SELECT hash, kind, digest, signature FROM kept_signatures JOIN holders ON number = key"
+        " WHERE signature IS NOT NULL ORDER BY key, kind, version"
+    )

@@ -10,21 +10,24 @@ when it is first judged against. It need not compare: an entry was admitted agai
 before it in the journal, so of one holder and kind the later is the higher.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import NamedTuple
 
 from signers.formats.signable import Kind, Signable
 from signers.marks.watermark import (
     ADVANCE,
+    EVERYONE,
     KEY_DISABLED,
     MARKED_KINDS,
     NO_MARK,
     REPEAT,
     UNMARKED,
+    Ceiling,
     Refusal,
     Verdict,
     judge,
+    judge_ceiling,
 )
 
 # A journal entry: whose mark (number of the holder, kind) and where it stands then (level,
@@ -62,6 +65,7 @@ class MarkTable:
         self._holders: dict[str, int] = {}
         self._keys: dict[str, BoundKey] = {}
         self._enabled: dict[str, BoundKey] = {}
+        self._ceilings: dict[str, int] = {}
 
     def number(self, holder: str, number: int) -> None:
         """Enter a key or delegate under its number in the store."""
@@ -79,6 +83,10 @@ class MarkTable:
         """Enter the mark of a holder, which has a number."""
         self._marks[self._whose(holder)[mark.kind]] = mark
 
+    def set_ceiling(self, holder: str, level: int) -> None:
+        """Enter the level above which a key, a delegate or `EVERYONE` signs nothing."""
+        self._ceilings[holder] = level
+
     def judge(
         self, requests: Iterable[tuple[str, Signable]], entries: list[bytes]
     ) -> list[Verdict]:
@@ -86,7 +94,7 @@ class MarkTable:
 
         What advances is a mark from then on; its journal entries are appended to `entries`.
         """
-        find_key, marks = self._enabled.get, self._marks
+        find_key, marks, ceilings = self._enabled.get, self._marks, self._ceilings
         verdicts: list[Verdict] = []
         for key, asked in requests:
             bound = find_key(key)
@@ -104,6 +112,8 @@ class MarkTable:
                 of_delegate = judge(self._mark(above), asked, bound.delegate)
                 if of_delegate is not REPEAT:
                     verdict = of_delegate
+            if ceilings and (verdict is ADVANCE or verdict is REPEAT):
+                verdict = judge_ceiling(self._lowest_ceiling(bound), asked, verdict)
             if verdict is ADVANCE:
                 mark = _pack_mark(level, round_, digest)
                 entries.append(whose + mark)
@@ -130,6 +140,10 @@ class MarkTable:
         """Return every key and delegate that the store knows."""
         return sorted(self._holders)
 
+    def ceilings(self) -> Mapping[str, int]:
+        """Return the ceilings by their holders, `EVERYONE` among them."""
+        return self._ceilings
+
     def mark(self, holder: str, kind: Kind) -> Signable | None:
         """Return the mark of a holder; None when it has none."""
         return self._mark(self._whose(holder)[kind]) if holder in self._holders else None
@@ -140,6 +154,12 @@ class MarkTable:
             kind = MARKED_KINDS[whose[-1]]
             mark = self._marks[whose] = Signable(kind, self._chain_id, *_MARK.unpack(mark))
         return mark
+
+    def _lowest_ceiling(self, bound: BoundKey) -> Ceiling | None:
+        find = self._ceilings.get
+        holders = (bound.key, bound.delegate, EVERYONE)
+        levels = ((find(holder), holder) for holder in holders)
+        return min((Ceiling(level, h) for level, h in levels if level is not None), default=None)
 
     def _whose(self, holder: str) -> Sequence[Whose]:
         number = self._holders[holder]

@@ -5,22 +5,28 @@ made through SQLite, because a plain copy of the files of an open store is of no
 """
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import uuid4
 
-from signers.host import host_id
-from signers.marks import store_file, store_tables
+from signers.formats.signable import Kind
+from signers.host import host_id, user_name
+from signers.marks import administration_log, store_file, store_layouts, store_tables
+from signers.marks.administration_log import AdministrationEntry
 from signers.marks.store_tables import StoreContent, StoreIdentity
+
+RESTORE: Final = "watermarks restore"
 
 
 class StoreView(NamedTuple):
-    """A store as of one commit."""
+    """A store as of one commit; `signatures` are those that came with marks in force."""
 
     identity: StoreIdentity
     content: StoreContent
+    signatures: Mapping[tuple[str, Kind], bytes]
 
 
 def read_store(path: Path) -> StoreView:
@@ -30,10 +36,15 @@ def read_store(path: Path) -> StoreView:
     """
     with _errors_of(path), closing(store_file.connect(path)) as connection:
         connection.execute("BEGIN")
-        identity = store_tables.read_identity(connection)
-        content = store_tables.read_content(connection, identity.chain_id)
+        view = _read(connection)
         connection.execute("COMMIT")
-    return StoreView(identity, content)
+    return view
+
+
+def read_administration(path: Path) -> list[AdministrationEntry]:
+    """Read what people have changed by hand, the oldest first. Raises as `read_store`."""
+    with _errors_of(path), closing(store_file.connect(path)) as connection:
+        return administration_log.read(connection)
 
 
 def back_up(path: Path, backup: Path) -> StoreView:
@@ -65,7 +76,8 @@ def restore(backup: Path, path: Path, floor: int) -> StoreView:
         store_file.NewFile(path) as new,
     ):
         connection.backup(new.connection)
-        identity, content = _read(new.connection)
+        store_layouts.upgrade(new.connection)
+        identity, content, _ = _read(new.connection)
         identity = identity._replace(uuid=uuid4().hex, host_id=host_id())
         _rewrite(new.connection, identity, content, floor)
         view = _read(new.connection)
@@ -75,7 +87,9 @@ def restore(backup: Path, path: Path, floor: int) -> StoreView:
 
 def _read(connection: sqlite3.Connection) -> StoreView:
     identity = store_tables.read_identity(connection)
-    return StoreView(identity, store_tables.read_content(connection, identity.chain_id))
+    content = store_tables.read_content(connection, identity.chain_id)
+    signatures = store_tables.read_signatures(connection, content.marks)
+    return StoreView(identity, content, signatures)
 
 
 def _rewrite(
@@ -86,6 +100,10 @@ def _rewrite(
     for holder in content.marks.holders():
         store_tables.raise_floor(connection, identity.chain_id, holder, floor)
     store_tables.change_identity(connection, identity)
+    done = f"made from a backup as of commit {content.seq}, with floor {floor} for everyone"
+    administration_log.append(
+        connection, AdministrationEntry(int(time.time()), user_name(), RESTORE, [done])
+    )
     store_tables.append_commit(connection, content.seq + 1, None)
     connection.execute("COMMIT")
 

@@ -15,6 +15,7 @@ from tempfile import mkstemp
 from typing import Any, Self
 from urllib.parse import quote
 
+from signers.marks import store_layouts
 from signers.marks.store_errors import (
     StoreBroken,
     StoreCorrupt,
@@ -25,7 +26,6 @@ from signers.marks.store_errors import (
 )
 
 APPLICATION_ID = 0x666F7267  # "forg", which file(1) and every opener can see
-SCHEMA_VERSION = 1
 PAGE_BYTES = 4096
 
 # For recovery after a crash and for checkpoints only; writers wait for the store's own lock.
@@ -120,6 +120,7 @@ def check_present(path: Path) -> None:
 def connect(path: Path) -> sqlite3.Connection:
     """Open the store's file as this program always does; only `create` makes one.
 
+    A store of an older layout is brought to the newest one first, on the disk before it is used.
     Raises StoreMissing, WrongStore, StoreCorrupt, StoreUnavailable, StoreBroken.
     """
     check_present(path)
@@ -129,6 +130,7 @@ def connect(path: Path) -> sqlite3.Connection:
             _check_stamp(connection, path)
             _check_mode(connection, path)
             _apply_settings(connection, path)
+            store_layouts.upgrade(connection)
         except BaseException:
             connection.close()
             raise
@@ -167,11 +169,14 @@ def _open(path: Path) -> sqlite3.Connection:
 def _check_stamp(connection: sqlite3.Connection, path: Path) -> None:
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise corrupt(path, "it is no watermark store of forgepool, or it was emptied")
-    if (version := _pragma(connection, "user_version")) != SCHEMA_VERSION:
+    layout = store_layouts.read_layout(connection)
+    if layout > store_layouts.NEWEST:
         raise WrongStore(
-            f"{path} has layout {version}, this forgepool knows {SCHEMA_VERSION}: "
-            "use the version of forgepool that wrote it"
+            f"{path} has layout {layout}, this forgepool knows up to {store_layouts.NEWEST}: "
+            "a newer version wrote it, use that one or a later one"
         )
+    if layout < store_layouts.FIRST:
+        raise corrupt(path, f"no forgepool makes stores of layout {layout}")
 
 
 def _check_mode(connection: sqlite3.Connection, path: Path) -> None:
@@ -238,7 +243,7 @@ class NewFile:
         self.connection = _open(self._draft)
         self.connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         self.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self.connection.execute(f"PRAGMA user_version = {store_layouts.FIRST}")
 
     def appear(self, *, journal_mode: str) -> None:
         """Give the file its name, once it and its name are on the disk."""

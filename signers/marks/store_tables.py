@@ -4,7 +4,7 @@
 always stays, so its number is the store's commit counter. ``marks`` holds what was folded out
 of the journal. The marks in force are both together: the rows of ``marks``, raised by every
 journal row above ``folded_seq``. A journal row without entries says that keys or marks were
-changed directly.
+changed directly. These are the tables of the first layout; `store_layouts` adds the later ones.
 """
 
 import sqlite3
@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from signers.formats.signable import Signable
-from signers.marks import kept_signatures
+from signers.formats.signable import Kind, Signable
+from signers.marks import kept_signatures, store_layouts
 from signers.marks.mark_table import MarkTable, last_marks
 from signers.marks.store_file import DamagedRows
-from signers.marks.watermark import MARKED_KINDS, floor_mark
+from signers.marks.watermark import EVERYONE, MARKED_KINDS, floor_mark
 
-_MAKE_TABLES = f"""
+_MAKE_TABLES = """
 BEGIN;
 CREATE TABLE store (
     id         INTEGER PRIMARY KEY CHECK (id = 1),
@@ -47,6 +47,7 @@ CREATE TABLE marks (
     level     INTEGER NOT NULL,
     round     INTEGER NOT NULL,
     digest    BLOB NOT NULL CHECK (length(digest) IN (0, 32)),
+    signature BLOB,                     -- of signers that would not make the same one again
     PRIMARY KEY (chain_id, holder, kind)
 ) WITHOUT ROWID;
 CREATE TABLE journal (
@@ -60,7 +61,6 @@ CREATE TABLE block_drafts (
     draft BLOB NOT NULL,
     UNIQUE (key, level, round)
 );
-{kept_signatures.MAKE_TABLE}
 -- The rule once more, below every program: a mark neither goes down nor away.
 CREATE TRIGGER marks_only_rise BEFORE UPDATE ON marks
 WHEN NEW.level < OLD.level OR (NEW.level = OLD.level AND NEW.round < OLD.round)
@@ -84,6 +84,7 @@ _RAISE_TO_THOSE_OF = (
 # Folded rows that stay for readers that are behind: a worker commits every few milliseconds,
 # so one that missed this many has been idle, and can afford to read everything.
 FOLDED_ROWS_KEPT = 256
+_EVERYONE = 0  # in `ceilings`; the numbers of holders begin at 1
 # The highest blocks of each key whose drafts are kept: a repeat asks for a recent one.
 DRAFTS_PER_KEY_MAX = 8
 
@@ -122,6 +123,7 @@ def make_tables(connection: sqlite3.Connection, identity: StoreIdentity) -> None
     connection.executescript(_MAKE_TABLES)
     connection.execute("INSERT INTO store VALUES (1, ?, ?, ?, ?, 1)", identity)
     connection.execute("INSERT INTO journal VALUES (1, NULL)")
+    store_layouts.upgrade(connection)
 
 
 def read_identity(connection: sqlite3.Connection) -> StoreIdentity:
@@ -152,6 +154,8 @@ def read_content(connection: sqlite3.Connection, chain_id: bytes) -> StoreConten
     ):
         mark = Signable(MARKED_KINDS[kind], chain_id, level, round_, digest)
         marks.set_mark(hashes[holder], mark)
+    for number, level in connection.execute("SELECT holder, level FROM ceilings"):
+        marks.set_ceiling(EVERYONE if number == _EVERYONE else hashes[number], level)
     folded_seq = read_folded_seq(connection)
     (seq,) = connection.execute("SELECT max(seq) FROM journal").fetchone()
     if seq is None or seq < folded_seq:
@@ -224,6 +228,39 @@ def raise_floor(connection: sqlite3.Connection, chain_id: bytes, holder: str, le
             for floor in floors
         ],
     )
+
+
+def raise_mark(connection: sqlite3.Connection, holder: str, mark: Signable) -> bool:
+    """Give a holder this mark unless his own is as high; say whether it was raised."""
+    number = number_holder(connection, holder)
+    raised = connection.execute(
+        _RAISE_MARK, (mark.chain_id, number, mark.kind, mark.level, mark.round, mark.digest)
+    )
+    return raised.rowcount > 0
+
+
+def read_signatures(
+    connection: sqlite3.Connection, marks: MarkTable
+) -> dict[tuple[str, Kind], bytes]:
+    """Read the kept signatures of the marks that are in force."""
+    return {
+        (holder, mark.kind): signature
+        for holder, kind, digest, signature in kept_signatures.read_all(connection)
+        if (mark := marks.mark(holder, MARKED_KINDS[kind])) is not None and mark.digest == digest
+    }
+
+
+def set_ceiling(connection: sqlite3.Connection, holder: str, level: int | None) -> None:
+    """Sign nothing above a level, for a key, a delegate or `EVERYONE`; None lifts the ceiling."""
+    number = _EVERYONE if holder == EVERYONE else number_holder(connection, holder)
+    if level is None:
+        connection.execute("DELETE FROM ceilings WHERE holder = ?", (number,))
+    else:
+        connection.execute(
+            "INSERT INTO ceilings VALUES (?, ?)"
+            " ON CONFLICT (holder) DO UPDATE SET level = excluded.level",
+            (number, level),
+        )
 
 
 def bind_key(

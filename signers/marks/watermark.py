@@ -53,6 +53,16 @@ WRONG_CHAIN: Final = "wrong_chain"
 BELOW: Final = "watermark_below"
 CONFLICT: Final = "watermark_conflict"
 SIGNATURE_LOST: Final = "signature_lost"
+SIGN_UNTIL: Final = "sign_until"
+
+EVERYONE: Final = ""  # the holder of a ceiling that binds every key
+
+
+class Ceiling(NamedTuple):
+    """The level above which nothing is signed, and whose ceiling it is."""
+
+    level: int
+    holder: str
 
 
 def judge(mark: Signable | None, asked: Signable, holder: str) -> Verdict:
@@ -86,6 +96,18 @@ def judge_repeat(asked: Signable, holder: str, *, may_differ: bool) -> Verdict:
     return REPEAT
 
 
+def judge_ceiling(ceiling: Ceiling | None, asked: Signable, permission: Verdict) -> Verdict:
+    """Say whether what the mark permits is below the ceiling too, if there is one."""
+    if ceiling is None or asked.level <= ceiling.level:
+        return permission
+    whose = "every key" if ceiling.holder == EVERYONE else ceiling.holder
+    return Refusal(
+        SIGN_UNTIL,
+        f"{_position(asked)} refused: {whose} signs until "
+        f"level {ceiling.level} only; see `watermarks sign-until`",
+    )
+
+
 def floor_mark(kind: Kind, chain_id: bytes, level: int) -> Signable:
     """Return the mark at which nothing of this level or below is signed.
 
@@ -94,11 +116,18 @@ def floor_mark(kind: Kind, chain_id: bytes, level: int) -> Signable:
     return Signable(kind, chain_id, level, ROUND_MAX, _NO_DIGEST)
 
 
+def is_floor(mark: Signable) -> bool:
+    """Say whether a mark closes its whole level instead of telling what was signed there."""
+    return not mark.digest and mark.round == ROUND_MAX
+
+
 def _story(mark: Signable, asked: Signable, holder: str) -> str:
     wanted = f"{_position(asked)} refused"
-    if not mark.digest:
+    if is_floor(mark):
         return f"{wanted}: {holder} has a floor, nothing up to level {mark.level} is signed"
     stands = f"{holder} already signed level {mark.level} round {mark.round}"
+    if not mark.digest:
+        return f"{wanted}: {stands}, as its imported mark says without telling what"
     if (asked.level, asked.round) == (mark.level, mark.round):
         stands += " with other bytes"
     digests = f"(digest {mark.digest.hex()[:12]}, asked {asked.digest.hex()[:12]})"

@@ -25,14 +25,15 @@ from uuid import uuid4
 from signers.formats.hashes import blake2b_32
 from signers.formats.networks import BLOCK_WATERMARK
 from signers.formats.signable import Kind, Signable
-from signers.host import host_id
-from signers.marks import kept_signatures, store_file, store_tables
+from signers.host import host_id, user_name
+from signers.marks import administration_log, kept_signatures, store_file, store_tables
+from signers.marks.administration_log import AdministrationEntry
 from signers.marks.kept_signatures import ASKED
 from signers.marks.mark_table import MarkTable
 from signers.marks.store_errors import NoMark, StoreReplaced, WrongStore
 from signers.marks.store_session import StoreSession
 from signers.marks.store_tables import BlockDraft, StoreIdentity
-from signers.marks.watermark import MARKED_KINDS, Verdict, judge_repeat
+from signers.marks.watermark import EVERYONE, FRESH, MARKED_KINDS, Verdict, judge_repeat
 
 # Fold after so many commits: 512 commits of 64 votes fill half of the WAL that is grown
 # beforehand, and folding them takes a few milliseconds under the lock.
@@ -106,9 +107,10 @@ class WatermarkStore:
             raise
         return store
 
-    def begin(self) -> "Transaction":
+    def begin(self, command: str = "a program") -> "Transaction":
         """Wait for the lock, start a transaction, and read what others have recorded.
 
+        `command` is what a person typed, for the log of changes by hand.
         Raises the errors of `open`, or StoreReplaced.
         """
         if self._seq - self._folded_seq >= FOLD_COMMITS_MAX:
@@ -116,7 +118,7 @@ class WatermarkStore:
         turn = self._session.begin()
         with self._session.guarded():
             self._catch_up()
-        return Transaction(self, turn)
+        return Transaction(self, turn, command)
 
     def block_draft(self, key: str, level: int, round: int) -> BlockDraft | None:
         """Return the block that a key has begun to sign at a level and round, if kept."""
@@ -239,17 +241,25 @@ class Transaction:
     """One turn on the store: what is judged in it is permitted once it is committed.
 
     A context; leaving it without a commit rolls back. One transaction either judges or changes
-    keys and floors, not both.
+    keys, marks and ceilings by hand, not both; what it changes by hand, it also logs.
     """
 
-    def __init__(self, store: WatermarkStore, turn: int) -> None:
+    def __init__(self, store: WatermarkStore, turn: int, command: str) -> None:
         self._store = store
         self._turn = turn
+        self._command = command
         self._session = store._session
         self._connection = store._connection
         self._entries: list[bytes] = []  # what was admitted, as the journal will have it
         self._is_direct = False  # keys or marks are changed in their tables
+        self._changes: list[str] = []  # what was changed so, a sentence each
         self._is_touched = False  # there is something to commit besides entries
+
+    @property
+    def marks(self) -> MarkTable:
+        """The marks in force, to be read; without what this transaction has changed by hand."""
+        self._check_open()
+        return self._store._marks
 
     def judge(self, requests: Iterable[tuple[str, Signable]]) -> list[Verdict]:
         """Judge what keys (their hashes) want to sign, in order: earlier ones count.
@@ -258,7 +268,7 @@ class Transaction:
         """
         self._check_open()
         if self._is_direct:
-            raise RuntimeError("a transaction that changes keys or floors does not judge")
+            raise RuntimeError("a transaction that changes keys or marks by hand does not judge")
         with self._session.guarded():
             return self._store._marks.judge(requests, self._entries)
 
@@ -356,8 +366,40 @@ class Transaction:
     def raise_floor(self, holder: str, level: int) -> None:
         """Refuse this level and below, for a key or a delegate; marks that stand higher stay."""
         self._change_directly()
+        self._changes.append(
+            f"{holder}: declared to have signed nothing"
+            if level == FRESH
+            else f"{holder}: floor {level}"
+        )
         with self._session.guarded():
             store_tables.raise_floor(self._connection, self._store.chain_id, holder, level)
+
+    def raise_mark(
+        self, holder: str, mark: Signable, signature: bytes | None = None, version: int = 0
+    ) -> bool:
+        """Give a key or delegate a mark of elsewhere, unless its own is as high.
+
+        Says whether it was raised. `signature`, if it is known, is that of what was signed, and
+        is kept for repeats.
+        """
+        self._change_directly()
+        with self._session.guarded():
+            is_raised = store_tables.raise_mark(self._connection, holder, mark)
+            if is_raised and signature is not None:
+                number = store_tables.number_holder(self._connection, holder)
+                kept_signatures.keep(self._connection, number, mark, version, signature)
+        if is_raised:
+            kind = mark.kind.name.lower()
+            self._changes.append(f"{holder}: {kind} level {mark.level} round {mark.round}")
+        return is_raised
+
+    def set_ceiling(self, holder: str, level: int | None) -> None:
+        """Sign nothing above a level, for a key, a delegate or `EVERYONE`; None lifts it."""
+        self._change_directly()
+        whose = "everyone" if holder == EVERYONE else holder
+        self._changes.append(f"{whose}: {'no ceiling' if level is None else f'ceiling {level}'}")
+        with self._session.guarded():
+            store_tables.set_ceiling(self._connection, holder, level)
 
     def commit(self) -> None:
         """Put what was admitted on the disk; when this returns it may be signed.
@@ -371,6 +413,8 @@ class Transaction:
             entries = None if self._is_direct else b"".join(self._entries)
             with self._session.guarded():
                 store_tables.append_commit(self._connection, store._seq + 1, entries)
+                if self._changes:
+                    self._log_changes()
         self._session.commit()
         if is_written:
             store._seq += 1
@@ -401,7 +445,12 @@ class Transaction:
             raise ValueError(f"{key} is not in this store")
         return bound.number
 
+    def _log_changes(self) -> None:
+        entry = AdministrationEntry(int(time.time()), user_name(), self._command, self._changes)
+        administration_log.append(self._connection, entry)
+
     def _bind(self, key: str, delegate: str, *, enabled: bool) -> None:
+        self._changes.append(f"{key}: {'enabled' if enabled else 'disabled'} for {delegate}")
         store_tables.bind_key(
             self._connection,
             self._store.chain_id,
@@ -417,7 +466,7 @@ class Transaction:
     def _change_directly(self) -> None:
         self._check_open()
         if self._entries:
-            raise RuntimeError("a transaction that has judged does not change keys or floors")
+            raise RuntimeError("a transaction that has judged does not change keys or marks")
         if not self._is_direct:
             # What is changed are the tables, and they must hold the marks in force: a new
             # delegate inherits those of its key.

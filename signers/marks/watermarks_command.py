@@ -1,4 +1,4 @@
-"""The commands `forgepool watermarks …`: show, back up and restore marks, and raise floors."""
+"""The commands `forgepool watermarks …`: show, back up and restore marks, and bound them."""
 
 from pathlib import Path
 
@@ -16,14 +16,24 @@ from signers.command_line import (
     yes_option,
 )
 from signers.formats.networks import network_by_name
+from signers.interchange.interchange_command import (
+    diff_watermarks,
+    export_watermarks,
+    import_watermarks,
+)
 from signers.keyring import key_administration as administration
 from signers.marks import watermark_report
-from signers.marks.store_copies import back_up, read_store, restore
+from signers.marks.store_copies import back_up, read_administration, read_store, restore
+from signers.marks.watermark import EVERYONE
 
 
 @click.group()
 def watermarks() -> None:
     """The high watermarks: up to where each key and delegate has signed."""
+
+
+for command in (export_watermarks, import_watermarks, diff_watermarks):
+    watermarks.add_command(command)
 
 
 @watermarks.command("show")
@@ -95,6 +105,8 @@ def restore_watermarks(
         print_json({"store": str(place.store_path), "floor": floor, "uuid": view.identity.uuid})
     else:
         click.echo(f"Made {place.store_path}; nothing up to level {floor} will be signed.")
+        if view.content.marks.ceilings():
+            click.echo("The ceilings of the backup hold here too: see `watermarks sign-until`.")
 
 
 @watermarks.command("set-floor")
@@ -128,3 +140,59 @@ def set_floor(
         print_json({"floor": level, "holders": hashes})
     else:
         click.echo("\n".join(f"floor {level} for {key_hash}" for key_hash in hashes))
+
+
+@watermarks.command("sign-until")
+@click.argument("level", type=LEVEL, required=False)
+@click.option("--clear", is_flag=True, help="Lift the ceiling instead.")
+@click.option("--key", "names", multiple=True, metavar="NAME|HASH", help="For this key.")
+@click.option("--all", "everyone", is_flag=True, help="For every key, also those to come.")
+@state_dir_option
+@base_dir_option
+@json_option
+@yes_option
+def sign_until(
+    level: int | None,
+    clear: bool,
+    names: tuple[str, ...],
+    everyone: bool,
+    state_dir: Path | None,
+    base_dir: Path | None,
+    as_json: bool,
+    yes: bool,
+) -> None:
+    """Sign nothing above LEVEL from now on; works while the pool signs.
+
+    For a move that is planned: this host signs until LEVEL, the next one from there. The ceiling
+    of a delegate binds all his keys. `--clear --all` lifts every ceiling.
+    """
+    if everyone == bool(names):
+        raise click.UsageError("Give --key (as often as needed) or --all.")
+    if clear == (level is not None):
+        raise click.UsageError("Give LEVEL or --clear.")
+    if clear:
+        question = "Does no other host sign with these keys above their ceilings, now or later?"
+    else:
+        question = f"Nothing above level {level} will be signed until this is cleared. Go on?"
+    confirm(question, yes)
+    with reporting(as_json):
+        hashes = administration.set_ceilings(place_of(state_dir, base_dir), names, level)
+    if as_json:
+        print_json({"sign_until": level, "holders": [each or None for each in hashes]})
+        return
+    names_of = ["everyone" if each == EVERYONE else each for each in hashes]
+    done = "signs without a ceiling" if level is None else f"signs until level {level}"
+    click.echo("\n".join(f"{name} {done}" for name in names_of) or "There was no ceiling.")
+
+
+@watermarks.command("log")
+@state_dir_option
+@json_option
+def show_log(state_dir: Path | None, as_json: bool) -> None:
+    """Show what was changed by hand: when, by whom, with which command, and what."""
+    with reporting(as_json):
+        entries = read_administration(place_of(state_dir).store_path)
+    if as_json:
+        print_json(watermark_report.log_as_record(entries))
+    else:
+        click.echo(watermark_report.log_as_text(entries))

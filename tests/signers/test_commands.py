@@ -304,3 +304,67 @@ def test_each_kind_has_its_line(pool: Path) -> None:
     shown = run(watermarks, "show").stdout
     for kind in list(Kind)[:4]:
         assert kind.name.lower().replace("_", " ") in shown
+
+
+def test_a_ceiling_is_set_shown_and_lifted_while_the_pool_runs(pool: Path) -> None:
+    (alice, _) = as_json(run(keys, "generate", "k", "--count", "2", "--json"))
+    key = alice["key_hash"]
+    with WatermarkStore.open(pool, wal_bytes=0) as store:
+        run(watermarks, "sign-until", "50", "--all", "--yes")
+        run(watermarks, "sign-until", "40", "--key", "k-1", "--yes")
+        shown = as_json(run(watermarks, "show", "k-1", "--json"))
+        assert shown["ceilings"] == [
+            {"holder": None, "level": 50},
+            {"holder": key, "level": 40},
+        ]
+        assert f"{key}  signs until level 40" in run(watermarks, "show").stdout
+        assert code(sign(store, key, asked(41))[0]) == "sign_until"
+        run(watermarks, "sign-until", "--clear", "--key", "k-1", "--yes")
+        assert [code(v) for v in sign(store, key, asked(41), asked(51))] == [
+            "advance",
+            "sign_until",
+        ]
+        cleared = as_json(run(watermarks, "sign-until", "--clear", "--all", "--yes", "--json"))
+        assert cleared == {"sign_until": None, "holders": [None]}
+        assert code(sign(store, key, asked(51))[0]) == "advance"
+    assert (
+        "There was no ceiling" in run(watermarks, "sign-until", "--clear", "--all", "--yes").stdout
+    )
+
+
+def test_a_ceiling_is_for_someone_and_is_asked_for(pool: Path) -> None:
+    for words in (("5",), ("5", "--all", "--key", "a"), ("--all",), ("5", "--clear", "--all")):
+        run(watermarks, "sign-until", *words, "--yes", ends=2)
+    run(watermarks, "sign-until", "5", "--all", ends=2)
+    run(watermarks, "sign-until", "--clear", "--all", ends=2)
+    assert as_json(run(watermarks, "show", "--json"))["ceilings"] == []
+
+
+def test_a_restored_store_keeps_its_ceilings_and_says_so(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(watermarks, "sign-until", "50", "--all", "--yes")
+    run(watermarks, "backup", str(tmp_path / "backup"))
+    monkeypatch.setenv("FORGEPOOL_STATE_DIR", str(tmp_path / "moved"))
+    restored = run(watermarks, "restore", str(tmp_path / "backup"), "--floor", "8", "--yes")
+    assert "ceilings of the backup hold here too" in restored.stdout
+    assert as_json(run(watermarks, "show", "--json"))["ceilings"] == [{"holder": None, "level": 50}]
+
+
+def test_what_was_changed_by_hand_is_logged(pool: Path) -> None:
+    assert "nothing was changed" in run(watermarks, "log").stdout
+    (alice,) = as_json(run(keys, "generate", "alice", "--json"))
+    key = alice["key_hash"]
+    run(watermarks, "set-floor", "5", "--all", "--yes")
+    run(watermarks, "sign-until", "9", "--key", "alice", "--yes")
+    run(keys, "disable", "alice")
+    assert [(e["command"], e["changes"]) for e in as_json(run(watermarks, "log", "--json"))] == [
+        ("keys generate", [f"{key}: declared to have signed nothing"]),
+        ("keys generate", [f"{key}: enabled for {key}"]),
+        ("watermarks set-floor", [f"{key}: floor 5"]),
+        ("watermarks sign-until", [f"{key}: ceiling 9"]),
+        ("keys disable", [f"{key}: disabled for {key}"]),
+    ]
+    shown = run(watermarks, "log").stdout
+    assert "watermarks set-floor" in shown
+    assert f"    {key}: floor 5" in shown

@@ -42,6 +42,6 @@ def test_every_code_of_the_store_has_advice() -> None:
         if isinstance(value, type) and value.__module__ == store_errors.__name__
     } - {"store_exists"}
     codes |= {watermark.BELOW, watermark.CONFLICT, watermark.WRONG_CHAIN, watermark.KEY_DISABLED}
-    codes.add(watermark.SIGNATURE_LOST)
+    codes |= {watermark.SIGNATURE_LOST, watermark.SIGN_UNTIL}
     for code in codes:
         assert f"`{code}`" in PAGE

@@ -8,6 +8,7 @@ from watermark_cases import ALICE, BOB, CAROL, CHAIN, asked, block, code, make_s
 
 from signers.formats.hashes import blake2b_32
 from signers.formats.signable import Kind, Signable
+from signers.marks import store_layouts
 from signers.marks.store_errors import (
     NoMark,
     StoreCorrupt,
@@ -423,9 +424,9 @@ def test_a_damaged_store_signs_nothing_and_says_what_to_do(
 
 def test_a_store_of_a_later_version_is_left_alone(store_path: Path) -> None:
     raw = sqlite3.connect(store_path)
-    raw.execute("PRAGMA user_version = 2")
+    raw.execute(f"PRAGMA user_version = {store_layouts.NEWEST + 1}")
     raw.close()
-    with pytest.raises(WrongStore, match="version"):
+    with pytest.raises(WrongStore, match="newer version"):
         reopened(store_path)
 
 

@@ -1,0 +1,75 @@
+-- A store of layout 1, as `sqlite3.Connection.iterdump` wrote it: made by forgepool before there
+-- were ceilings. mv1Alice (fresh) signed attestation 5/2 and 7/0 and block 6/0, mv1Bob signs for
+-- mv1Carol with floor 100 and signed attestation 101/0.
+PRAGMA application_id = 1718579815;
+PRAGMA user_version = 1;
+BEGIN TRANSACTION;
+CREATE TABLE block_drafts (
+    key   INTEGER NOT NULL REFERENCES keys (key),
+    level INTEGER NOT NULL,
+    round INTEGER NOT NULL,
+    draft BLOB NOT NULL,
+    UNIQUE (key, level, round)
+);
+CREATE TABLE holders (                  -- every key and every delegate
+    number INTEGER PRIMARY KEY,
+    hash   TEXT NOT NULL UNIQUE
+);
+INSERT INTO "holders" VALUES(1,'mv1Alice');
+INSERT INTO "holders" VALUES(2,'mv1Bob');
+INSERT INTO "holders" VALUES(3,'mv1Carol');
+CREATE TABLE journal (
+    seq     INTEGER PRIMARY KEY,
+    entries BLOB
+);
+INSERT INTO "journal" VALUES(1,NULL);
+INSERT INTO "journal" VALUES(2,X'');
+INSERT INTO "journal" VALUES(3,NULL);
+INSERT INTO "journal" VALUES(4,X'000000010200000005000000028928AAE63C84D87EA098564D1E03AD813F107ADD474E56AEDD286349C0C03EA4000000010000000006000000008928AAE63C84D87EA098564D1E03AD813F107ADD474E56AEDD286349C0C03EA4');
+INSERT INTO "journal" VALUES(5,X'000000020200000065000000006E5C1F45CBAF19F94230BA3501C378A5335AF71A331B5B5AED62792332288DC3000000030200000065000000006E5C1F45CBAF19F94230BA3501C378A5335AF71A331B5B5AED62792332288DC3');
+INSERT INTO "journal" VALUES(6,X'000000010200000007000000008928AAE63C84D87EA098564D1E03AD813F107ADD474E56AEDD286349C0C03EA4');
+CREATE TABLE keys (
+    key      INTEGER PRIMARY KEY REFERENCES holders (number),
+    delegate INTEGER NOT NULL REFERENCES holders (number),
+    enabled  INTEGER NOT NULL,
+    since    INTEGER NOT NULL           -- Unix seconds of the last change
+);
+INSERT INTO "keys" VALUES(1,1,1,1795618589);
+INSERT INTO "keys" VALUES(2,3,1,1795618589);
+CREATE TABLE marks (
+    chain_id  BLOB NOT NULL,
+    holder    INTEGER NOT NULL REFERENCES holders (number),
+    kind      INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 3),
+    level     INTEGER NOT NULL,
+    round     INTEGER NOT NULL,
+    digest    BLOB NOT NULL CHECK (length(digest) IN (0, 32)),
+    signature BLOB,                     -- of signers that would not make the same one again
+    PRIMARY KEY (chain_id, holder, kind)
+) WITHOUT ROWID;
+INSERT INTO "marks" VALUES(X'7A06A770',1,0,-1,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',1,1,-1,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',1,2,-1,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',1,3,-1,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',2,0,100,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',2,1,100,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',2,2,100,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',2,3,100,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',3,0,100,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',3,1,100,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',3,2,100,2147483647,X'',NULL);
+INSERT INTO "marks" VALUES(X'7A06A770',3,3,100,2147483647,X'',NULL);
+CREATE TABLE store (
+    id         INTEGER PRIMARY KEY CHECK (id = 1),
+    uuid       TEXT NOT NULL,
+    host_id    TEXT NOT NULL,
+    network    TEXT NOT NULL,
+    chain_id   BLOB NOT NULL CHECK (length(chain_id) = 4),
+    folded_seq INTEGER NOT NULL
+);
+INSERT INTO "store" VALUES(1,'9859fef9e265432d9dc96bbc4cee17df','vector host','mavryk',X'7A06A770',2);
+CREATE TRIGGER marks_only_rise BEFORE UPDATE ON marks
+WHEN NEW.level < OLD.level OR (NEW.level = OLD.level AND NEW.round < OLD.round)
+BEGIN SELECT RAISE(ABORT, 'a mark would go down'); END;
+CREATE TRIGGER marks_stay BEFORE DELETE ON marks
+BEGIN SELECT RAISE(ABORT, 'a mark would go away'); END;
+COMMIT;
