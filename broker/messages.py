@@ -294,6 +294,9 @@ class Outcome(IntEnum):
     EXPIRED = 3
 
 
+READY = int(Outcome.READY)  # what nearly every vote's result says
+
+
 class Held(Struct, array_like=True, frozen=True, gc=False):
     """A task that a worker still has, named so that a restarted broker can know it again."""
 
@@ -386,7 +389,7 @@ class PreparedAhead(Struct, tag=8, array_like=True):
     """A block that was prepared beside the queue waits in the worker, or there is none."""
 
     task: int
-    outcome: int = Outcome.READY  # to be signed; else how the task ends
+    outcome: int = READY  # to be signed; else how the task ends
     code: str = ""
     text: str = ""
 

@@ -5,7 +5,7 @@ Any bytes give a message or `MalformedMessage`, nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import msgspec
@@ -88,9 +88,12 @@ def decode_events(data: bytes | memoryview) -> Events:
 
 
 def portions(
-    items: Iterable[Each], bytes_of: Callable[[Each], int], bytes_max: int = PORTION_BYTES_MAX
+    items: list[Each], bytes_of: Callable[[Each], int], bytes_max: int = PORTION_BYTES_MAX
 ) -> Iterator[list[Each]]:
     """Cut a list so that each part fits into one message; an item alone always fits."""
+    if items and sum(map(bytes_of, items)) <= bytes_max:  # the rule: 0.05 µs a vote, not 0.12
+        yield items
+        return
     portion: list[Each] = []
     size = 0
     for item in items:
