@@ -16,9 +16,9 @@ process has ended, or its worker's lease is over; a task has one end.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from broker.deadlines import Deadlines
@@ -193,6 +193,8 @@ class Dispatcher:
         self._unprepared: list[Task] = []  # of this turn
         self._awaiting_until = now + AWAIT_HELLO_S
         self._awaiting_pids: set[int] | None = None  # None: the supervisor has named nobody
+        # No lease ends before; who speaks meanwhile only moves the next look away.
+        self._leases_until = inf
         self._wall_offset = unix_now - now
         self._turn = Turn()
         self._ended_now: dict[str, EndedOfClient] = {}
@@ -545,6 +547,7 @@ class Dispatcher:
             self._turn.to_workers.append((peer, Welcome(self.epoch, False, "too many workers")))
             return
         worker = self.members.admit(peer, hello, now)
+        self._leases_until = now
         self._heard_of(hello.pid)
         worker.credit_us = hello.credit_us
         self._prepare_in_queue(worker)
@@ -977,10 +980,10 @@ class Dispatcher:
 
     def deadline(self) -> float | None:
         """When `end_turn` must be called at the latest; None: only when something arrives."""
-        times = [self.topics.deadline(), self.members.deadline(), self._deadlines.next()]
+        at = min(self._leases_until, self.topics.deadline(), self._deadlines.next())
         if self._awaiting_until:
-            times.append(self._awaiting_until)
-        return min((t for t in times if t is not None), default=None)
+            at = min(at, self._awaiting_until)
+        return at if at < inf else None
 
     def _expire(self, now: float) -> None:
         if self._awaiting_until:
@@ -1022,17 +1025,19 @@ class Dispatcher:
         """Do what is due, dispatch, and hand out what this turn asks for."""
         self._check_wall_clock(now, unix_now)
         self._expire(now)
-        for worker in self.members.lease_over(now):
-            self._lose(worker, "heartbeat lost", WorkerState.LOST)
-        for worker in self.members.long_lost(now):
-            self._worker_ended(worker, "silent for too long")
+        if now >= self._leases_until:
+            for worker in self.members.lease_over(now):
+                self._lose(worker, "heartbeat lost", WorkerState.LOST)
+            for worker in self.members.long_lost(now):
+                self._worker_ended(worker, "silent for too long")
+            self._leases_until = self.members.deadline()
         if now >= self._awaiting_until or self._awaiting_pids == set():
             self._awaiting_until = 0.0
         self._follow_ring()
         self._prepare_ahead(now)
         if not self._awaiting_until and not self.stopped:
             for worker in self.members:
-                while worker.state is WorkerState.READY and worker.credit_us > 0:
+                while worker.ready and worker.state is WorkerState.READY and worker.credit_us > 0:
                     if not self._dispatch(worker, now):
                         break
         turn = self._turn
@@ -1048,8 +1053,9 @@ class Dispatcher:
 
     def _remember_ends(self) -> None:
         for group in self._ended_now.values():
-            for name, count in Counter([e.event for e in group.events]).items():
-                self.counts[name] = self.counts.get(name, 0) + count
+            names = [event.event for event in group.events]
+            for name in set(names):
+                self.counts[name] = self.counts.get(name, 0) + names.count(name)
         for request in self._touched:
             request.records.append(self._next_record)
             if request.open == 0:
