@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from math import inf
 
 from broker.delegate_queue import OpenRequest
 
@@ -31,8 +32,8 @@ class Deadlines:
         self._entries += 1
         heapq.heappush(self._heap, (at, self._entries, request))
 
-    def next(self) -> float | None:
-        return self._heap[0][0] if self._heap else None
+    def next(self) -> float:
+        return self._heap[0][0] if self._heap else inf
 
     def due(self, now: float) -> Iterator[OpenRequest]:
         """Remove and give the requests whose deadline has passed and which are still open."""

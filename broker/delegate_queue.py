@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -22,6 +22,14 @@ class TaskState(Enum):
     PENDING = auto()  # waits in its delegate's queue
     ACTIVE = auto()  # a worker has it; never interrupted
     ENDED = auto()
+
+
+# By these names where every vote passes: Python 3.11 takes 0.17 µs to look a member up in its
+# enum, 0.02 µs for a name.
+PREPARING: Final = TaskState.PREPARING
+PENDING: Final = TaskState.PENDING
+ACTIVE: Final = TaskState.ACTIVE
+ENDED: Final = TaskState.ENDED
 
 
 class OpenRequest:
@@ -67,7 +75,7 @@ class Task(Struct, eq=False):
     queue: DelegateQueue
     slot: int
     dal: str | None
-    state: TaskState = TaskState.PENDING
+    state: TaskState = PENDING
     previous: Task | None = None  # in the queue
     next: Task | None = None
     attempt: int = 0
@@ -75,7 +83,7 @@ class Task(Struct, eq=False):
     deaths: int = 0  # workers that ended or fell silent with it
     # Whether such an attempt may have taken the mark: then its end is not known to be harmless.
     touched: bool = False
-    charged: bool = False  # counts against its worker's credit
+    credit_back: bool = False  # counts no more against its worker's credit
     # Attempts given to others before, whose workers may still be running them.
     older: dict[int, Worker] | None = None
     # A refusal of the current attempt that waits for those to answer or end.
@@ -130,11 +138,12 @@ class DelegateQueue:
             self.head = after
         else:
             before.next = after
+            task.previous = None
         if after is None:
             self.tail = before
         else:
             after.previous = before
-        task.previous = task.next = None
+            task.next = None
 
     def __iter__(self) -> Iterator[Task]:
         task = self.head

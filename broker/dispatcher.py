@@ -16,13 +16,22 @@ process has ended, or its worker's lease is over; a task has one end.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from broker.deadlines import Deadlines
-from broker.delegate_queue import Adopted, DelegateQueue, OpenRequest, Task, TaskState
+from broker.delegate_queue import (
+    ACTIVE,
+    ENDED,
+    PENDING,
+    PREPARING,
+    Adopted,
+    DelegateQueue,
+    OpenRequest,
+    Task,
+)
 from broker.known_requests import EndedRequest, Key, KnownRequests, fingerprint
 from broker.membership import WORKERS_MAX, Membership, Worker, WorkerState
 from broker.messages import (
@@ -36,6 +45,7 @@ from broker.messages import (
     EXPIRED,
     FAILED,
     LIVE_TOPIC,
+    READY,
     READY_EVENT,
     REFUSED,
     SIGNED,
@@ -113,7 +123,7 @@ OUTCOME_UNKNOWN = (
 )
 
 # Pending, in the user's words: it touched no mark, and can be cancelled.
-WAITING = frozenset({TaskState.PREPARING, TaskState.PENDING})
+WAITING = frozenset({PREPARING, PENDING})
 END_EVENT: dict[int, str] = {
     Outcome.REFUSED: EVENT_REFUSED,
     Outcome.FAILED: FAILED,
@@ -183,6 +193,8 @@ class Dispatcher:
         self._unprepared: list[Task] = []  # of this turn
         self._awaiting_until = now + AWAIT_HELLO_S
         self._awaiting_pids: set[int] | None = None  # None: the supervisor has named nobody
+        # No lease ends before; who speaks meanwhile only moves the next look away.
+        self._leases_until = inf
         self._wall_offset = unix_now - now
         self._turn = Turn()
         self._ended_now: dict[str, EndedOfClient] = {}
@@ -381,14 +393,14 @@ class Dispatcher:
         if type(queue.active) is Adopted and queue.active.is_of(task):
             self._adopt(task, queue.active)
         elif self._prepares_ahead and task.request.urgency == Urgency.BLOCK:
-            task.state = TaskState.PREPARING
+            task.state = PREPARING
             self._preparing[task.number] = task
             self._unprepared.append(task)
         else:
             self._enqueue(task)
 
     def _enqueue(self, task: Task) -> None:
-        task.state = TaskState.PENDING
+        task.state = PENDING
         queue = task.queue
         queue.append(task)
         if queue.active is None and not queue.ready:
@@ -405,7 +417,7 @@ class Dispatcher:
         """The worker already has it, from before the broker's restart: only wait for its end."""
         self._forget(task)  # what others were given of it meanwhile will come late
         adopted.task = task
-        task.state = TaskState.ACTIVE
+        task.state = ACTIVE
 
     def events_read(self, key: Key, records: list[LogRecord], now: float) -> None:
         """The rim has read what an earlier turn asked for in `reread`.
@@ -458,7 +470,7 @@ class Dispatcher:
                 if task.state in WAITING and not task.touched and not self._awaiting_until:
                     self._end(task, CANCELLED)
                     count += 1
-                elif task.state is not TaskState.ENDED:
+                elif task.state is not ENDED:
                     active += 1
         return Cancelled(self.epoch, count, active)
 
@@ -468,11 +480,11 @@ class Dispatcher:
         self, task: Task, event: str, body: bytes = b"", code: str = "", text: str = ""
     ) -> None:
         """End a task: the only place where a task becomes ENDED."""
-        if task.state is TaskState.PENDING:
+        if task.state is PENDING:
             task.queue.remove(task)
             if task.attempt:
                 self._forget(task)
-        task.state = TaskState.ENDED
+        task.state = ENDED
         request = task.request
         request.open -= 1
         self._open_tasks -= 1
@@ -535,6 +547,7 @@ class Dispatcher:
             self._turn.to_workers.append((peer, Welcome(self.epoch, False, "too many workers")))
             return
         worker = self.members.admit(peer, hello, now)
+        self._leases_until = now
         self._heard_of(hello.pid)
         worker.credit_us = hello.credit_us
         self._prepare_in_queue(worker)
@@ -562,8 +575,8 @@ class Dispatcher:
             if task.worker is not worker:
                 self._settle_refusal(task)
             elif (*name, task.attempt) in held:
-                worker.credit_us -= COST_US[task.request.urgency] if task.charged else 0
-            elif task.state is TaskState.ENDED:  # it only kept the key occupied
+                worker.credit_us -= 0 if task.credit_back else COST_US[task.request.urgency]
+            elif task.state is ENDED:  # it only kept the key occupied
                 self._forget(task)
                 self._free(task.queue)
             else:
@@ -608,15 +621,15 @@ class Dispatcher:
     def _on_credit_back(self, worker: Worker, back: CreditBack, now: float) -> None:
         for number in back.tasks:
             task = self.active.get(number)
-            if task is not None and task.worker is worker and task.charged:
-                task.charged = False
+            if task is not None and task.worker is worker and not task.credit_back:
+                task.credit_back = True
                 worker.credit_us += COST_US[task.request.urgency]
 
     def _on_prepared_ahead(self, worker: Worker, prepared: PreparedAhead, now: float) -> None:
         task = self._preparing.pop(prepared.task, None)
-        if task is None or task.state is not TaskState.PREPARING:
+        if task is None or task.state is not PREPARING:
             return  # it has ended meanwhile
-        if prepared.outcome == Outcome.READY:
+        if prepared.outcome == READY:
             self._enqueue(task)
         else:
             name = END_EVENT.get(prepared.outcome, FAILED)
@@ -624,6 +637,7 @@ class Dispatcher:
 
     def _on_results(self, worker: Worker, results: Results, now: float) -> None:
         active = self.active
+        credit_us = 0
         for result in results.results:
             task = active.get(result.task)
             if task is None:
@@ -633,16 +647,15 @@ class Dispatcher:
                 self._on_older_result(task, worker, result)
                 continue
             if result.occupied:
-                if task.state is TaskState.ENDED:
+                if task.state is ENDED:
                     self.late_results += 1
                 else:
                     self._end_by_result(task, result)
                 continue
             del active[result.task]
-            if task.charged:
-                task.charged = False
-                worker.credit_us += COST_US[task.request.urgency]
-            if task.older is None and task.state is TaskState.ACTIVE:
+            if not task.credit_back:
+                credit_us += COST_US[task.request.urgency]
+            if task.older is None and task.state is ACTIVE:
                 self._end_by_result(task, result)
                 queue = task.queue
                 queue.active = None
@@ -650,11 +663,12 @@ class Dispatcher:
                     self._free(queue)
             else:
                 self._on_contested_result(task, result)
+        worker.credit_us += credit_us
         self._acks_due[worker.peer] = results.number
 
     def _on_contested_result(self, task: Task, result: Result) -> None:
         """The current attempt's result, while older ones may still run or have succeeded."""
-        if task.state is TaskState.ENDED:  # an older attempt's success came first
+        if task.state is ENDED:  # an older attempt's success came first
             self.late_results += 1
         elif task.older and result.outcome == Outcome.REFUSED and isinstance(result.body, tuple):
             # The older attempt may have taken the mark and may still answer with its signature.
@@ -671,7 +685,7 @@ class Dispatcher:
             self.late_results += 1
             return
         del task.older[result.attempt]
-        if task.state is not TaskState.ENDED and result.outcome == Outcome.READY:
+        if task.state is not ENDED and result.outcome == READY:
             # First success wins. The key stays with the current attempt until that has ended.
             self._end_by_result(task, result)
             if task.refusal is not None:
@@ -684,14 +698,14 @@ class Dispatcher:
         """A refusal that waited for older attempts takes effect when none is left."""
         if task.refusal is None or task.older:
             return
-        if task.state is not TaskState.ENDED:
+        if task.state is not ENDED:
             self._end(task, EVENT_REFUSED, b"", *task.refusal)
         del self.active[task.number]
         self._free(task.queue)
 
     def _end_by_result(self, task: Task, result: Result) -> None:
         body = result.body
-        if type(body) is bytes and result.outcome == Outcome.READY:
+        if type(body) is bytes and result.outcome == READY:
             self._end(task, READY_EVENT[task.request.message.kind], body)
         elif result.outcome == Outcome.EXPIRED and task.touched:
             self._end(task, FAILED, b"", "outcome_unknown", OUTCOME_UNKNOWN)
@@ -703,7 +717,7 @@ class Dispatcher:
     def _on_freed(self, worker: Worker, freed: Freed, now: float) -> None:
         for number in freed.tasks:
             task = self.active.get(number)
-            if task is not None and task.worker is worker and task.state is TaskState.ENDED:
+            if task is not None and task.worker is worker and task.state is ENDED:
                 del self.active[number]
                 self._free(task.queue)
 
@@ -735,9 +749,9 @@ class Dispatcher:
 
     def _end_by_orphan(self, task: Task, orphan: OrphanResult) -> None:
         """The end of a task that its client has pushed to us again."""
-        given_to_another = task.state is TaskState.ACTIVE and task.worker is not None
-        refused_here_only = given_to_another and orphan.outcome != Outcome.READY
-        if task.state is TaskState.ENDED or refused_here_only:
+        given_to_another = task.state is ACTIVE and task.worker is not None
+        refused_here_only = given_to_another and orphan.outcome != READY
+        if task.state is ENDED or refused_here_only:
             self.late_results += 1
         else:
             self._end_by_result(task, Result(0, 0, orphan.outcome, orphan.body))
@@ -789,7 +803,7 @@ class Dispatcher:
         for task in self._tasks_of(worker):
             if task.worker is not worker:
                 pass  # an older attempt already
-            elif task.state is TaskState.ACTIVE:
+            elif task.state is ACTIVE:
                 if task.older is None:
                     task.older = {}
                 task.older[task.attempt] = worker
@@ -826,8 +840,8 @@ class Dispatcher:
     def _abandon(self, adopted: Adopted) -> None:
         queue, task = adopted.queue, adopted.task
         queue.active = None
-        if task is not None and task.state is TaskState.ACTIVE:
-            task.state, task.touched = TaskState.PENDING, True
+        if task is not None and task.state is ACTIVE:
+            task.state, task.touched = PENDING, True
             queue.put_back(task)
         if queue.head is not None and not queue.ready:
             self._make_ready(queue)
@@ -839,7 +853,7 @@ class Dispatcher:
                 del task.older[attempt]
         if task.worker is not worker:
             self._settle_refusal(task)
-        elif task.state is TaskState.ENDED:  # it only kept the key occupied
+        elif task.state is ENDED:  # it only kept the key occupied
             self._forget(task)
             self._free(task.queue)
         else:
@@ -849,7 +863,7 @@ class Dispatcher:
         queue = task.queue
         task.deaths += died
         task.touched = task.touched or died
-        task.charged = False
+        task.credit_back = False
         task.worker = None
         if task.deaths >= DEATHS_MAX:
             text = f"{task.deaths} workers ended or fell silent while they had this request"
@@ -858,7 +872,7 @@ class Dispatcher:
         if self.draining:
             self._give_up(task, "outcome_unknown", "its worker ended while the pool drained")
             return
-        task.state = TaskState.PENDING
+        task.state = PENDING
         queue.active = None
         queue.put_back(task)
         if not queue.ready:
@@ -873,7 +887,7 @@ class Dispatcher:
         """Have this turn's blocks prepared by the workers that will sign them."""
         unprepared, self._unprepared = self._unprepared, []
         for task in unprepared:
-            if task.state is not TaskState.PREPARING:
+            if task.state is not PREPARING:
                 continue
             owner = self.members.owner(task.queue)
             if owner is None:  # who gets it in the end will prepare it in the queue
@@ -890,7 +904,7 @@ class Dispatcher:
         for task in [t for t in self._preparing.values() if t.worker is worker]:
             del self._preparing[task.number]
             task.worker = None
-            if task.state is TaskState.PREPARING:
+            if task.state is PREPARING:
                 self._enqueue(task)
 
     # -- dispatch ---------------------------------------------------------------------------------
@@ -927,23 +941,24 @@ class Dispatcher:
         last: OpenRequest | None = None
         items: list[Item] = []
         active = self.active
+        cost_us = spent_us = 0
         tasks = worker.ready.take(now, ASSIGN_TASKS_MAX, worker.credit_us)
         for task in tasks:
             request, queue = task.request, task.queue
-            worker.credit_us -= COST_US[request.urgency]
-            task.charged = True
-            task.state = TaskState.ACTIVE
+            task.state = ACTIVE
             task.worker = worker
             task.attempt += 1
             queue.active = active[task.number] = task
             if request is not last:  # a batch's votes mostly go one after the other
-                last = request
+                last, cost_us = request, COST_US[request.urgency]
                 known = by_request.get(request)
                 if known is None:
                     known = by_request[request] = []
                     assignments.append(self._assignment(request, known, now))
                 items = known
+            spent_us += cost_us
             items.append(Item(task.number, task.attempt, queue.delegate, task.slot, task.dal))
+        worker.credit_us -= spent_us
         for portion in portions(assignments, lambda a: len(a.payload)):
             self._turn.to_workers.append((worker.peer, Assign(portion)))
         return len(tasks) == ASSIGN_TASKS_MAX
@@ -965,10 +980,10 @@ class Dispatcher:
 
     def deadline(self) -> float | None:
         """When `end_turn` must be called at the latest; None: only when something arrives."""
-        times = [self.topics.deadline(), self.members.deadline(), self._deadlines.next()]
+        at = min(self._leases_until, self.topics.deadline(), self._deadlines.next())
         if self._awaiting_until:
-            times.append(self._awaiting_until)
-        return min((t for t in times if t is not None), default=None)
+            at = min(at, self._awaiting_until)
+        return at if at < inf else None
 
     def _expire(self, now: float) -> None:
         if self._awaiting_until:
@@ -977,9 +992,9 @@ class Dispatcher:
             for task in request.tasks:
                 if task.state in WAITING and not task.touched:
                     self._end(task, EXPIRED, b"", "", "its deadline passed while it was pending")
-                elif task.state is TaskState.PENDING:
+                elif task.state is PENDING:
                     self._end(task, FAILED, b"", "outcome_unknown", OUTCOME_UNKNOWN)
-                elif task.refusal is not None and task.state is TaskState.ACTIVE:
+                elif task.refusal is not None and task.state is ACTIVE:
                     # The older attempt's worker never answered; the refusal stands.
                     task.older = None
                     self._settle_refusal(task)
@@ -999,7 +1014,7 @@ class Dispatcher:
             self.draining = True
             self._cancel(Cancel())
             text = "its worker was lost, and the pool drains"
-            for task in [t for t in self.active.values() if t.state is TaskState.PENDING]:
+            for task in [t for t in self.active.values() if t.state is PENDING]:
                 self._end(task, FAILED, b"", "outcome_unknown", text)
             for worker in self.members:
                 self._turn.to_workers.append((worker.peer, Drain()))
@@ -1010,17 +1025,19 @@ class Dispatcher:
         """Do what is due, dispatch, and hand out what this turn asks for."""
         self._check_wall_clock(now, unix_now)
         self._expire(now)
-        for worker in self.members.lease_over(now):
-            self._lose(worker, "heartbeat lost", WorkerState.LOST)
-        for worker in self.members.long_lost(now):
-            self._worker_ended(worker, "silent for too long")
+        if now >= self._leases_until:
+            for worker in self.members.lease_over(now):
+                self._lose(worker, "heartbeat lost", WorkerState.LOST)
+            for worker in self.members.long_lost(now):
+                self._worker_ended(worker, "silent for too long")
+            self._leases_until = self.members.deadline()
         if now >= self._awaiting_until or self._awaiting_pids == set():
             self._awaiting_until = 0.0
         self._follow_ring()
         self._prepare_ahead(now)
         if not self._awaiting_until and not self.stopped:
             for worker in self.members:
-                while worker.state is WorkerState.READY and worker.credit_us > 0:
+                while worker.ready and worker.state is WorkerState.READY and worker.credit_us > 0:
                     if not self._dispatch(worker, now):
                         break
         turn = self._turn
@@ -1036,8 +1053,9 @@ class Dispatcher:
 
     def _remember_ends(self) -> None:
         for group in self._ended_now.values():
-            for name, count in Counter([e.event for e in group.events]).items():
-                self.counts[name] = self.counts.get(name, 0) + count
+            names = [event.event for event in group.events]
+            for name in set(names):
+                self.counts[name] = self.counts.get(name, 0) + names.count(name)
         for request in self._touched:
             request.records.append(self._next_record)
             if request.open == 0:
@@ -1103,7 +1121,7 @@ class Dispatcher:
         """Assert what must hold between any two steps; for tests and the simulation."""
         for number, task in self.active.items():
             assert task.number == number
-            if task.state is TaskState.ACTIVE and task.refusal is None:
+            if task.state is ACTIVE and task.refusal is None:
                 assert task.queue.active is task, "an active task is its queue's active one"
                 assert task.worker is not None
         for queue in self.queues.values():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from enum import Enum, auto
+from math import inf
 
 from broker.delegate_queue import DelegateQueue
 from broker.messages import PROTOCOL_VERSION, WorkerHello
@@ -182,12 +183,12 @@ class Membership:
             w for w in self if w.state is WorkerState.LOST and now - w.last_seen >= FORGET_LOST_S
         ]
 
-    def deadline(self) -> float | None:
-        """When the next lease ends if nobody speaks."""
+    def deadline(self) -> float:
+        """When the next lease ends if nobody speaks; never without workers."""
         return min(
             (
                 w.last_seen + (FORGET_LOST_S if w.state is WorkerState.LOST else LEASE_S)
                 for w in self
             ),
-            default=None,
+            default=inf,
         )

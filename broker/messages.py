@@ -36,6 +36,11 @@ TTL_MS_DEFAULT = 60_000  # nothing is open for ever
 RequestId = Annotated[bytes, Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
 # The longest is a tz4/mv4 hash of 36 characters; application ids will be longer.
 KeyHash = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9]+\Z")]
+# A vote's texts are as bounded, but `wire` checks the letters of a whole batch at once.
+VoteKeyHash = Annotated[
+    str, Meta(min_length=1, max_length=128, extra={"pattern": r"^[A-Za-z0-9]+\Z"})
+]
+VoteBitset = Annotated[str, Meta(min_length=1, max_length=1024, extra={"pattern": r"^[0-9]+\Z"})]
 ClientName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 TOPIC_LETTERS_MAX = 160
 Topic = Annotated[str, Meta(min_length=1, max_length=TOPIC_LETTERS_MAX)]
@@ -69,9 +74,9 @@ VOTE_KINDS = frozenset({FORGE_AND_SIGN_PREATTESTATIONS, FORGE_AND_SIGN_ATTESTATI
 class Vote(Struct, array_like=True, frozen=True, gc=False):
     """One delegate's part of a batch of votes."""
 
-    delegate: KeyHash  # hash of the consensus key that signs
+    delegate: VoteKeyHash  # hash of the consensus key that signs
     slot: Annotated[int, Meta(ge=0, le=0xFFFF)]  # the delegate's first committee slot
-    dal: Annotated[str, Meta(max_length=1024, pattern=r"^[0-9]+\Z")] | None = None
+    dal: VoteBitset | None = None
     # DAL attestation bitset as a decimal number; absent: no DAL content
 
 
@@ -289,6 +294,9 @@ class Outcome(IntEnum):
     EXPIRED = 3
 
 
+READY = int(Outcome.READY)  # what nearly every vote's result says
+
+
 class Held(Struct, array_like=True, frozen=True, gc=False):
     """A task that a worker still has, named so that a restarted broker can know it again."""
 
@@ -381,7 +389,7 @@ class PreparedAhead(Struct, tag=8, array_like=True):
     """A block that was prepared beside the queue waits in the worker, or there is none."""
 
     task: int
-    outcome: int = Outcome.READY  # to be signed; else how the task ends
+    outcome: int = READY  # to be signed; else how the task ends
     code: str = ""
     text: str = ""
 

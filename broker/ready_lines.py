@@ -30,6 +30,9 @@ class ReadyLines:
     def __len__(self) -> int:
         return sum(len(line) for line in self._lines)
 
+    def __bool__(self) -> bool:
+        return any(self._lines)
+
     def append(self, queue: DelegateQueue, first: Task) -> None:
         self._lines[first.request.urgency].append(queue)
 
@@ -59,6 +62,8 @@ class ReadyLines:
                     credit_us -= COST_US[task.request.urgency]
                     if credit_us <= 0:
                         break
+            if alone and not line:
+                break
         return tasks
 
     def _next_line(self, now: float) -> deque[DelegateQueue] | None:

@@ -7,6 +7,7 @@ events within the broker's epoch. What nobody subscribed to is numbered and logg
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 
 import msgspec
 from msgspec import Struct
@@ -123,8 +124,8 @@ class Topics:
             if not topic.startswith(LIVE_TOPIC)
         ]
 
-    def deadline(self) -> float | None:
-        return self._next_heads if self.wanted else None
+    def deadline(self) -> float:
+        return self._next_heads if self.wanted else inf
 
     # -- numbering --------------------------------------------------------------------------------
 

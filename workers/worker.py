@@ -23,6 +23,7 @@ from broker.messages import (
     FORGE_AND_SIGN_BLOCK,
     FORGE_AND_SIGN_PREATTESTATIONS,
     PROTOCOL_VERSION,
+    READY,
     SIGN,
     VOTE_KINDS,
     Assign,
@@ -80,7 +81,6 @@ _VOTE_KIND = {
     FORGE_AND_SIGN_ATTESTATIONS: Kind.ATTESTATION,
 }
 _BLOCK_WATERMARK = b"\x11"
-READY = int(Outcome.READY)
 
 
 @dataclass(frozen=True, slots=True)

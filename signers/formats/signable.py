@@ -11,7 +11,6 @@ Source: protocol ``operation_repr.ml`` and ``block_header_repr.ml`` (``to_waterm
 """
 
 from enum import IntEnum
-from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
 
@@ -96,8 +95,7 @@ def read_signable(data: bytes) -> Signable:
         watermark, chain_id, tag, level, round_ = _read_vote(data)
         kind = _KIND_OF_VOTE.get((watermark, tag))
         if kind is not None and level >= 0 and round_ >= 0:
-            digest = blake2b(data, digest_size=HASH_BYTES).digest()
-            return _new(Signable, (kind, chain_id, level, round_, digest))
+            return _new(Signable, (kind, chain_id, level, round_, blake2b_32(data)))
     return _read_any(data)
 
 

@@ -34,6 +34,8 @@ def _of(kind: types.Type) -> st.SearchStrategy[Any]:
             )
         case types.StrType():
             return _text(kind)
+        case types.Metadata(type=types.StrType() as text, extra={"pattern": pattern}):
+            return _text(text, pattern)  # one that the type does not check itself
         case types.BytesType():
             return st.binary(min_size=kind.min_length or 0, max_size=_most(kind))
         case types.ListType():
@@ -62,11 +64,12 @@ def _struct(kind: types.StructType) -> st.SearchStrategy[Any]:
     return st.builds(kind.cls, **fields)
 
 
-def _text(kind: types.StrType) -> st.SearchStrategy[str]:
-    if kind.pattern is None:
+def _text(kind: types.StrType, pattern: str | None = None) -> st.SearchStrategy[str]:
+    pattern = kind.pattern or pattern
+    if pattern is None:
         return st.text(min_size=kind.min_length or 0, max_size=_most(kind))
     least, most = kind.min_length or 1, _most(kind)
-    return st.from_regex(kind.pattern).filter(lambda text: least <= len(text) <= most)
+    return st.from_regex(pattern).filter(lambda text: least <= len(text) <= most)
 
 
 def _most(kind: types.StrType | types.BytesType | types.ListType) -> int:

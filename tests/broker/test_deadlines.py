@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from pool_script import PoolScript, sign
 
 from broker.deadlines import SLACK, Deadlines
@@ -33,7 +35,7 @@ def test_who_has_ended_is_not_due() -> None:
     deadlines.add(open_, 2)
     ended.open = 0
     assert list(deadlines.due(5.0)) == [open_]
-    assert deadlines.next() is None
+    assert deadlines.next() == inf
 
 
 def test_who_is_looked_at_again_is_due_again() -> None:
@@ -44,11 +46,11 @@ def test_who_is_looked_at_again_is_due_again() -> None:
     assert list(deadlines.due(1.0)) == [active]
     deadlines.again(active, 2.0)
     assert list(deadlines.due(2.0)) == [other, active]
-    assert deadlines.next() is None
+    assert deadlines.next() == inf
 
 
 def test_nobody_is_due_when_there_is_nobody() -> None:
-    assert Deadlines().next() is None
+    assert Deadlines().next() == inf
     assert list(Deadlines().due(1e9)) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -285,5 +286,5 @@ def test_who_is_lost_for_long_is_forgotten() -> None:
 
 
 def test_without_workers_nothing_is_waited_for() -> None:
-    assert PoolMembers().members.deadline() is None
+    assert PoolMembers().members.deadline() == inf
     assert set(PoolMembers().owners().values()) == {None}
