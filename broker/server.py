@@ -165,17 +165,20 @@ class Broker:
             wait_ms = 0
         elif deadline is not None:
             wait_ms = min(wait_ms, max(0, int((deadline - time.monotonic()) * 1000) + 1))
-        readable = [fd for fd, _ in self._poller.poll(wait_ms)]
+        readable = {source for source, _ in self._poller.poll(wait_ms)}
         for fd in self._wakers:
             if fd in readable:
                 self._poller.unregister(fd)
                 if fd == self._parent_fd:
                     self._core.shut_down()
         now, unix_now = time.monotonic(), time.time()
-        self._read_workers(now)
-        self._read_clients(self._requests, now, unix_now)
-        self._read_clients(self._admin, now, unix_now)
-        self._read_subscriptions()
+        if self._workers in readable:
+            self._read_workers(now)
+        for socket in (self._requests, self._admin):
+            if socket in readable:
+                self._read_clients(socket, now, unix_now)
+        if self._events in readable:
+            self._read_subscriptions()
         if self._ended():
             self._core.shut_down()
         turn = self._core.end_turn(now, unix_now)
