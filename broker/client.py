@@ -15,6 +15,7 @@ import os
 import re
 import socket as sockets_of_the_system
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
@@ -52,6 +53,7 @@ from broker.sockets import CurveIdentity, connect, receive, send
 from broker.topic_reader import EventsLost, TopicReader
 
 CALL_S = 5.0  # how long a question may take
+ANSWERS_MAX = 16  # only the answer to the present question is wanted
 LIVE_AGAIN_S = 0.5  # a subscription that was not answered is tried again
 
 T = TypeVar("T")
@@ -166,7 +168,7 @@ class Client:
             self._wakeup,
         ):
             self._poller.register(source, zmq.POLLIN)
-        self._answers: list[ReplyMessage] = []
+        self._answers: deque[ReplyMessage] = deque(maxlen=ANSWERS_MAX)
         self._was_live = False
         self._woken = False
 
@@ -295,6 +297,7 @@ class Client:
 
     def _ask(self, question: ClientMessage, kind: type[T], timeout_s: float) -> T:
         until = time.monotonic() + timeout_s
+        self._answers.clear()  # of a question that was given up, or a complaint about a push
         sent = False
         while True:
             sent = sent or send(self._requests, [wire.encode(question)])
@@ -317,7 +320,9 @@ class Client:
         now = time.monotonic()
         self._events.step(now)
         self._send_due(now)
-        deadlines = [d for d in (self.session.deadline(), self._events.deadline()) if d is not None]
+        # Until we are heard nothing is sent, whatever is due.
+        at = self.session.deadline() if self._events.live else self.session.next_look
+        deadlines = [d for d in (at, self._events.deadline()) if d is not None]
         until = min([now + timeout_s, *deadlines])
         readable = self._poller.poll(max(0, int((until - now) * 1000) + (timeout_s > 0)))
         if any(source == self._wakeup for source, _ in readable):
@@ -342,6 +347,7 @@ class Client:
 
     def _send_due(self, now: float) -> None:
         if not self._events.live:
+            self.session.look(now)
             return  # events of what we push now could be missed
         if not self._was_live:
             self._was_live = True

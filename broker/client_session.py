@@ -173,11 +173,21 @@ class ClientSession:
             times.append(at)
         return min(times, default=None)
 
-    def to_send(self, now: float) -> list[Push | Replay]:
-        """What goes to the broker now."""
+    @property
+    def next_look(self) -> float | None:
+        """When to call `look` at the latest while nothing can be sent."""
+        return self._next_look if self._pending else None
+
+    def look(self, now: float) -> None:
+        """Give up what is long overdue; `to_send` does it too."""
         if self._pending and now >= self._next_look:
             self._next_look = now + GIVE_UP_LOOK_S
             self._give_up(now)
+            self._due = [id for id in self._due if id in self._pending]
+
+    def to_send(self, now: float) -> list[Push | Replay]:
+        """What goes to the broker now."""
+        self.look(now)
         for id, at in list(self._retry.items()):
             if at <= now:
                 del self._retry[id]
@@ -204,11 +214,8 @@ class ClientSession:
         left_ms = int((pending.deadline - now) * 1000)
         if left_ms <= 0 and not pending.accepted:
             # Now nobody should take it any more; if somebody has, we shall hear of its end.
-            if pending.pushed:
-                return None
-            self.forget(id)
-            text = "no broker took it before its deadline"
-            self.news.append(Refused(Ack(id, REFUSED, "no_answer", text)))
+            if not pending.pushed:
+                self._was_taken_by_nobody(id)
             return None
         pending.pushed = True
         self._retry[id] = now + pending.wait_s
@@ -226,10 +233,17 @@ class ClientSession:
 
     def _give_up(self, now: float) -> None:
         for id, pending in list(self._pending.items()):
-            if now >= pending.deadline + SILENCE_AFTER_DEADLINE_S:
+            if not pending.pushed and now >= pending.deadline:
+                self._was_taken_by_nobody(id)
+            elif now >= pending.deadline + SILENCE_AFTER_DEADLINE_S:
                 self.forget(id)
                 text = "its deadline is long past and its end was not heard of; ask the store"
                 self.news.append(Refused(Ack(id, REFUSED, "outcome_unknown", text)))
+
+    def _was_taken_by_nobody(self, id: bytes) -> None:
+        self.forget(id)
+        text = "no broker took it before its deadline"
+        self.news.append(Refused(Ack(id, REFUSED, "no_answer", text)))
 
 
 def _weight(request: Request) -> int:

@@ -37,8 +37,12 @@ from broker.sockets import bind, bound_address, make_socket, receive, send
 
 log = logging.getLogger("forgepool.broker")
 
-# One turn reads at most so many messages of a socket, so that none starves the others.
+# One turn reads at most so many messages of a socket, so that none starves the others,
 MESSAGES_PER_TURN = 256
+# and no more of clients after so long: a message of 1,024 requests takes some milliseconds, and a
+# flood of them must not keep workers waiting until their leases are over. ZeroMQ takes from the
+# connections in turn, so the flood's neighbours wait for one of its messages each, not for all.
+CLIENTS_S_MAX = 0.01
 POLL_MAX_MS = 1000
 REPLAYS_MAX = 64  # under way at once
 
@@ -65,7 +69,8 @@ class BrokerLock:
                 f"already running, pid {pid} (state directory {state_dir})"
             ) from None
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a full disk costs the note, not the pool
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         os.close(self._fd)
@@ -125,7 +130,10 @@ class Broker:
             self._poller.register(socket, zmq.POLLIN)
         for fd in wakers:
             self._poller.register(fd, zmq.POLLIN)
-        self._replays: list[tuple[Peer, Replay, Iterator[list[Replayed | Gone]]]] = []
+        # By who asked what, in the order in which they have their next step.
+        self._replays: dict[
+            tuple[Peer, str, str, int], tuple[Replay, Iterator[list[Replayed | Gone]]]
+        ] = {}
 
     def _make(self, name: str, kind: int) -> zmq.Socket[bytes]:
         curve, domain = self._access.guard(name)
@@ -157,17 +165,20 @@ class Broker:
             wait_ms = 0
         elif deadline is not None:
             wait_ms = min(wait_ms, max(0, int((deadline - time.monotonic()) * 1000) + 1))
-        readable = [fd for fd, _ in self._poller.poll(wait_ms)]
+        readable = {source for source, _ in self._poller.poll(wait_ms)}
         for fd in self._wakers:
             if fd in readable:
                 self._poller.unregister(fd)
                 if fd == self._parent_fd:
                     self._core.shut_down()
         now, unix_now = time.monotonic(), time.time()
-        self._read_workers(now)
-        self._read_clients(self._requests, now, unix_now)
-        self._read_clients(self._admin, now, unix_now)
-        self._read_subscriptions()
+        if self._workers in readable:
+            self._read_workers(now)
+        for socket in (self._requests, self._admin):
+            if socket in readable:
+                self._read_clients(socket, now, unix_now)
+        if self._events in readable:
+            self._read_subscriptions()
         if self._ended():
             self._core.shut_down()
         turn = self._core.end_turn(now, unix_now)
@@ -176,7 +187,7 @@ class Broker:
             for key, numbers in turn.reread:
                 self._core.events_read(key, self._log.read(numbers), now)
             self._perform(self._core.end_turn(now, unix_now), now)
-        self._step_replays()
+        self._step_replay()
         return turn.stop
 
     # -- in ---------------------------------------------------------------------------------------
@@ -196,7 +207,10 @@ class Broker:
     def _read_clients(self, socket: zmq.Socket[bytes], now: float, unix_now: float) -> None:
         admin = socket is self._admin
         named = not admin and self._access.is_guarded("requests")
+        until = time.monotonic() + CLIENTS_S_MAX
         for _ in range(MESSAGES_PER_TURN):
+            if time.monotonic() > until:
+                return
             frames, name = receive_named(socket, self._access) if named else (receive(socket), "")
             if frames is None:
                 return
@@ -258,30 +272,38 @@ class Broker:
             if not send(self._workers, [peer, wire.encode(message)]):
                 self._core.undeliverable(peer, message, now)
         for peer, replay in turn.replays:
-            upto = self._core.next_number(replay.topic) if replay.epoch == self.epoch else None
-            if len(self._replays) >= REPLAYS_MAX:
-                break  # whoever hears nothing asks again
-            steps = self._log.replay(replay.topic, replay.epoch, replay.first, upto)
-            self._replays.append((peer, replay, steps))
+            self._start_replay(peer, replay)
 
     def _send_reply(self, peer: Peer, reply: ReplyMessage) -> None:
         socket, identity = peer
         if not send(socket, [identity, wire.encode(reply)]):
             log.debug("reply_undeliverable peer=%s", identity.hex())
 
-    def _step_replays(self) -> None:
-        """One bounded step of each replay under way."""
-        for entry in list(self._replays):
-            peer, replay, steps = entry
-            try:
-                for reply in next(steps):
-                    self._send_reply(peer, reply)
-            except StopIteration:
-                self._replays.remove(entry)
-            except OSError as e:
-                log.warning("replay_failed topic=%s error=%s", replay.topic, e)
-                self._send_reply(peer, Gone(replay.topic, replay.epoch, 0))
-                self._replays.remove(entry)
+    def _start_replay(self, peer: Peer, replay: Replay) -> None:
+        """Begin to answer, unless that is under way; who hears nothing asks again."""
+        asked = (peer, replay.topic, replay.epoch, replay.first)
+        if len(self._replays) >= REPLAYS_MAX or asked in self._replays:
+            return
+        upto = self._core.next_number(replay.topic) if replay.epoch == self.epoch else None
+        steps = self._log.replay(replay.topic, replay.epoch, replay.first, upto)
+        self._replays[asked] = replay, steps
+
+    def _step_replay(self) -> None:
+        """One bounded step of one replay under way; the others have theirs in later turns."""
+        if not self._replays:
+            return
+        asked = next(iter(self._replays))
+        replay, steps = self._replays.pop(asked)
+        peer = asked[0]
+        try:
+            for reply in next(steps):
+                self._send_reply(peer, reply)
+            self._replays[asked] = replay, steps  # last in line again
+        except StopIteration:
+            pass
+        except OSError as e:
+            log.warning("replay_failed topic=%s error=%s", replay.topic, e)
+            self._send_reply(peer, Gone(replay.topic, replay.epoch, 0))
 
     def close(self) -> None:
         for socket in (self._requests, self._admin, self._workers, self._events):

@@ -13,6 +13,7 @@ from broker.messages import Event, Events, Gone, Replay, Replayed
 
 REPLAY_AGAIN_S = 1.0  # a replay that was not answered is asked for again
 AHEAD_EVENTS_MAX = 200_000  # held behind a gap; beyond it they are dropped and replayed later
+FORMER_EPOCHS_MAX = 16  # remembered, since what was on its way may arrive after a restart is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class TopicReader:
     topic: str
     epoch: str = ""  # of the broker, as last heard
     expected: int = 0  # number of the next event; 0: wherever the stream is
+    _former: deque[str] = field(default_factory=lambda: deque(maxlen=FORMER_EPOCHS_MAX))
     # After restarts of the broker: its former epochs, and the number that was expected there.
     _tails: deque[tuple[str, int]] = field(default_factory=deque)
     _ahead: dict[int, Event] = field(default_factory=dict)  # events behind a gap, or the tail
@@ -43,6 +45,8 @@ class TopicReader:
         Returns the events that are now in order, and whether the broker was restarted.
         """
         restarted = self.heard_epoch(message.epoch, now)
+        if message.epoch != self.epoch:
+            return [], restarted  # a straggler; what it brings is in the former epoch's tail
         if not message.events:
             if self.expected == 0:
                 self.expected = message.first
@@ -86,10 +90,11 @@ class TopicReader:
 
         What it had logged before its end and not published is asked for first.
         """
-        if epoch == self.epoch:
+        if epoch == self.epoch or epoch in self._former:
             return False
         restarted = bool(self.epoch)
         if restarted:
+            self._former.append(self.epoch)
             if self.expected:
                 self._tails.append((self.epoch, self.expected))
             self.expected = 1

@@ -379,12 +379,26 @@ def measure_recovery(times: int = 10) -> dict[str, Any]:
     }
 
 
+def measure_idle(seconds: float = 30.0) -> dict[str, Any]:
+    """CPU of all processes of a pool that has nothing to do and a client that listens."""
+    with running_pool(CORES, 64) as pool:
+        supervisor = psutil.Process(pool.process.pid)
+        cpu_s = lambda: sum(pool.cpu_s().values()) + sum(supervisor.cpu_times()[:2])  # noqa: E731
+        pool.latencies_s(20)
+        time.sleep(2.0)  # what was started late has started
+        before, start = cpu_s(), time.perf_counter()
+        time.sleep(seconds)
+        used = cpu_s() - before
+    return {"percent_of_core": 100 * used / (time.perf_counter() - start)}
+
+
 MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "votes": lambda seconds, rounds: measure_votes(seconds, rounds),
     "latency": lambda seconds, rounds: measure_latency(rounds),
     "broker": lambda seconds, rounds: measure_broker(seconds),
     "delegates": lambda seconds, rounds: measure_delegates(),
     "recovery": lambda seconds, rounds: measure_recovery(),
+    "idle": lambda seconds, rounds: measure_idle(),
     "scale": lambda seconds, rounds: measure_scale(seconds),
 }
 GOALS = {
@@ -394,6 +408,7 @@ GOALS = {
     "broker.us_per_vote": ("≤", 8),
     "delegates.bytes_per_queue": ("≤", 1024),
     "recovery.after_broker_kill_s": ("≤", 1.5),
+    "idle.percent_of_core": ("≤", 1),
 }
 
 

@@ -130,11 +130,13 @@ class StoreThread:
         os.eventfd_write(self._wakeup, 1)
 
     def _run(self) -> None:
+        may_fold = True  # there was a job since the last look
         while True:
             try:
-                job = self._inbox.get(timeout=FOLD_WHEN_IDLE_S)
+                job = self._inbox.get(timeout=FOLD_WHEN_IDLE_S if may_fold else None)
             except Empty:
                 job = None
+            may_fold = job is not None
             if job is _END:
                 self._store.close()
                 return

@@ -67,6 +67,7 @@ from workers.preparation.preparation_job import PreparationFailed, PreparationJo
 from workers.signing_job import PendingTask, SigningJob, Task, with_bytes
 
 HEARTBEAT_S = 0.25  # a sixth of the broker's lease
+IDLE_HEARTBEAT_S = 0.5  # while nothing is held: an idle pool should cost next to nothing
 HELLO_AGAIN_S = 0.05  # until the broker has welcomed us
 # Blocks prepared beside the queue that wait to be signed; a dropped one is prepared again.
 AHEAD_BLOCKS_MAX = 32
@@ -574,8 +575,9 @@ class Worker:
             results, self._results = self._results, []
             self._send_results(results)
         if now >= self._next_heartbeat:
-            self._next_heartbeat = now + (HEARTBEAT_S if self._is_welcome else HELLO_AGAIN_S)
+            self._next_heartbeat = now + HELLO_AGAIN_S
             if self._is_welcome:
+                self._next_heartbeat = now + (HEARTBEAT_S if self._tasks else IDLE_HEARTBEAT_S)
                 note = self.store_down or self.signers_down
                 turn.to_broker.append(
                     Heartbeat(self._hello.incarnation, store_wait_ms, stalled_by, note)

@@ -261,6 +261,26 @@ def test_a_request_that_could_not_even_be_pushed_before_its_deadline_was_taken_b
     assert script.session.open == 0
 
 
+def test_while_nothing_can_be_sent_each_request_still_has_its_end() -> None:
+    script = SessionScript()
+    pushed = sign("a", ttl_ms=1000)
+    script.push(pushed)  # and then the broker was gone
+    unpushed = [sign("b", ttl_ms=3000) for _ in range(100)]
+    for request in unpushed:
+        script.session.push(request, script.now)
+    heard: dict[str, int] = {}
+    looks = 0
+    while (at := script.session.next_look) is not None:
+        script.now = max(script.now, at)
+        script.session.look(script.now)
+        looks += 1
+        for code in script.news_codes():
+            heard[code] = heard.get(code, 0) + 1
+    assert heard == {"no_answer": 100, "outcome_unknown": 1}
+    assert looks <= 1 + (1 + SILENCE_AFTER_DEADLINE_S) / GIVE_UP_LOOK_S
+    assert script.session.deadline() is None, "nothing is kept of them"
+
+
 def test_what_was_forgotten_leaves_nothing_to_do() -> None:
     script = SessionScript()
     pushed, due = sign("a"), sign("b")

@@ -337,6 +337,23 @@ def test_the_same_epoch_again_is_no_restart() -> None:
     assert script.hears("e1", 2) == ["e1:2"]
 
 
+def test_stragglers_of_a_former_epoch_are_no_restart_and_not_read_twice() -> None:
+    script = ReaderScript()
+    assert script.hears("e1", 1, 3) == ["e1:1", "e1:2", "e1:3"]
+    script.reader.heard_epoch("e2", script.now)  # by an acknowledgement, which was faster
+    assert script.hears("e1", 4, 5) == []
+    script.hears_head("e1", 6)
+    assert script.restarts == 0
+    assert not script.reader.heard_epoch("e1", script.now)
+    assert script.asks() == Replay(TOPIC, "e1", 4)
+    assert script.replayed("e1", 4, 5) == ["e1:4", "e1:5"]
+    assert script.hears("e2", 1) == []
+    assert script.asks() == Replay(TOPIC, "e1", 6)
+    assert script.replayed("e1", 6, 5) == ["e2:1"]
+    assert script.hears("e1", 5) == []
+    assert script.asks() is None
+
+
 # -- whatever happens -----------------------------------------------------------------------------
 
 
@@ -366,7 +383,11 @@ class PlayedBroker:
 
 
 @given(
-    st.lists(st.sampled_from(["heard", "missed", "logged", "head", "restart", "asks", "cut"])),
+    st.lists(
+        st.sampled_from(
+            ["heard", "missed", "logged", "head", "restart", "straggler", "asks", "cut"]
+        )
+    ),
 )
 @settings(max_examples=300, deadline=None)
 def test_every_event_is_read_once_and_in_order_or_reported_lost(story: list[str]) -> None:
@@ -398,6 +419,10 @@ def test_every_event_is_read_once_and_in_order_or_reported_lost(story: list[str]
             case "restart":
                 broker.restart()
                 script.hears_head(broker.epoch, 1)
+            case "straggler":
+                if len(broker.epochs) > 1:
+                    former = broker.epochs[-2]
+                    read += script.hears(former, max(1, broker.numbers[former]))
             case "cut":
                 broker.oldest = {e: n + 1 for e, n in broker.numbers.items()}
             case _:

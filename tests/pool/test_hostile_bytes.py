@@ -14,7 +14,7 @@ import pytest
 import zmq
 from pool_process import PoolProcess, names
 
-from broker.messages import ATTESTATION_READY, MESSAGE_BYTES_MAX
+from broker.messages import ATTESTATION_READY, MESSAGE_BYTES_MAX, REQUESTS_PER_PUSH_MAX
 
 pytestmark = pytest.mark.process
 
@@ -130,6 +130,24 @@ def test_garbage_where_no_answer_is_due_does_no_harm(
     with peer(getattr(running.endpoints, name), kind) as stranger:
         send_all(stranger, seed=2)
         stranger.linger = 2000
+    assert_well(running, epoch)
+
+
+def test_a_client_that_pushes_without_end_keeps_no_other_waiting(running: PoolProcess) -> None:
+    epoch = running.status()["epoch"]
+    many = push(kind="forge_and_sign_attestations", votes=[["mv1x", 0]] * 8)
+    many["requests"] *= REQUESTS_PER_PUSH_MAX
+    message = msgpack.packb(many)
+    with peer(running.endpoints.requests, zmq.DEALER) as greedy:
+        for _ in range(400):
+            greedy.send(message)
+        with running.client() as client:
+            client.wait(running.attest(client, running.next_level()))
+        answered = 0
+        while greedy.poll(0):
+            greedy.recv()
+            answered += 1
+        assert answered < 300, "the vote waited for all of them"
     assert_well(running, epoch)
 
 

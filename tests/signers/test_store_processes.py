@@ -2,6 +2,7 @@
 
 import ast
 import fcntl
+import gc
 import json
 import os
 import random
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from child_process import HERE, Child, FailingCall
-from watermark_cases import ALICE, asked, code, sign
+from watermark_cases import ALICE, asked, code, make_store, sign
 
+from signers.marks import store_file
 from signers.marks.store_errors import StoreReplaced
 from signers.marks.store_lock import lock_holder
 from signers.marks.watermark_store import WatermarkStore
@@ -163,6 +165,31 @@ def test_who_lost_the_files_does_not_undo_what_others_wrote_since(
         lost.ask(last_words)
     with Child(store_path) as third:
         assert third.ask(f"sign {ALICE} 50 b") == "watermark_conflict"
+
+
+def test_a_store_that_is_replaced_while_it_is_opened_is_noticed_and_left_alone(
+    store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / store_path.name
+    make_store(other, ALICE)
+    with Child(other) as child:
+        assert child.ask(f"sign {ALICE} 50 a") == "advance"
+        child.kill()  # what it wrote is in its WAL alone
+
+    def connect_and_be_overtaken(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        for file in store_file.file_names(other):
+            file.rename(path.with_name(file.name))
+        return connection
+
+    connect = store_file.connect
+    monkeypatch.setattr(store_file, "connect", connect_and_be_overtaken)
+    with pytest.raises(StoreReplaced):
+        WatermarkStore.open(store_path, wal_bytes=0)
+    gc.collect()  # closes what nobody holds; SQLite must not take the other's WAL with it
+    with Child(store_path) as child:
+        assert child.ask(f"sign {ALICE} 50 b") == "watermark_conflict"
 
 
 def test_an_older_content_under_the_same_name_is_noticed(store_path: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.workers.worker_script import (
 from workers.pipeline import Committed, SigningBatch
 from workers.signing_job import SigningJob
 from workers.store_thread import (
+    JOBS_SIGNED_MEANWHILE,
     Answer,
     DraftAnswer,
     Judged,
@@ -212,6 +213,20 @@ def test_a_store_that_was_replaced_fails_the_batch_for_good(script: ThreadScript
     assert failed.batch is batch
     assert failed.fatal
     assert failed.code == "store_replaced"
+
+
+def test_a_batch_that_is_signed_meanwhile_is_not_committed_when_its_commit_fails(
+    script: ThreadScript,
+) -> None:
+    os.rename(script.path, script.path.with_name("moved.db"))
+    batch = SigningBatch([a_job(A, a_vote(level)) for level in range(5, 5 + JOBS_SIGNED_MEANWHILE)])
+    script.thread.submit(batch)
+    judged, failed = script.hears(StoreFailed)
+    assert isinstance(judged, Judged), "the loop signs while the disk works"
+    assert isinstance(failed, StoreFailed)
+    assert (failed.batch, failed.code) == (batch, "store_replaced")
+    script.thread.submit(find(5))
+    assert not [a for a in script.hears(DraftAnswer) if isinstance(a, Committed)]
 
 
 def test_a_block_is_not_waited_for_when_the_store_has_failed(script: ThreadScript) -> None:

@@ -57,6 +57,7 @@ from workers.worker import (
     AHEAD_BLOCKS_MAX,
     HEARTBEAT_S,
     HELLO_AGAIN_S,
+    IDLE_HEARTBEAT_S,
     ORPHAN_ACKS_S,
     ORPHAN_S_MAX,
     SIGNER_LIMIT_S,
@@ -332,7 +333,7 @@ def test_a_store_that_recovers_is_used_again() -> None:
 
 def test_heartbeats_say_what_the_store_is_waited_for() -> None:
     worker = WorkerScript()
-    worker.now += HEARTBEAT_S
+    worker.now += IDLE_HEARTBEAT_S
     worker.turn(store_wait_ms=2500, stalled_by=4712)
     assert worker.hears(Heartbeat) == [Heartbeat(7, 2500, 4712, "")]
 
@@ -340,9 +341,9 @@ def test_heartbeats_say_what_the_store_is_waited_for() -> None:
 def test_heartbeats_say_which_signers_are_in_trouble_and_the_store_goes_before() -> None:
     worker = WorkerScript()
     worker.core.signers_down = "tcp://h:1: open"
-    worker.wait(HEARTBEAT_S)
+    worker.wait(IDLE_HEARTBEAT_S)
     worker.core.store_unavailable("no space left", worker.now)
-    worker.wait(HEARTBEAT_S)
+    worker.wait(IDLE_HEARTBEAT_S)
     assert [b.note for b in worker.hears(Heartbeat)] == ["tcp://h:1: open", "no space left"]
 
 
@@ -756,8 +757,17 @@ def test_a_worker_says_hello_until_it_is_welcomed_and_then_lives() -> None:
     assert (hellos[0].epoch, hellos[0].held, hellos[0].version) == ("", [], PROTOCOL_VERSION)
     worker.welcome()
     worker.hears(None)
-    worker.wait(4 * HEARTBEAT_S)
+    worker.wait(4 * IDLE_HEARTBEAT_S)
     assert worker.hears(Heartbeat) == [Heartbeat(7)] * 4
+
+
+def test_a_worker_that_holds_something_gives_signs_of_life_more_often() -> None:
+    worker = WorkerScript()
+    worker.gets(votes(A))
+    worker.wait(IDLE_HEARTBEAT_S)
+    worker.hears(None)
+    worker.wait(4 * HEARTBEAT_S)
+    assert len(worker.hears(Heartbeat)) == 4
 
 
 def test_a_worker_that_may_not_sign_logs_why() -> None:
@@ -793,7 +803,7 @@ def test_a_broker_that_does_not_know_the_worker_gets_a_hello_at_once_and_one_is_
 def test_a_message_that_could_not_be_sent_leads_to_a_hello() -> None:
     worker = WorkerScript()
     worker.core.not_sent()
-    worker.wait(HEARTBEAT_S)
+    worker.wait(IDLE_HEARTBEAT_S)
     assert worker.hears(WorkerHello)
     assert worker.hears(Heartbeat) == []
 
