@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 import zmq
 
@@ -31,7 +32,11 @@ from broker.sockets import CurveIdentity, connect, receive, send
 log = logging.getLogger("forgepool.supervisor")
 
 LOOK_S = 0.5  # how often the broker is asked how the pool is
+RESEND_S = 0.02  # how often what could not be sent is tried again
 FIRST_LOOK_S = 0.05  # until it has answered for the first time
+# So many looks in a row that a broker of ours did not answer, having answered before: it is stopped or
+# hangs. Counted and not timed, so that a pool that was stopped as a whole (Ctrl-Z) goes on as it was.
+UNANSWERED_LOOKS_MAX = 10  # 5 s
 LOST_KILL_S = 4.0  # a worker of ours that is silent for so long is stopped or hangs: end it
 SHUTDOWN_SENT_S = 1.0  # a broker that takes no message for so long is told by the closed pipe
 CHILD_GRACE_S = 5.0  # after the drain a child gets this long before it is killed
@@ -75,9 +80,12 @@ class Supervisor:
         self._admin = connect(self._context, zmq.DEALER, endpoints.admin, curve)
         self._unsent: list[AdminMessage] = []
         self._next_look = 0.0
+        self._resend_at = inf
         self._drain_started: float | None = None
         self._signals_seen = 0
         self._broker_is_up = False  # our broker has answered: workers may start
+        self._answering_pid = 0  # of the broker process that has answered
+        self._unanswered_looks = 0
         self._timed_out = False  # the drain took longer than allowed
         self._hopeless = False  # our broker cannot run here; it has said why
         self.exit_status = 0
@@ -161,7 +169,7 @@ class Supervisor:
             for c in self._children
             if c.start_at is not None and (self._broker_is_up or not c.is_worker)
         )
-        times = [self._next_look, *starts]
+        times = [self._next_look, self._resend_at, *starts]
         return max(0, int((min(times) - now) * 1000) + 1)
 
     # -- children ---------------------------------------------------------------------------------
@@ -185,6 +193,10 @@ class Supervisor:
         poll.register(child.pidfd, select.POLLIN)
         child.policy.started(now)
         log.info("started name=%s pid=%d", child.name, child.process.pid)
+        self._name_workers()
+
+    def _name_workers(self) -> None:
+        """Tell the broker which workers are ours."""
         pids = [c.process.pid for c in self._children if c.is_worker and c.process is not None]
         if pids:
             self._unsent.append(AwaitWorkers(pids))
@@ -213,11 +225,17 @@ class Supervisor:
         pause_s = child.start_at - now
         log.error("%s name=%s how=%r restart_in=%.2f", event, child.name, how, pause_s)
 
-    def _kill(self, pid: object, why: str) -> None:
+    def _kill_worker(self, pid: object, why: str) -> None:
+        """End a worker by its pid, which we know by hearsay: it must be one of ours."""
         for child in self._children:
-            if child.process is not None and child.process.pid == pid:
-                log.error("killing name=%s pid=%s why=%r", child.name, pid, why)
-                child.process.kill()
+            if child.is_worker and child.process is not None and child.process.pid == pid:
+                self._kill(child, why)
+
+    @staticmethod
+    def _kill(child: Child, why: str) -> None:
+        assert child.process is not None
+        log.error("killing name=%s pid=%s why=%r", child.name, child.process.pid, why)
+        child.process.kill()
 
     def _end_all(self) -> None:
         """The broker has drained, or somebody is in a hurry: the rest ends by the closed pipe."""
@@ -253,12 +271,10 @@ class Supervisor:
     ) -> None:
         if now >= self._next_look:
             self._next_look = now + (LOOK_S if self._broker_is_up else FIRST_LOOK_S)
-            if self._broker.process is not None:
-                send(self._admin, [wire.encode(StatusWanted())])
+            self._ask_how_it_is()
         while self._unsent and send(self._admin, [wire.encode(self._unsent[0])]):
             self._unsent.pop(0)
-        if self._unsent:
-            self._next_look = min(self._next_look, now + 0.02)
+        self._resend_at = now + RESEND_S if self._unsent else inf
         while (frames := receive(self._admin)) is not None:
             try:
                 reply = wire.decode_reply(frames[-1])
@@ -269,18 +285,34 @@ class Supervisor:
                 if on_status is not None:
                     on_status(reply.status)
 
+    def _ask_how_it_is(self) -> None:
+        """A look; a broker that leaves too many of them unanswered is ended."""
+        broker = self._broker.process
+        if broker is None:
+            return
+        send(self._admin, [wire.encode(StatusWanted())])  # if it cannot be sent, that counts too
+        if self._answering_pid == broker.pid:
+            self._unanswered_looks += 1
+            if self._unanswered_looks > UNANSWERED_LOOKS_MAX:
+                self._kill(self._broker, "it does not answer")
+
     def _look_at(self, status: dict[str, object]) -> None:
         """Start workers once our broker answers; end a child that stands in the way.
 
         A stopped process must not stop the pool.
         """
-        if self._broker.process is not None and status.get("pid") == self._broker.process.pid:
+        broker = self._broker.process
+        if broker is not None and status.get("pid") == broker.pid:
             self._broker_is_up = True
+            self._unanswered_looks = 0
+            if self._answering_pid != broker.pid:
+                self._answering_pid = broker.pid
+                self._name_workers()  # what was said before may have gone to its predecessor
         workers = status.get("workers")
         for worker in workers if isinstance(workers, list) else ():
             if worker.get("stalled_by"):
-                self._kill(worker["stalled_by"], "it holds the store's lock for too long")
+                self._kill_worker(worker["stalled_by"], "it holds the store's lock for too long")
             if worker.get("state") == "lost" and worker.get("silent_ms", 0) > LOST_KILL_S * 1000:
-                self._kill(worker.get("pid"), "it gives no sign of life")
+                self._kill_worker(worker.get("pid"), "it gives no sign of life")
         if self._drain_started is not None and status.get("active"):
             log.info("drain_waits active=%s for=%s", status["active"], status.get("waits_for"))

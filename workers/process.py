@@ -135,8 +135,10 @@ class WorkerProcess:
             end.setblocking(False)
         signal.set_wakeup_fd(wake.fileno())
         signal.signal(signal.SIGTERM, lambda *_: self._core.drain("SIGTERM"))
-        # Ctrl-C reaches the whole foreground group; the supervisor decides what it means.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self._options.parent_fd is None:
+            signal.signal(signal.SIGINT, lambda *_: self._core.drain("SIGINT"))
+        else:  # Ctrl-C reaches the whole foreground group; the supervisor decides what it means
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._poller.register(self._signals.fileno(), zmq.POLLIN)
         tune_collector()
         log.info("worker_started name=%s pid=%d", self._options.name, os.getpid())

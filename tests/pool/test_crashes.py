@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pool_process import PoolProcess, an_empty_pool, forgepool, names, until
+from pool_process import END_S, PoolProcess, an_empty_pool, forgepool, names, until
 
 from broker.client import Client
 from broker.messages import ATTESTATION_READY, EVENT_REFUSED, FAILED, Event
@@ -155,6 +155,21 @@ def test_a_worker_with_another_store_signs_nothing_here(pool: PoolProcess) -> No
             pool.wait_for_signing(2)
 
 
+def test_a_worker_that_was_added_by_hand_ends_by_ctrl_c_when_its_work_is_done(
+    pool: PoolProcess,
+) -> None:
+    slow = pool.delegates[0]
+    pool.serve(0, delays_ms={slow: 500})
+    worker = pool.start_command("worker", "--name", "by-hand")
+    pool.wait_for_signing(1)
+    with pool.client() as client:
+        id = pool.attest(client, 10, [slow])
+        pool.wait_for_active(1)
+        worker.send_signal(signal.SIGINT)
+        assert names(client.wait(id)) == [ATTESTATION_READY]
+    assert worker.wait(END_S) == 0
+
+
 # -- the broker -----------------------------------------------------------------------------------
 
 
@@ -190,6 +205,17 @@ def test_a_killed_broker_loses_no_request_and_ends_none_twice(pool: PoolProcess)
     # Behind the witness's mark they are refused; none has failed.
     assert {event for _, _, event in ended} <= {ATTESTATION_READY, EVENT_REFUSED}
     assert first_vote_s < 5.0, first_vote_s
+
+
+def test_a_stopped_broker_is_replaced(pool: PoolProcess) -> None:
+    pool.serve()
+    stopped = pool.broker_pid
+    with pool.client() as client:
+        assert names(client.wait(pool.attest(client, 10))) == [ATTESTATION_READY] * 6
+        pool.signal(stopped, signal.SIGSTOP)
+        assert names(client.wait(pool.attest(client, 11))) == [ATTESTATION_READY] * 6
+    assert pool.broker_pid != stopped
+    assert pool.terminate() == 0
 
 
 def test_a_second_broker_says_that_one_is_running(pool: PoolProcess) -> None:
