@@ -16,6 +16,7 @@ from signers.command_line import (
     yes_option,
 )
 from signers.formats.networks import network_by_name
+from signers.interchange.doctor_command import doctor
 from signers.interchange.interchange_command import (
     diff_watermarks,
     export_watermarks,
@@ -32,7 +33,7 @@ def watermarks() -> None:
     """The high watermarks: up to where each key and delegate has signed."""
 
 
-for command in (export_watermarks, import_watermarks, diff_watermarks):
+for command in (export_watermarks, import_watermarks, diff_watermarks, doctor):
     watermarks.add_command(command)
 
 
