@@ -182,8 +182,8 @@ def sign_until(
         print_json({"sign_until": level, "holders": [each or None for each in hashes]})
         return
     names_of = ["everyone" if each == EVERYONE else each for each in hashes]
-    done = "signs without a ceiling" if level is None else f"signs until level {level}"
-    click.echo("\n".join(f"{name} {done}" for name in names_of) or "There was no ceiling.")
+    done = "no ceiling" if level is None else f"ceiling {level}"
+    click.echo("\n".join(f"{done} for {name}" for name in names_of) or "There was no ceiling.")
 
 
 @watermarks.command("log")
