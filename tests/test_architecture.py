@@ -39,9 +39,9 @@ PURE = {
     "workers": {"pipeline", "signing_job", "worker"},
     "signers": {
         "baker_file", "base58", "block_header", "codec", "diagnosis", "errors", "file_names",
-        "forgepool_file", "hashes", "located_json", "mark_table", "marks_comparison", "micheline",
-        "networks", "octez_signer_file", "operation", "recorded_mark", "signable",
-        "signatory_file", "vote", "watermark",
+        "forgepool_file", "hashes", "located_json", "mark_table", "marks_comparison",
+        "marks_in_force", "marks_report", "micheline", "networks", "octez_signer_file",
+        "operation", "recorded_mark", "signable", "signatory_file", "vote", "watermark",
     },
 }  # fmt: skip
 WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}
