@@ -36,13 +36,16 @@ PURE = {
         "membership", "messages", "ready_lines", "restart_policy", "ring", "topic_reader",
         "topics", "wire",
     },
-    "workers": {"pipeline", "signing_job", "worker"},
+    "workers": {
+        "pipeline", "signing_job", "worker",
+    },
     "signers": {
-        "baker_file", "base58", "block_header", "bson", "circuit_breaker", "codec", "error_trace",
-        "errors", "file_names", "forgepool_file", "hashes", "key_uri", "located_json",
-        "mark_table", "marks_comparison", "micheline", "networks", "octez_signer_file",
-        "operation", "recorded_mark", "signable", "signatory_file", "signer_environment",
-        "socket_protocol", "tagged_keys", "vote", "watermark",
+        "baker_file", "base58", "block_header", "bson", "circuit_breaker", "codec", "diagnosis",
+        "error_trace", "errors", "file_names", "forgepool_file", "hashes", "key_uri",
+        "located_json", "mark_table", "marks_comparison", "marks_in_force", "marks_report",
+        "micheline", "networks", "octez_signer_file", "operation", "recorded_mark", "signable",
+        "signatory_file", "signer_environment", "socket_protocol", "tagged_keys", "vote",
+        "watermark",
     },
 }  # fmt: skip
 WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}

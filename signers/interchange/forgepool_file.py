@@ -12,10 +12,10 @@ from signers.formats.networks import Network
 from signers.interchange.located_json import LocatedValue, write_json
 from signers.interchange.recorded_mark import (
     LEVEL_MAX,
-    SIGNATURES,
     RecordedMark,
     first_twice,
     mark_at,
+    signature_prefixes,
     signature_text,
 )
 from signers.marks.watermark import FRESH, MARKED_KINDS, ROUND_MAX, floor_mark, is_floor
@@ -74,7 +74,9 @@ def _read_entry(entry: LocatedValue, chain_id: bytes, network: Network) -> Recor
     if kind is None:
         fields["kind"].refuse(f"one of {', '.join(_KIND_OF_NAME)} is expected")
     digest = fields["digest"].hexadecimal(32) if "digest" in fields else b""
-    signature = fields["signature"].payload(SIGNATURES) if "signature" in fields else None
+    signature = None
+    if "signature" in fields:
+        signature = fields["signature"].payload(signature_prefixes(named.text(), network))
     if "level" not in fields:
         mark = floor_mark(kind, chain_id, FRESH)
     else:

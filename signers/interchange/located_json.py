@@ -35,7 +35,7 @@ class LocatedValue(NamedTuple):
             self.refuse("an object is expected")
         found: dict[str, LocatedValue] = {}
         for name, value in self.value:
-            member = LocatedValue(value, f"{self.place}.{name[:_QUOTED_MAX]}".lstrip("."))
+            member = LocatedValue(value, f"{self.place}.{_shown(name)}".lstrip("."))
             if name in found:
                 member.refuse("this name stands twice")
             found[name] = member
@@ -126,6 +126,12 @@ def read_json(data: bytes) -> LocatedValue:
 def write_json(value: Any) -> bytes:
     """Write a JSON text that people can read, one value a line."""
     return json.dumps(value, indent=2).encode() + b"\n"
+
+
+def _shown(name: str) -> str:
+    """Write a name of the file so that it can be printed anywhere and does nothing there."""
+    shown = name[:_QUOTED_MAX]
+    return shown if shown.isascii() and shown.isprintable() else ascii(shown)
 
 
 def _integer(digits: str) -> int:

@@ -19,7 +19,7 @@ from signers.marks.watermark import MARKED_KINDS, floor_mark
 from signers.marks.watermark_store import WatermarkStore
 
 # So many take a tenth of a second under the store's lock, where a pool may be waiting.
-STEPS_PER_TRANSACTION: Final = 5_000
+STEPS_PER_TRANSACTION: Final = 2_000
 
 
 class Action(Enum):
@@ -98,8 +98,8 @@ def preview_import(
 
 def _steps_of(marks: MarkTable, known: set[str], recorded: RecordedMark) -> Iterator[ImportStep]:
     holder, bound = recorded.holder, marks.find(recorded.holder)
-    above = {recorded.delegate, bound and bound.delegate} & known - {holder}
-    for each in (holder, *sorted(filter(None, above))):
+    above = {recorded.delegate, bound and bound.delegate} - {holder, None}
+    for each in (holder, *sorted(other for other in above if other in known)):
         before = marks.mark(each, recorded.mark.kind)
         if before is None or is_higher(recorded.mark, before):
             action = Action.RAISED

@@ -77,15 +77,13 @@ def read_source(path: Path, wanted: WantedChain, format: MarksFormat | None) -> 
         if passed_over:
             raise WrongChain(f"{path} has marks of other chains, the store is of {wanted.text}")
         raise UnknownFormat(f"{path} has no file of marks of the format {format.value}")
-    recorded: list[RecordedMark] = []
-    for file, name in of_chain:
-        for each in _read(file, name, format, wanted):
-            if each.mark.chain_id == wanted.chain_id:
-                recorded.append(each)
-            else:
-                passed_over.append(f"{each.place}: of another chain")
-    if passed_over and not recorded:
+    found = [each for file, name in of_chain for each in _read(file, name, format, wanted)]
+    recorded = [each for each in found if each.mark.chain_id == wanted.chain_id]
+    if found and not recorded:
         raise WrongChain(f"{path} has marks of other chains only, the store is of {wanted.text}")
+    passed_over += [
+        f"{each.place}: of another chain" for each in found if each.mark.chain_id != wanted.chain_id
+    ]
     return MarksSource(format, [file for file, _ in of_chain], highest(recorded), passed_over)
 
 

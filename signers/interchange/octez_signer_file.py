@@ -16,10 +16,10 @@ from signers.formats.signable import Kind
 from signers.interchange.located_json import LocatedValue, write_json
 from signers.interchange.recorded_mark import (
     LEVEL_MAX,
-    SIGNATURES,
     ZERO_DIGEST,
     RecordedMark,
     mark_at,
+    signature_prefixes,
     signature_text,
 )
 from signers.marks.watermark import ROUND_MAX
@@ -79,6 +79,8 @@ def _read_entry(
     level = fields["level"].integer(0, LEVEL_MAX)
     round_ = fields["round"].integer(0, ROUND_MAX) if "round" in fields else None
     digest = fields["hash"].hexadecimal(32)
-    signature = fields["signature"].payload(SIGNATURES) if "signature" in fields else None
+    signature = None
+    if "signature" in fields:
+        signature = fields["signature"].payload(signature_prefixes(holder, network))
     mark = mark_at(kind, chain_id, level, round_, digest)
     return RecordedMark(holder, mark, signature if mark.digest else None, place=entry.place)

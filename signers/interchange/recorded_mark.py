@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from signers.errors import BadRequest
 from signers.formats import base58
+from signers.formats.base58 import Prefix
 from signers.formats.networks import Network
 from signers.formats.signable import Kind, Signable
 from signers.marks.watermark import ROUND_MAX
@@ -28,7 +29,6 @@ _SIGNATURE_OF_CURVE = (
     base58.BLS_SIGNATURE,
     base58.MLDSA_SIGNATURE,
 )
-SIGNATURES: Final = (*_SIGNATURE_OF_CURVE, base58.GENERIC_SIGNATURE)
 
 
 class MalformedMarks(BadRequest):
@@ -67,11 +67,20 @@ def mark_at(
     return Signable(kind, chain_id, level, round, _NO_DIGEST if digest == ZERO_DIGEST else digest)
 
 
-def signature_text(signature: bytes, holder: str, network: Network) -> str:
-    """Write a signature as the curve of its key does. Raises MalformedBytes."""
+def signature_prefixes(holder: str, network: Network) -> tuple[Prefix, ...]:
+    """Return how a signature of a key may be written: first as its curve does.
+
+    Raises MalformedBytes for what is no key hash of the network.
+    """
     prefix, _ = base58.read(network.key_hash_prefixes, holder)
     of_curve = _SIGNATURE_OF_CURVE[network.key_hash_prefixes.index(prefix)]
-    return base58.encode(of_curve, signature)
+    is_typed = of_curve.payload_bytes != base58.GENERIC_SIGNATURE.payload_bytes
+    return (of_curve,) if is_typed else (of_curve, base58.GENERIC_SIGNATURE)
+
+
+def signature_text(signature: bytes, holder: str, network: Network) -> str:
+    """Write a signature as the curve of its key does. Raises MalformedBytes."""
+    return base58.encode(signature_prefixes(holder, network)[0], signature)
 
 
 def highest(recorded: Iterable[RecordedMark]) -> list[RecordedMark]:

@@ -105,7 +105,7 @@ def generate(
     hashes = [key.public_key.hash(network) for key in keys.values()]
     is_enabled = place.store_path.exists()
     if is_enabled:
-        _give_marks(place, hashes, FRESH, "keys generate")
+        give_marks(place, hashes, FRESH, "keys generate")
         bindings = ((key_hash, delegate or key_hash) for key_hash in hashes)
         _enable(place, bindings, None, "keys generate")
     return [
@@ -185,7 +185,7 @@ def raise_floors(place: Place, keys: Sequence[str], level: int) -> list[str]:
         key_hash = find_hash(place, key, network)
         bound = marks.find(key_hash)
         holders |= {key_hash, bound.delegate if bound else key_hash}
-    _give_marks(place, sorted(holders), level, "watermarks set-floor")
+    give_marks(place, sorted(holders), level, "watermarks set-floor")
     return sorted(holders)
 
 
@@ -267,7 +267,8 @@ def _enable(
                 transaction.commit()
 
 
-def _give_marks(place: Place, holders: Iterable[str], level: int, command: str) -> None:
+def give_marks(place: Place, holders: Iterable[str], level: int, command: str) -> None:
+    """Give holders (hashes) a floor, or a fresh mark, where theirs are lower; it is logged."""
     holders = iter(holders)
     with WatermarkStore.open(place.store_path, wal_bytes=0) as store:
         while some := list(islice(holders, KEYS_PER_TRANSACTION)):

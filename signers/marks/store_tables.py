@@ -253,14 +253,9 @@ def read_signatures(
 def set_ceiling(connection: sqlite3.Connection, holder: str, level: int | None) -> None:
     """Sign nothing above a level, for a key, a delegate or `EVERYONE`; None lifts the ceiling."""
     number = _EVERYONE if holder == EVERYONE else number_holder(connection, holder)
-    if level is None:
-        connection.execute("DELETE FROM ceilings WHERE holder = ?", (number,))
-    else:
-        connection.execute(
-            "INSERT INTO ceilings VALUES (?, ?)"
-            " ON CONFLICT (holder) DO UPDATE SET level = excluded.level",
-            (number, level),
-        )
+    connection.execute("DELETE FROM ceilings WHERE holder = ?", (number,))
+    if level is not None:
+        connection.execute("INSERT INTO ceilings VALUES (?, ?)", (number, level))
 
 
 def bind_key(

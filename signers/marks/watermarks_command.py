@@ -16,6 +16,7 @@ from signers.command_line import (
     yes_option,
 )
 from signers.formats.networks import network_by_name
+from signers.interchange.doctor_command import doctor
 from signers.interchange.interchange_command import (
     diff_watermarks,
     export_watermarks,
@@ -32,7 +33,7 @@ def watermarks() -> None:
     """The high watermarks: up to where each key and delegate has signed."""
 
 
-for command in (export_watermarks, import_watermarks, diff_watermarks):
+for command in (export_watermarks, import_watermarks, diff_watermarks, doctor):
     watermarks.add_command(command)
 
 
@@ -181,8 +182,8 @@ def sign_until(
         print_json({"sign_until": level, "holders": [each or None for each in hashes]})
         return
     names_of = ["everyone" if each == EVERYONE else each for each in hashes]
-    done = "signs without a ceiling" if level is None else f"signs until level {level}"
-    click.echo("\n".join(f"{name} {done}" for name in names_of) or "There was no ceiling.")
+    done = "no ceiling" if level is None else f"ceiling {level}"
+    click.echo("\n".join(f"{done} for {name}" for name in names_of) or "There was no ceiling.")
 
 
 @watermarks.command("log")

@@ -46,6 +46,11 @@ def test_each_change_by_hand_has_a_sentence(store: WatermarkStore, store_path: P
     ]
 
 
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 4_123_456)
+    assert user_name() == "4123456"
+
+
 def test_what_is_rolled_back_is_not_logged(store: WatermarkStore, store_path: Path) -> None:
     before = changes(store_path)
     with store.begin() as transaction:

@@ -344,6 +344,14 @@ def test_a_directory_of_two_signers_needs_a_format(pool: Path, tmp_path: Path) -
     assert mark(pool, TZ1) == at(35)
 
 
+def test_a_file_of_the_chain_may_be_empty_beside_one_of_another(pool: Path, tmp_path: Path) -> None:
+    (tmp_path / BAKER_NAME).write_text("{}")
+    (tmp_path / "NetXxkAx4woPL_highwatermarks").write_text("{}")
+    told = run("import", tmp_path, "--yes").stdout
+    assert "NetXxkAx4woPL_highwatermarks: of another chain" in told
+    assert "no marks in the file" in told
+
+
 def test_a_directory_without_marks_says_so(pool: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     told = run("diff", tmp_path / "empty", "--json", ends=1)

@@ -35,6 +35,7 @@ from signers.marks.watermark import FRESH, MARKED_KINDS, ROUND_MAX, floor_mark
 
 BLOCK, PREATTESTATION, ATTESTATION, DAL_ATTESTATION = MARKED_KINDS
 EDSIG = base58.encode(base58.ED25519_SIGNATURE, SIGNATURE)
+BLSIG = base58.encode(base58.BLS_SIGNATURE, bytes(96))
 VH = base58.encode(base58.PAYLOAD_HASH, DIGEST)
 
 
@@ -179,7 +180,9 @@ def refusal(reader: Callable[[bytes], Any], text: str | bytes) -> str:
         (read_any_octez, OCTEZ.replace(CHAIN_TEXT, "NetXdQprcVkpaWV"), "NetXdQprcVkpaWV: "),
         (read_any_octez, OCTEZ.replace(DIGEST.hex(), "ab"), f"{CHAIN_TEXT}.{TZ1}.hash: 64 hex"),
         (read_any_octez, OCTEZ.replace(EDSIG, "edsig"), f"{CHAIN_TEXT}.{TZ1}.signature: "),
+        (read_any_octez, OCTEZ.replace(EDSIG, BLSIG), f"{CHAIN_TEXT}.{TZ1}.signature: "),
         (read_any_octez, OCTEZ.replace('"level":42,', ""), f"{TZ1}: 'level' is missing"),
+        (read_any_baker, '{"\\ud800\\u001b[2J":1}', "'\\ud800\\x1b[2J': nothing of this name"),
         (read_any_signatory, SIGNATORY.replace('"block"', '"bloc"'), f"{TZ2}.bloc: nothing"),
         (read_any_signatory, SIGNATORY.replace(VH, EDSIG), f"{TZ2}.block.hash: "),
         (read_any_forgepool, FORGEPOOL.replace("forgepool-", "other-"), "its `format` is not"),

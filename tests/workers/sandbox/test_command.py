@@ -14,7 +14,10 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from signers.formats import base58
 from signers.formats.networks import MAVRYK
+from signers.marks.watermark_store import WatermarkStore
+from signers.marks.watermarks_command import watermarks
 from workers.sandbox.accounts import accounts_json, bakers_json, sandbox_keys
 from workers.sandbox.command import sandbox
 
@@ -179,3 +182,14 @@ def test_an_account_that_is_none(
     file = tmp_path / "accounts.json"
     file.write_text(json.dumps([account]))
     assert words in usage_error(*files, "--accounts", str(file))
+
+
+def test_the_doctor_of_watermarks_asks_it_as_any_node(files: list[str], tmp_path: Path) -> None:
+    with running(files) as (_, ready):
+        store, chain = tmp_path / "watermarks.db", ready["chain_id"]
+        chain_id = base58.decode(base58.CHAIN_ID, chain)
+        WatermarkStore.create(store, network="mavryk", chain_id=chain_id)
+        words = ["doctor", "--node", ready["url"], "--state-dir", str(tmp_path), "--json"]
+        result = CliRunner().invoke(watermarks, words)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["head"]["level"] == 1
