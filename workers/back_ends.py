@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple
 
+from broker.messages import Outcome
 from signers.backends.backend import (
     MAY_HAVE_SIGNED,
     BackEnd,
@@ -54,6 +55,7 @@ class Signed:
     signature: bytes | None
     code: str = ""
     problem: str = ""
+    outcome: Outcome = Outcome.READY  # refused: a rule of the signer said no
 
 
 @dataclass(slots=True, eq=False)
@@ -182,7 +184,8 @@ class BackEnds:
             errand.at += 1
             return True
         text = "; ".join(errand.problems)[:TEXT_LETTERS_MAX]
-        self._answers.append(Signed(errand.job, None, error.code, text))
+        outcome = Outcome.REFUSED if isinstance(error, SignerRejected) else Outcome.FAILED
+        self._answers.append(Signed(errand.job, None, error.code, text, outcome))
         return False
 
     def _place(self, source: Source) -> _Place:

@@ -206,7 +206,7 @@ class WorkerProcess:
                 answer.job.signature = answer.signature
                 self._core.signed([answer.job])
             else:
-                self._core.signer_failed(answer.job, answer.code, answer.problem)
+                self._core.signer_failed(answer.job, answer.code, answer.problem, answer.outcome)
         for note in self._back_ends.notes:
             log.warning("%s", note)
         if answers or self._back_ends.notes:

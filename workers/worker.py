@@ -414,9 +414,12 @@ class Worker:
                     self._signer_answered(job)
         self.pipeline.signed(jobs)
 
-    def signer_failed(self, job: SigningJob, code: str, text: str) -> None:
+    def signer_failed(
+        self, job: SigningJob, code: str, text: str, outcome: Outcome = Outcome.FAILED
+    ) -> None:
+        """No signature comes: it failed, or (refused) a rule of the signer said no."""
         self._signer_answered(job)
-        self.pipeline.signer_failed(job, code, text)
+        self.pipeline.signer_failed(job, code, text, outcome)
 
     def _signer_answered(self, job: SigningJob) -> None:
         reported = self._signing.pop(job, 0.0) < 0  # as failed, at its time limit
