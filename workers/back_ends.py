@@ -26,7 +26,7 @@ from broker.messages import Outcome
 from signers.backends.backend import (
     MAY_HAVE_SIGNED,
     BackEnd,
-    SignerFailed,
+    SignerLost,
     SignerRejected,
     SignerTimeout,
     SignerWrongSignature,
@@ -263,7 +263,7 @@ class BackEnds:
             except SignersError as e:
                 error = e
             except Exception as e:  # whatever a back-end throws ends its call, not its thread
-                error = SignerFailed(f"{type(e).__name__}: {e}")
+                error = SignerLost(f"{type(e).__name__}: {e}")
             self._outbox.append((call, signature, error))
             os.eventfd_write(self._wakeup, 1)
 
