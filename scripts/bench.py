@@ -27,6 +27,7 @@ from typing import Any
 
 import click
 import psutil
+from bench_back_ends import TROUBLES, measure_back_ends
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from rich.console import Console
 from rich.table import Table
@@ -187,14 +188,17 @@ def _forgepool(*arguments: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def running_pool(workers: int, delegates: int) -> Iterator[Pool]:
-    """A pool with fresh test keys in a directory of its own."""
+def running_pool(
+    workers: int, delegates: int, prepare: Callable[[Path], None] = lambda _: None
+) -> Iterator[Pool]:
+    """A pool with fresh test keys in a directory of its own, prepared before it is started."""
     with tempfile.TemporaryDirectory(prefix="forgepool-bench-") as name:
         state_dir = Path(name)
         where = ["--state-dir", name]
         run = lambda *a: subprocess.run(_forgepool(*a), check=True, stdout=subprocess.DEVNULL)  # noqa: E731
         run("init", *where, "--network", "mavryk", "--chain-id", CHAIN_ID)
         run("keys", "generate", "bench", *where, "--count", str(delegates))
+        prepare(state_dir)
         log = (state_dir / "log").open("wb")
         serve = _forgepool("serve", *where, "--workers", str(workers))
         process = subprocess.Popen(serve, stderr=log)
@@ -400,6 +404,7 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "recovery": lambda seconds, rounds: measure_recovery(),
     "idle": lambda seconds, rounds: measure_idle(),
     "scale": lambda seconds, rounds: measure_scale(seconds),
+    "backends": lambda seconds, rounds: measure_back_ends(running_pool, percentile, rounds),
 }
 GOALS = {
     "votes.ratio_to_bare": ("≥", 0.65),
@@ -409,6 +414,7 @@ GOALS = {
     "delegates.bytes_per_queue": ("≤", 1024),
     "recovery.after_broker_kill_s": ("≤", 1.5),
     "idle.percent_of_core": ("≤", 1),
+    **{f"backends.{trouble}.p99_ratio": ("≤", 1.5) for trouble in TROUBLES},
 }
 
 

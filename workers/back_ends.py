@@ -22,10 +22,11 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple
 
+from broker.messages import Outcome
 from signers.backends.backend import (
     MAY_HAVE_SIGNED,
     BackEnd,
-    SignerFailed,
+    SignerLost,
     SignerRejected,
     SignerTimeout,
     SignerWrongSignature,
@@ -54,6 +55,7 @@ class Signed:
     signature: bytes | None
     code: str = ""
     problem: str = ""
+    outcome: Outcome = Outcome.READY  # refused: a rule of the signer said no
 
 
 @dataclass(slots=True, eq=False)
@@ -182,7 +184,8 @@ class BackEnds:
             errand.at += 1
             return True
         text = "; ".join(errand.problems)[:TEXT_LETTERS_MAX]
-        self._answers.append(Signed(errand.job, None, error.code, text))
+        outcome = Outcome.REFUSED if isinstance(error, SignerRejected) else Outcome.FAILED
+        self._answers.append(Signed(errand.job, None, error.code, text, outcome))
         return False
 
     def _place(self, source: Source) -> _Place:
@@ -260,7 +263,7 @@ class BackEnds:
             except SignersError as e:
                 error = e
             except Exception as e:  # whatever a back-end throws ends its call, not its thread
-                error = SignerFailed(f"{type(e).__name__}: {e}")
+                error = SignerLost(f"{type(e).__name__}: {e}")
             self._outbox.append((call, signature, error))
             os.eventfd_write(self._wakeup, 1)
 

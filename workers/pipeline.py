@@ -135,8 +135,10 @@ class Pipeline:
                 job.batch = job.signature = None
                 self.ended.append(Ended(job, Outcome.FAILED, (code, text)))
 
-    def signer_failed(self, job: SigningJob, code: str, text: str) -> None:
+    def signer_failed(
+        self, job: SigningJob, code: str, text: str, outcome: Outcome = Outcome.FAILED
+    ) -> None:
         """The signer gave no signature. The mark stays; the same bytes can be asked for again."""
         if job.batch is not None:
             job.batch = None
-            self.ended.append(Ended(job, Outcome.FAILED, (code, text)))
+            self.ended.append(Ended(job, outcome, (code, text)))

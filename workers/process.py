@@ -227,7 +227,7 @@ class WorkerProcess:
             if answer.signature is not None:
                 self._core.signed_elsewhere(answer.job, answer.signature)
             else:
-                self._core.signer_failed(answer.job, answer.code, answer.problem)
+                self._core.signer_failed(answer.job, answer.code, answer.problem, answer.outcome)
         for note in self._back_ends.notes:
             log.warning("%s", note)
         if answers or self._back_ends.notes:

@@ -442,10 +442,12 @@ class Worker:
             self._signer_answered(job)
         self.pipeline.signed([job for job, _ in signatures])
 
-    def signer_failed(self, job: SigningJob, code: str, text: str) -> None:
-        """There is no signature, or it could not be kept."""
+    def signer_failed(
+        self, job: SigningJob, code: str, text: str, outcome: Outcome = Outcome.FAILED
+    ) -> None:
+        """No signature comes: it failed, could not be kept, or (refused) a rule said no."""
         self._signer_answered(job)
-        self.pipeline.signer_failed(job, code, text)
+        self.pipeline.signer_failed(job, code, text, outcome)
 
     def _signer_answered(self, job: SigningJob) -> None:
         reported = self._signing.pop(job, 0.0) < 0  # as failed, at its time limit

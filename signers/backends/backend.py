@@ -71,7 +71,7 @@ class SignerWrongSignature(Alarm):
 # After these nobody knows whether a signature exists.
 MAY_HAVE_SIGNED = (SignerTimeout, SignerLost, SignerMalformed, SignerWrongSignature)
 # These say that a signer is there and speaks, even if it does not sign.
-IS_ALIVE = (SignerFailed, SignerRejected, SignerUnknownKey)
+IS_ALIVE = (SignerFailed, Refused, BadRequest)
 
 
 class BackEnd(Protocol):

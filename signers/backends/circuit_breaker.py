@@ -94,11 +94,6 @@ class CircuitBreaker:
         self.open_until = now + self._open_s
         self._enter(State.OPEN)
 
-    def withdrawn(self, token: int) -> None:
-        """The call was not made after all; another may be the probe."""
-        if token == self._era:
-            self._is_probing = False
-
     def story(self) -> str:
         """Say in a few words what went wrong last; empty when nothing has."""
         failure = self.last_failure

@@ -13,6 +13,7 @@ import pytest
 
 from broker import errors, known_requests, messages
 from broker.messages import AdminMessage, BrokerMessage, ClientMessage, ReplyMessage, WorkerMessage
+from signers.backends import backend
 from signers.errors import Alarm, Unavailable
 from signers.marks import store_errors
 from workers.preparation import block_request, preparation_errors
@@ -137,7 +138,12 @@ def test_every_code_of_an_error_that_travels_is_described() -> None:
         for each in vars(store_errors).values()
         if is_error(each) and issubclass(each, Alarm | Unavailable) and "store" in each.code
     ]
-    assert len(travelling) > 20
+    travelling += [
+        each
+        for each in vars(backend).values()
+        if is_error(each) and each.__module__ == backend.__name__
+    ]
+    assert len(travelling) > 30
     assert {error.code for error in travelling} - NAMED == set()
 
 

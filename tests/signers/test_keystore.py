@@ -72,6 +72,24 @@ def test_another_scheme_is_named_when_it_is_not_supported(
         Keystore(base_dir).secret_key(key_hash)
 
 
+def test_where_a_key_is_and_what_it_is_are_told_without_loading_it(base_dir: Path) -> None:
+    keystore = Keystore(base_dir)
+    assert keystore.locators("mv1Device") == [LEDGER]
+    assert keystore.locators("mv1Nobody") == []
+    for row in (ALICE, BOB):
+        key = keystore.public_key(row["mavryk_pkh"])
+        assert key is not None
+        assert key.text() == row["public"]
+    assert keystore.public_key("mv1Device") is None
+
+
+def test_a_public_key_under_a_wrong_name_is_nobodys(base_dir: Path) -> None:
+    text = (base_dir / "public_keys").read_text()
+    (base_dir / "public_keys").write_text(text.replace(ALICE["public"], BOB["public"]))
+    with pytest.raises(BrokenWalletFile, match="another key's"):
+        Keystore(base_dir).public_key(ALICE["mavryk_pkh"])
+
+
 def test_a_key_that_is_not_there_is_unknown(base_dir: Path, tmp_path: Path) -> None:
     for keystore in (Keystore(base_dir), Keystore(tmp_path / "nowhere")):
         with pytest.raises(UnknownKey):

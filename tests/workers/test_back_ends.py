@@ -14,6 +14,7 @@ from threading import Event
 
 import pytest
 
+from broker.messages import Outcome
 from signers.backends.backend import (
     BackEnd,
     SignerLost,
@@ -176,7 +177,7 @@ def test_whatever_a_back_end_throws_ends_its_job_and_not_its_thread(pool_of: Poo
     pool = pool_of(Device([ZeroDivisionError("out of its mind")]), limits=Limits(concurrency=1))
     pool.submit(a_job(A, a_vote(1)), 0)
     answer = pool.answer()
-    assert answer.code == "signer_failed"
+    assert answer.code == "signer_lost", "nobody knows what it has done"
     assert answer.problem == "tcp://h:0: ZeroDivisionError: out of its mind"
     pool.submit(a_job(A, a_vote(2)), 0)
     assert pool.answer().signature is not None
@@ -248,8 +249,8 @@ def test_what_a_rule_forbids_is_asked_of_nobody_else(pool_of: PoolOf) -> None:
     pool = pool_of(Device([SignerRejected("not above high watermark")]), Device())
     pool.submit(a_job(A, a_vote()), 0, 1)
     answer = pool.answer()
-    assert (answer.code, answer.problem) == (
-        "signer_rejected", "tcp://h:0: not above high watermark",
+    assert (answer.outcome, answer.code, answer.problem) == (
+        Outcome.REFUSED, "signer_rejected", "tcp://h:0: not above high watermark",
     )  # fmt: skip
     assert pool.devices[1].asked == []
 
@@ -266,8 +267,8 @@ def test_when_all_sources_fail_the_answer_names_each(pool_of: PoolOf) -> None:
     pool = pool_of(Device([SignerUnavailable("refused")]), Device([SignerTimeout("late")]))
     pool.submit(a_job(A, a_vote()), 0, 1)
     answer = pool.answer()
-    assert (answer.code, answer.problem) == (
-        "signer_timeout", "tcp://h:0: refused; tcp://h:1: late",
+    assert (answer.outcome, answer.code, answer.problem) == (
+        Outcome.FAILED, "signer_timeout", "tcp://h:0: refused; tcp://h:1: late",
     )  # fmt: skip
 
 
