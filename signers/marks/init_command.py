@@ -36,9 +36,9 @@ def init(network: str, chain_id: str, state_dir: Path | None, as_json: bool) -> 
         chain = known.get(chain_id, chain_id)
         try:
             raw = base58.decode(base58.CHAIN_ID, chain)
-        except MalformedBytes as error:
+        except MalformedBytes:
             raise MalformedBytes(
-                f"{chain_id[:40]!r} is no chain id ({error}), nor the name of a chain of {network} "
+                f"{chain_id[:40]!r} is no chain id, nor the name of a chain of {network} "
                 f"that is known here ({', '.join(known)}). A node tells its own at "
                 "/chains/main/chain_id"
             ) from None
