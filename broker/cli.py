@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import signal
 import socket
 import sys
@@ -16,17 +18,20 @@ import click
 import msgspec
 
 from broker.access import own_identity
-from broker.client import Admin, Client, RequestRefused, Watcher
+from broker.client import CALL_S, Admin, Client, RequestRefused, Watcher
 from broker.client_session import Refused
 from broker.config import (
+    BASE_DIR_ENV,
     STATE_DIR_ENV,
+    STORE_NAME,
     Endpoints,
     Settings,
     default_state_dir,
     load_settings,
+    node_url,
     resolve_endpoints,
 )
-from broker.errors import EXIT_MISCONFIGURED, BrokerError, FixRequest, Misconfigured
+from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured, NoAnswer, NoStore
 from broker.messages import BLOCK_READY, BlockReady, Event, Vote, VoteBatch
 from broker.server import Broker, BrokerLock
 from broker.sockets import CurveIdentity
@@ -61,7 +66,7 @@ def at_a_place(command: Callable[..., None]) -> Callable[..., None]:
         except Misconfigured as e:
             click.echo(f"forgepool: {e}", err=True)
             sys.exit(EXIT_MISCONFIGURED)
-        except BrokerError as e:
+        except (BrokerError, OSError) as e:
             _fail(str(e))
         except KeyboardInterrupt:
             sys.exit(130)
@@ -93,12 +98,18 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @at_a_place
-@click.option("--workers", "-w", type=click.IntRange(0, 1024), help="Worker processes.")
+@click.option(
+    "--workers", "-w", type=click.IntRange(0, 1024), help="Worker processes.  [default: 2]"
+)
 @click.option("--node", help="URL of the node's RPC, for forging blocks.")
-@click.option("--base-dir", type=click.Path(path_type=Path), help="Key store.")
-@click.option("--drain-timeout", type=float, help="Seconds to wait for active work at the end.")
+@click.option("--base-dir", type=click.Path(file_okay=False, path_type=Path),
+              envvar=BASE_DIR_ENV, show_envvar=True,
+              help="Key store: a client directory.  [default: <state-dir>/keys]")  # fmt: skip
+@click.option("--drain-timeout", type=click.FloatRange(0), metavar="SECONDS",
+              help="Wait so long for active work at the end.  [default: as long as it takes]",
+              )  # fmt: skip
 @parent_fd_option
-@click.option("--verbose", is_flag=True)
+@click.option("--verbose", is_flag=True, help="Log more.")
 def serve(
     place: Place,
     workers: int | None,
@@ -114,18 +125,20 @@ def serve(
     a second one ends it now.
     """
     log_to_stderr("supervisor", verbose=verbose)
+    count = place.settings.workers if workers is None else workers
+    if count and not (place.state_dir / STORE_NAME).exists():
+        raise NoStore(place.state_dir)
     BrokerLock(place.state_dir).release()  # another pool here? say so before anything starts
     where = ["--state-dir", str(place.state_dir.absolute())]
     if place.config is not None:
         where += ["--config", str(place.config.absolute())]
     worker = ["worker", *where]
-    if node or place.settings.node:
-        worker += ["--node", node or place.settings.node]
+    if url := node_url(node or place.settings.node):
+        worker += ["--node", url]
     if base_dir:
         worker += ["--base-dir", str(base_dir.absolute())]
     if verbose:
         where.append("--verbose")
-    count = place.settings.workers if workers is None else workers
     timeout = place.settings.drain_timeout_s if drain_timeout is None else drain_timeout
     supervisor = Supervisor(
         ["broker", *where],
@@ -141,7 +154,7 @@ def serve(
 @click.command()
 @at_a_place
 @parent_fd_option
-@click.option("--verbose", is_flag=True)
+@click.option("--verbose", is_flag=True, help="Log more.")
 def broker(place: Place, parent_fd: int | None, verbose: bool) -> None:
     """Run the broker alone; workers join it with `forgepool worker`."""
     log_to_stderr("broker", verbose=verbose)
@@ -194,32 +207,35 @@ def push(
 ) -> None:
     """Push one request and print its events; exits with 1 if one of them is not a success."""
     text = sys.stdin.read() if payload == "-" else payload
+    if not text.strip():
+        raise click.UsageError("--payload is empty: give it, or pipe it in")
+    if len(delegate) != 1 and kind in ("block", "sign"):
+        raise click.UsageError(f"{kind} takes one --delegate")
+    votes = [_vote(each) for each in delegate] if kind.endswith("attestations") else []
     if kind == "sign":
         try:
             body = bytes.fromhex(text.strip())
         except ValueError as e:
-            raise FixRequest(f"--payload is not hex: {e}") from None
+            raise click.UsageError(f"--payload is not hex: {e}") from None
     elif kind == "block":
         body = msgspec.msgpack.encode(_json(text))
     else:
         try:
             body = msgspec.msgpack.encode(msgspec.json.decode(text, type=VoteBatch))
         except msgspec.DecodeError as e:
-            raise FixRequest(f"--payload: {e}") from None
+            raise click.UsageError(f"--payload is no batch of votes: {e}") from None
     ok = True
     with Client(place.endpoints, client, curve=place.curve) as connection:
         connection.wait_live()
         ttl_ms = int(ttl * 1000)
-        if kind in ("attestations", "preattestations"):
+        if votes:
             id = connection.push_votes(
                 f"forge_and_sign_{kind}",
                 msgspec.msgpack.decode(body, type=VoteBatch),
-                [_vote(text) for text in delegate],
+                votes,
                 ttl_ms=ttl_ms,
             )
         else:
-            if len(delegate) != 1:
-                raise FixRequest(f"{kind} takes one --delegate")
             name = "sign" if kind == "sign" else "forge_and_sign_block"
             id = connection.push_one(name, delegate[0], body, ttl_ms=ttl_ms)
         try:
@@ -235,11 +251,13 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as e:
-        raise FixRequest(f"--payload is not JSON: {e}") from None
+        raise click.UsageError(f"--payload is not JSON: {e}") from None
 
 
 def _vote(text: str) -> Vote:
     delegate, _, slot = text.partition(":")
+    if not (slot or "0").isdecimal():
+        raise click.UsageError(f"--delegate {text}: the slot behind the colon is a number")
     return Vote(delegate, int(slot or 0))
 
 
@@ -258,8 +276,11 @@ def _print_event(event: Event | EventsLost | Refused, as_json: bool) -> None:
     if event.event == BLOCK_READY:
         block = msgspec.msgpack.decode(event.body, type=BlockReady)
         fields["hash"] = block.hash
-        fields["header"] = block.header.hex()
-        fields["operations"] = [[o.hex() for o in p] for p in block.operations]
+        if as_json:
+            fields["header"] = block.header.hex()
+            fields["operations"] = [[o.hex() for o in p] for p in block.operations]
+        else:
+            fields["operations"] = "+".join(str(len(p)) for p in block.operations)
     elif event.body:
         fields["body"] = event.body.hex()
     if event.code or event.text:
@@ -277,15 +298,24 @@ def _print_event(event: Event | EventsLost | Refused, as_json: bool) -> None:
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")
 def watch(place: Place, topic: str, as_json: bool, count: int | None) -> None:
     """Print the events of a topic: all, d/<delegate> or c/<client>."""
+    if not re.fullmatch(r"all|[cd]/[A-Za-z0-9._-]+", topic):
+        raise click.UsageError(f"no topic {topic!r}; there are all, d/<delegate>, c/<client>")
     watcher = Watcher(place.endpoints, topic, curve=place.curve)
     seen = 0
+    complain_at = time.monotonic() + CALL_S
     try:
-        for event in watcher:
-            _print_event(event, as_json)
-            sys.stdout.flush()
-            seen += 1
-            if count is not None and seen >= count:
-                return
+        while True:
+            for event in watcher.poll(1.0):
+                _print_event(event, as_json)
+                sys.stdout.flush()
+                seen += 1
+                if count is not None and seen >= count:
+                    return
+            if watcher.live:
+                complain_at = math.inf
+            elif time.monotonic() > complain_at:
+                complain_at = math.inf
+                click.echo(f"forgepool: {NoAnswer.at_all()} Still waiting.", err=True)
     finally:
         watcher.close()
 
@@ -301,14 +331,17 @@ def cancel(
 ) -> None:
     """Cancel pending work; what is active runs to its end."""
     if not (delegate or client or id_hex or everything):
-        raise FixRequest("say what: --delegate, --client, --id, or --all")
-    admin = Admin(place.endpoints, curve=place.curve)
+        raise click.UsageError("say what: --delegate, --client, --id, or --all")
+    if id_hex and not client:
+        raise click.UsageError("--id needs --client: an id is known by its client")
     try:
         id = bytes.fromhex(id_hex) if id_hex else None
+    except ValueError as e:
+        raise click.UsageError(f"--id is not hex: {e}") from None
+    admin = Admin(place.endpoints, curve=place.curve)
+    try:
         done = admin.cancel(client=client, id=id, delegate=delegate)
         click.echo(f"cancelled={done.count} still_active={done.active}")
-    except ValueError as e:
-        raise FixRequest(f"--id is not hex: {e}") from None
     finally:
         admin.close()
 
@@ -328,7 +361,7 @@ def shutdown(place: Place, now: bool) -> None:
 
 @click.command()
 @at_a_place
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.option("--wait", type=float, metavar="SECONDS", help="Wait until a worker signs.")
 def status(place: Place, as_json: bool, wait: float | None) -> None:
     """Show how the pool is."""
@@ -349,13 +382,27 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
     workers = _workers(found)
     for name, value in found.items():
         if name != "workers":
-            click.echo(f"{name:14} {value}")
+            click.echo(f"{name:14} {_as_text(value)}")
+    if not workers:
+        click.echo("no worker has joined: nothing is signed")
     for worker in workers:
         note = worker["why_not"] or worker["note"]
         click.echo(
             f"worker {worker['name']:8} pid {worker['pid']:<8} {worker['state']:8} "
             f"active {worker['active']:<6} waiting {worker['ready']:<6} {note}".rstrip()
         )
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return " ".join(f"{name}={each}" for name, each in value.items()) or "-"
+        case list():
+            return " ".join(map(str, value)) or "-"
+        case _:
+            return str(value) or "-"
 
 
 def _workers(found: dict[str, object]) -> list[dict[str, Any]]:

@@ -280,7 +280,7 @@ class Client:
         until = time.monotonic() + timeout_s
         while not self._events.live:
             if (left := until - time.monotonic()) <= 0:
-                raise NoAnswer("no broker has answered; " + NoAnswer.advice)
+                raise NoAnswer.at_all()
             self._step(left)
 
     # -- questions --------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ class Client:
                     raise FixRequest(f"{answer.code}: {answer.text}")
             left = until - time.monotonic()
             if left <= 0:
-                raise NoAnswer("no broker has answered; " + NoAnswer.advice)
+                raise NoAnswer.at_all()
             self._step(min(left, 0.05) if not sent else left)
 
     # -- sockets ----------------------------------------------------------------------------------
@@ -455,7 +455,7 @@ class Admin:
                 return answer
             if isinstance(answer, Problem):
                 raise FixRequest(f"{answer.code}: {answer.text}")
-        raise NoAnswer("no broker has answered; " + NoAnswer.advice)
+        raise NoAnswer.at_all()
 
     def close(self) -> None:
         self._socket.close()

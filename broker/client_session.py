@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from broker.errors import MalformedMessage
 from broker.messages import (
     ACCEPTED,
     CLIENT_TOPIC,
@@ -33,7 +34,7 @@ from broker.messages import (
     Request,
 )
 from broker.topic_reader import EventsLost, TopicReader
-from broker.wire import portions
+from broker.wire import decode_client_message, encode, portions
 
 ACK_S = 0.25  # without an acknowledgement for so long, push again; then twice as long, …
 ACK_S_MAX = 4.0
@@ -90,6 +91,15 @@ class ClientSession:
         return id in self._pending
 
     def push(self, request: Request, now: float) -> None:
+        """Want a request; one that the broker could not even read is refused here.
+
+        The broker's answer to it would name no request, and would stand for all of its message.
+        """
+        try:
+            decode_client_message(encode(Push(self.name, [request])))
+        except MalformedMessage as e:
+            self.news.append(Refused(Ack(request.id, REFUSED, e.code, str(e))))
+            return
         self._pending[request.id] = _Pending(request, now)
         self._due.append(request.id)
 

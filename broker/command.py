@@ -28,8 +28,10 @@ class CommandsByName(click.Group):
 def main() -> None:
     """Forge, sign and verify for many delegates at once; never sign two conflicting things.
 
-    Start with `forgepool serve --help`. Tab completion for bash:
-    `eval "$(_FORGEPOOL_COMPLETE=bash_source forgepool)"` (zsh and fish alike).
+    `init` and `keys` make a pool, `serve` runs it, `status` and `watch` show it.
+
+    Tab completion for bash: `eval "$(_FORGEPOOL_COMPLETE=bash_source forgepool)"` (zsh and fish
+    alike).
     """
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,9 @@ from msgspec import Meta, Struct
 from broker.errors import Misconfigured
 
 STATE_DIR_ENV = "FORGEPOOL_STATE_DIR"
+BASE_DIR_ENV = "FORGEPOOL_BASE_DIR"
 CONFIG_NAME = "forgepool.toml"
+STORE_NAME = "watermarks.db"
 PORT_MAX = 65535
 IPC_PATH_BYTES_MAX = 107  # sun_path of a Unix socket, without its final zero
 
@@ -97,6 +100,17 @@ def load_settings(state_dir: Path, path: Path | None = None) -> Settings:
         raise Misconfigured(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as e:
         raise Misconfigured(f"{file}: {e}") from None
+
+
+def node_url(url: str) -> str:
+    """A node's RPC address, checked; empty when there is none.
+
+    Raises:
+        Misconfigured: it is no http:// or https:// URL with a host.
+    """
+    if url and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
+        raise Misconfigured(f"the node's URL is http://HOST:PORT or https://…, not {url!r}")
+    return url
 
 
 def resolve_endpoints(state_dir: Path, given: Endpoints) -> Endpoints:

@@ -6,6 +6,7 @@ what to do. Codes never change meaning; new ones may appear.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -64,6 +65,11 @@ class NoAnswer(TryLater):
     code = "no_answer"
     advice = "Is `forgepool serve` running, and is --state-dir (or the address) the right one?"
 
+    @classmethod
+    def at_all(cls) -> NoAnswer:
+        """Nobody was there to answer."""
+        return cls(f"no broker has answered. {cls.advice}")
+
 
 # Exit status of a process that cannot run as it is configured: to start it again is no use.
 EXIT_MISCONFIGURED = 78
@@ -84,3 +90,16 @@ class AlreadyRunning(Misconfigured):
 
     code = "already_running"
     advice = "Stop the process with the pid that the message names, or use another --state-dir."
+
+
+class NoStore(Misconfigured):
+    """A pool without a watermark store: its workers could sign nothing."""
+
+    code = "store_missing"
+    advice = (
+        "An absent store is not an empty one: if its keys have signed before, restore a backup "
+        "(`forgepool watermarks restore`); only for a new pool use `forgepool init`."
+    )
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(f"there is no watermark store in {state_dir}. {self.advice}")

@@ -66,7 +66,7 @@ class BrokerLock:
             pid = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._fd)
             raise AlreadyRunning(
-                f"already running, pid {pid} (state directory {state_dir})"
+                f"a pool is already running, pid {pid} is its broker (state directory {state_dir})"
             ) from None
         os.ftruncate(self._fd, 0)
         with suppress(OSError):  # a full disk costs the note, not the pool
@@ -224,7 +224,7 @@ class Broker:
                 if not admin and isinstance(message, Push | Cancel):
                     message.client = self._authentic(message.client, name)
             except MalformedMessage as e:
-                self._core.malformed(peer, e.code, f"{e}; {e.advice}")
+                self._core.malformed(peer, e.code, f"{e}. {e.advice}")
                 continue
             self._core.client_message(peer, message, now, unix_now)
 

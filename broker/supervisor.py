@@ -39,6 +39,7 @@ FIRST_LOOK_S = 0.05  # until it has answered for the first time
 # goes on as it was.
 UNANSWERED_LOOKS_MAX = 10  # 5 s
 LOST_KILL_S = 4.0  # a worker of ours that is silent for so long is stopped or hangs: end it
+DRAIN_NEWS_S = 5.0  # how often a drain says what it waits for
 SHUTDOWN_SENT_S = 1.0  # a broker that takes no message for so long is told by the closed pipe
 CHILD_GRACE_S = 5.0  # after the drain a child gets this long before it is killed
 
@@ -82,6 +83,7 @@ class Supervisor:
         self._unsent: list[AdminMessage] = []
         self._next_look = 0.0
         self._resend_at = inf
+        self._say_again = 0.0  # when a drain next says what it waits for
         self._drain_started: float | None = None
         self._signals_seen = 0
         self._broker_is_up = False  # our broker has answered: workers may start
@@ -146,7 +148,7 @@ class Supervisor:
         if self._signals_seen > 1:
             return True
         if self._hopeless:
-            self.exit_status = 1
+            self.exit_status = EXIT_MISCONFIGURED
             return True
         if self._drain_started is None:
             return False
@@ -282,7 +284,7 @@ class Supervisor:
             except MalformedMessage:
                 continue
             if isinstance(reply, Status):
-                self._look_at(reply.status)
+                self._look_at(reply.status, now)
                 if on_status is not None:
                     on_status(reply.status)
 
@@ -297,7 +299,7 @@ class Supervisor:
             if self._unanswered_looks > UNANSWERED_LOOKS_MAX:
                 self._kill(self._broker, "it does not answer")
 
-    def _look_at(self, status: dict[str, object]) -> None:
+    def _look_at(self, status: dict[str, object], now: float) -> None:
         """Start workers once our broker answers; end a child that stands in the way.
 
         A stopped process must not stop the pool.
@@ -315,5 +317,7 @@ class Supervisor:
                 self._kill_worker(worker["stalled_by"], "it holds the store's lock for too long")
             if worker.get("state") == "lost" and worker.get("silent_ms", 0) > LOST_KILL_S * 1000:
                 self._kill_worker(worker.get("pid"), "it gives no sign of life")
-        if self._drain_started is not None and status.get("active"):
-            log.info("drain_waits active=%s for=%s", status["active"], status.get("waits_for"))
+        active = status.get("active")
+        if self._drain_started is not None and active and now >= self._say_again:
+            self._say_again = now + DRAIN_NEWS_S
+            log.info("drain_waits active=%s for=%s", active, status.get("waits_for"))

@@ -13,11 +13,16 @@ class _Lines(logging.Formatter):
         return f"{moment}.{int(record.msecs):03d}Z"
 
 
-def log_to_stderr(process: str, *, verbose: bool = False) -> None:
-    """Send this process's log to standard error, each line with the process's name."""
+def stderr_lines(process: str) -> logging.Handler:
+    """Return what writes a log's lines to standard error, each with the process's name."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(f"%(asctime)s %(levelname)s {process} %(message)s"))
+    return handler
+
+
+def log_to_stderr(process: str, *, verbose: bool = False) -> None:
+    """Send this process's log to standard error, each line with the process's name."""
     root = logging.getLogger("forgepool")
-    root.handlers[:] = [handler]
+    root.handlers[:] = [stderr_lines(process)]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     root.propagate = False

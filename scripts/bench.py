@@ -426,7 +426,7 @@ def _flat(found: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, value
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("what", nargs=-1, type=click.Choice(list(MEASURES)))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.option("--seconds", default=4.0, show_default=True, help="Of each measured run.")
@@ -449,4 +449,4 @@ def main(what: tuple[str, ...], as_json: bool, seconds: float, rounds: int) -> N
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/bench")

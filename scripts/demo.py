@@ -252,7 +252,7 @@ def progress(chain: dict[str, Any], pool: dict[str, Any], wanted: int, note: str
     table.add_row(
         "votes",
         "{} preattestations, {} attestations".format(*seen),
-        f"median {percentile(votes, 0.5)} ms after the block",
+        f"median {percentile(votes, 0.5)} ms after the block" if votes else "",
     )
     table.add_row(
         "operations",
@@ -260,8 +260,21 @@ def progress(chain: dict[str, Any], pool: dict[str, Any], wanted: int, note: str
         f"{chain['operations']['waiting']} waiting",
     )
     workers = ", ".join(f"{w['name']} {w['state']} (pid {w['pid']})" for w in pool["workers"])
-    table.add_row("pool", workers, f"{pool['open_tasks']} tasks open")
+    table.add_row("pool", workers, f"open tasks: {pool['open_tasks']}")
     table.add_row("conflicts", str(chain["conflicting_signatures"]), note)
+    return table
+
+
+def counted(found: dict[str, Any]) -> Table:
+    """The summary for people: what the chain has counted, and how long things took."""
+    table = Table("what the chain counted", "")
+    for name, value in found.items():
+        *words, last = name.split("_")
+        text = f"{value} ms" if last == "ms" else str(value)
+        if name == "chain_refused":  # by operations and blocks, each by reason
+            reasons = [f"{n} × {why}" for each in value.values() for why, n in each.items()]
+            text = ", ".join(reasons) or "0"
+        table.add_row(" ".join(words if last == "ms" else [*words, last]), text)
     return table
 
 
@@ -283,6 +296,8 @@ def watch(
             demo.check_children()
             chain = demo.statistics(levels=5)
             if chain["blocks"] >= wanted:
+                if live is not None:
+                    live.update(progress(chain, demo.pool_status(), wanted, note), refresh=True)
                 return
             if time.monotonic() > until:
                 raise DemoFailed(
@@ -290,7 +305,8 @@ def watch(
                 )
             if not killed and chain["blocks"] >= kill_at:
                 killed, note = True, kill_a_worker(demo)
-                console.print(note)
+                if live is None:
+                    console.print(note)
             if chain["blocks"] != seen:
                 seen = chain["blocks"]
                 transfers.send_some(ACCOUNTS // 2)
@@ -301,7 +317,7 @@ def watch(
             time.sleep(0.1)
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--blocks", default=20, show_default=True, type=click.IntRange(1, 100_000))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64))
 @click.option("--delegates", default=12, show_default=True, type=click.IntRange(1, 1000))
@@ -330,10 +346,7 @@ def main(**options: Any) -> None:
         if options["as_json"]:
             print(json.dumps(found))
         else:
-            table = Table("what the chain counted", "")
-            for name, value in found.items():
-                table.add_row(name, str(value))
-            console.print(table)
+            console.print(counted(found))
     except DemoFailed as e:
         console.print(f"demo: {e}")
     except KeyboardInterrupt:
@@ -346,4 +359,4 @@ def main(**options: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/demo")

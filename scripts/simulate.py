@@ -23,7 +23,7 @@ def run(seed: int, chaos_s: float) -> tuple[int, int, str]:
         return seed, 0, str(e)
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--seeds", default=1000, show_default=True, type=click.IntRange(1))
 @click.option("--first", default=0, show_default=True, help="The first seed.")
 @click.option("--chaos-seconds", default=12.0, show_default=True, help="Simulated, per seed.")
@@ -45,4 +45,4 @@ def main(seeds: int, first: int, chaos_seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/simulate")

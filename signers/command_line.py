@@ -1,6 +1,7 @@
 """What the commands `init`, `keys` and `watermarks` share: options, questions, errors."""
 
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,9 +43,24 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def place_of(state_dir: Path | None, base_dir: Path | None = None) -> Place:
-    """Return where the pool of a command lives."""
+    """Return where the pool of a command lives; the keys are where its settings say."""
     chosen = state_dir or Path.home() / ".forgepool"
-    return Place(chosen, base_dir or chosen / "keys")
+    return Place(chosen, base_dir or _base_dir_of_settings(chosen) or chosen / "keys")
+
+
+def _base_dir_of_settings(state_dir: Path) -> Path | None:
+    """Read `base_dir` as the pool does; what else is in that file, the pool checks."""
+    file = state_dir / "forgepool.toml"
+    try:
+        settings = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{file}: {error}") from None
+    base_dir = settings.get("base_dir", "")
+    if not isinstance(base_dir, str):
+        raise click.ClickException(f"{file}: base_dir is not a text")
+    return Path(base_dir) if base_dir else None
 
 
 @contextmanager

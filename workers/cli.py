@@ -9,8 +9,16 @@ from pathlib import Path
 import click
 
 from broker.access import own_identity
-from broker.config import STATE_DIR_ENV, default_state_dir, load_settings, resolve_endpoints
-from broker.errors import BrokerError
+from broker.config import (
+    BASE_DIR_ENV,
+    STATE_DIR_ENV,
+    STORE_NAME,
+    default_state_dir,
+    load_settings,
+    node_url,
+    resolve_endpoints,
+)
+from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
 from broker.telemetry import log_to_stderr
 from signers.errors import SignersError
 from workers.process import EXIT_STORE, WorkerOptions, WorkerProcess
@@ -23,14 +31,14 @@ from workers.process import EXIT_STORE, WorkerOptions, WorkerProcess
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
               help="Settings file.  [default: forgepool.toml in the state directory]")  # fmt: skip
 @click.option("--base-dir", type=click.Path(file_okay=False, path_type=Path),
-              envvar="FORGEPOOL_BASE_DIR", show_envvar=True,
+              envvar=BASE_DIR_ENV, show_envvar=True,
               help="Key store: a client directory.  [default: <state-dir>/keys]")  # fmt: skip
 @click.option("--broker", "address", metavar="ADDR",
               help="The broker's workers socket.  [default: the state directory's]")  # fmt: skip
 @click.option("--name", help="Place on the ring, kept over restarts.  [default: from the pid]")
 @click.option("--node", help="URL of the node's RPC, for forging blocks.")
 @click.option("--parent-fd", type=int, hidden=True)
-@click.option("--verbose", is_flag=True)
+@click.option("--verbose", is_flag=True, help="Log more.")
 def worker(
     state_dir: Path | None,
     config: Path | None,
@@ -49,11 +57,11 @@ def worker(
     try:
         settings = load_settings(chosen, config)
         endpoints = resolve_endpoints(chosen, settings.endpoints)
-        url = node or settings.node
+        url = node_url(node or settings.node)
         options = WorkerOptions(
             name=name,
             broker=address or endpoints.workers,
-            store=chosen / "watermarks.db",
+            store=chosen / STORE_NAME,
             base_dir=base_dir or Path(settings.base_dir or chosen / "keys"),
             nodes={"default": url} if url else {},
             parent_fd=parent_fd,
@@ -66,5 +74,5 @@ def worker(
         sys.exit(EXIT_STORE)
     except BrokerError as e:
         click.echo(f"forgepool worker: {e}", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_MISCONFIGURED if isinstance(e, Misconfigured) else 1)
     sys.exit(status)

@@ -120,15 +120,21 @@ def read(prefixes: Prefix | Iterable[Prefix], text: str) -> tuple[Prefix, bytes]
     is none of the given kinds. The text itself is never quoted: it may be a secret.
     """
     kinds = (prefixes,) if isinstance(prefixes, Prefix) else tuple(prefixes)
-    raw = _bytes_of(text)
+    try:
+        raw = _bytes_of(text)
+    except MalformedBytes as error:
+        raise _none_of(kinds, f": {error}") from None
     body, checksum = raw[:-_CHECKSUM_BYTES], raw[-_CHECKSUM_BYTES:]
     if checksum != _checksum(body):
-        raise MalformedBytes("not base58check: the checksum is wrong")
+        raise _none_of(kinds, ": its checksum is wrong")
     for kind in kinds:
         if len(body) == len(kind.head) + kind.payload_bytes and body.startswith(kind.head):
             return kind, body[len(kind.head) :]
-    expected = " or ".join(kind.name for kind in kinds)
-    raise MalformedBytes(f"this text is not a {expected}")
+    raise _none_of(kinds)
+
+
+def _none_of(kinds: Iterable[Prefix], why: str = "") -> MalformedBytes:
+    return MalformedBytes(f"this text is not a {' or '.join(kind.name for kind in kinds)}{why}")
 
 
 def _checksum(body: bytes) -> bytes:
@@ -148,12 +154,12 @@ def _base58(raw: bytes) -> str:
 
 def _bytes_of(text: str) -> bytes:
     if len(text) > _TEXT_LETTERS_MAX:
-        raise MalformedBytes(f"not base58check: longer than {_TEXT_LETTERS_MAX} letters")
+        raise MalformedBytes(f"it is longer than {_TEXT_LETTERS_MAX} letters")
     number = 0
     for letter in text:
         digit = _DIGIT_OF_LETTER.get(letter)
         if digit is None:
-            raise MalformedBytes("not base58check: a letter is outside the alphabet")
+            raise MalformedBytes("a letter is outside the base58 alphabet")
         number = number * 58 + digit
     zeros = len(text) - len(text.lstrip("1"))
     return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)

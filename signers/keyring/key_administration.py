@@ -46,6 +46,10 @@ class Place:
         """The client directory."""
         return Keystore(self.base_dir)
 
+    def make_state_dir(self) -> None:
+        """Make the state directory for its owner alone, if it is not there."""
+        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def view(self) -> StoreView | None:
         """Read the store; None when there is none."""
         return read_store(self.store_path) if self.store_path.exists() else None
@@ -97,10 +101,11 @@ def generate(
     More than one are called NAME-1, NAME-2 … The delegate, if it is another, must have a mark.
     """
     if delegate is not None:
-        read_key_hash(delegate, network)
+        delegate = find_hash(place, delegate, network)
         _check_marked(place.view(), delegate)
     names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
     keys = {each: SecretKey.generate() for each in names}
+    place.make_state_dir()
     place.keystore.add(keys, network)
     hashes = [key.public_key.hash(network) for key in keys.values()]
     is_enabled = place.store_path.exists()
@@ -139,6 +144,7 @@ def import_key(
     if view is not None and floor is None:
         for holder in {key_hash, delegate or key_hash}:
             _check_marked(view, holder)
+    place.make_state_dir()
     place.keystore.add({name: key}, network)
     if view is not None:
         _enable(place, [(key_hash, delegate or key_hash)], floor, "keys import")

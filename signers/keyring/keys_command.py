@@ -52,7 +52,9 @@ def keys() -> None:
     help="How many; more than one are called NAME-1, NAME-2 …",
 )
 @click.option(
-    "--delegate", metavar="HASH", help="Whose consensus keys they become.  [default: their own]"
+    "--delegate",
+    metavar="NAME|HASH",
+    help="Whose consensus keys they become.  [default: their own]",
 )
 @_network
 @state_dir_option

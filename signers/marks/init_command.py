@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from signers.command_line import json_option, place_of, print_json, reporting, state_dir_option
+from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats.networks import NETWORKS, network_by_name
 from signers.marks.watermark_store import WatermarkStore
@@ -18,7 +19,9 @@ from signers.marks.watermark_store import WatermarkStore
     "--chain-id",
     required=True,
     metavar="NetX…",
-    help="The one chain that this pool signs for; or the name of a known one, as `mainnet`.",
+    help="The one chain that this pool signs for; or the name of one that is known: "
+    + ", ".join(f"{chain} ({n.name})" for n in NETWORKS.values() for chain in n.chains)
+    + ".",
 )
 @state_dir_option
 @json_option
@@ -29,9 +32,17 @@ def init(network: str, chain_id: str, state_dir: Path | None, as_json: bool) -> 
     """
     place = place_of(state_dir)
     with reporting(as_json):
-        chain = network_by_name(network).chains.get(chain_id, chain_id)
-        raw = base58.decode(base58.CHAIN_ID, chain)
-        place.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        known = network_by_name(network).chains
+        chain = known.get(chain_id, chain_id)
+        try:
+            raw = base58.decode(base58.CHAIN_ID, chain)
+        except MalformedBytes:
+            raise MalformedBytes(
+                f"{chain_id[:40]!r} is no chain id, nor the name of a chain of {network} "
+                f"that is known here ({', '.join(known)}). A node tells its own at "
+                "/chains/main/chain_id"
+            ) from None
+        place.make_state_dir()
         place.state_dir.chmod(0o700)
         WatermarkStore.create(place.store_path, network=network, chain_id=raw)
     if as_json:

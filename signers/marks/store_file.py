@@ -233,8 +233,9 @@ class NewFile:
         for found in file_names(path):
             if found.exists():
                 raise StoreExists(
-                    f"{found} exists; a watermark store is never replaced. If it is damaged or of "
-                    f"a pool that ended, stop the pool and move {path.name}* away first"
+                    f"{found} exists; a watermark store is never replaced, nor a backup. If it "
+                    "is a store that is damaged, or of a pool that ended, stop the pool and move "
+                    f"{path.name}* away first; give a backup another name"
                 )
         fd, draft = mkstemp(prefix=f"{path.name}.new-", dir=path.parent)  # mode 0600
         os.close(fd)

@@ -12,6 +12,7 @@ key is ours, because it makes the same signature of the same bytes.
 from enum import Enum
 from typing import Final, NamedTuple
 
+from signers.formats import base58
 from signers.formats.signable import Kind, Signable
 
 MARKED_KINDS: Final = (
@@ -70,7 +71,7 @@ def judge(mark: Signable | None, asked: Signable, holder: str) -> Verdict:
     if mark is None:
         return Refusal(NO_MARK, f"{holder} has no mark for {_name(asked)}: see `keys enable`")
     if asked.chain_id != mark.chain_id:
-        chain, own = asked.chain_id.hex(), mark.chain_id.hex()
+        chain, own = (base58.encode(base58.CHAIN_ID, s.chain_id) for s in (asked, mark))
         return Refusal(WRONG_CHAIN, f"these bytes are for chain {chain}, this store is of {own}")
     if asked.level > mark.level:
         return ADVANCE

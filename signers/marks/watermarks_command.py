@@ -100,7 +100,7 @@ def restore_watermarks(
         yes,
     )
     with reporting(as_json):
-        place.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.make_state_dir()
         view = restore(file, place.store_path, floor)
     if as_json:
         print_json({"store": str(place.store_path), "floor": floor, "uuid": view.identity.uuid})

@@ -32,6 +32,7 @@ from broker.messages import (
     Replayed,
     ReplyMessage,
     Request,
+    Vote,
 )
 from broker.topic_reader import REPLAY_AGAIN_S, EventsLost
 
@@ -220,6 +221,24 @@ def test_a_refused_request_is_told_and_forgotten() -> None:
     assert (refused.ack.id, refused.ack.code) == (request.id, "unknown_delegate")
     assert script.session.open == 0
     assert script.wait(10) == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(bytes(16), "attest", b"", votes=[Vote("a", 0x10000)]),
+        Request(bytes(16), "attest", b"", votes=[Vote("the name of a key", 0)]),
+        Request(bytes(16), "sign", bytes(PAYLOAD_BYTES_MAX + 1), "a"),
+        Request(b"short", "sign", b"", "a"),
+        Request(bytes(16), "sign", b"", "a", ttl_ms=0),
+    ],
+    ids=["slot", "delegate", "payload", "id", "ttl"],
+)
+def test_a_request_that_no_broker_could_read_is_refused_and_never_sent(request_: Request) -> None:
+    script, good = SessionScript(), sign("a")
+    assert [each.id for each in script.push(request_, good)] == [good.id]
+    assert script.news_codes() == ["malformed"]
+    assert not script.session.wants(request_.id)
 
 
 def test_a_busy_broker_is_asked_again_when_it_said() -> None:

@@ -224,7 +224,7 @@ def test_a_second_broker_says_that_one_is_running(pool: PoolProcess) -> None:
     for command in ("broker", "serve"):
         refused = pool.run(command, check=False)
         assert refused.returncode not in (0, None)
-        assert f"already running, pid {pid}" in refused.stderr
+        assert f"already running, pid {pid} is its broker" in refused.stderr
     with pool.client() as client:
         assert names(client.wait(pool.attest(client, 10))) == [ATTESTATION_READY] * 6
     assert "died" not in pool.log()

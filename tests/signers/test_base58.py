@@ -104,3 +104,9 @@ def test_a_text_too_long_is_refused_unread() -> None:
 def test_a_payload_of_the_wrong_length_is_not_written() -> None:
     with pytest.raises(MalformedBytes):
         base58.encode(base58.BLOCK_HASH, bytes(31))
+
+
+@pytest.mark.parametrize("text", ["mainnet", "NetX0", "NetXdQprcVkpaWV"])
+def test_a_text_that_is_nothing_is_told_as_what_was_expected(text: str) -> None:
+    with pytest.raises(MalformedBytes, match=r"is not a chain id: .*(checksum|alphabet)"):
+        base58.decode(base58.CHAIN_ID, text)

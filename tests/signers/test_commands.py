@@ -71,6 +71,13 @@ def test_init_knows_the_names_of_chains(state_dir: Path) -> None:
     assert made["chain_id"] == CHAIN_TEXT
 
 
+def test_a_chain_that_is_not_known_is_told_with_those_that_are(state_dir: Path) -> None:
+    failed = run(init, "--network", "mavryk", "--chain-id", "mainnet", ends=1).stderr
+    for said in ("'mainnet'", "basenet", "/chains/main/chain_id"):
+        assert said in failed
+    assert not state_dir.exists()
+
+
 def test_init_replaces_nothing(pool: Path) -> None:
     content = pool.read_bytes()
     again = run(init, "--network", "mavryk", "--chain-id", CHAIN_TEXT, ends=1)
@@ -119,12 +126,28 @@ def test_consensus_keys_need_a_delegate_that_the_store_knows(pool: Path) -> None
 
     (delegate,) = as_json(run(keys, "generate", "delegate", "--json"))
     assert verdicts(pool, delegate["key_hash"], asked(7)) == ["advance"]
-    (made,) = as_json(run(keys, "generate", "new", "--delegate", delegate["key_hash"], "--json"))
+    (made,) = as_json(run(keys, "generate", "new", "--delegate", "delegate", "--json"))
     assert verdicts(pool, made["key_hash"], asked(7, 0, "b"), asked(8)) == [
         "watermark_conflict",
         "advance",
     ]
     assert f"for {delegate['key_hash']}" in run(keys, "list").stdout
+
+
+def test_the_keys_are_where_the_settings_say(pool: Path, tmp_path: Path) -> None:
+    settings = pool.parent / "forgepool.toml"
+    settings.write_text(f'workers = 4\nbase_dir = "{tmp_path}/client"\n')
+    run(keys, "generate", "alice")
+    assert (tmp_path / "client" / "secret_keys").exists()
+    run(watermarks, "show", "alice")
+    for wrong in ("base_dir = 7", "base_dir = "):
+        settings.write_text(wrong)
+        assert str(settings) in run(keys, "list", ends=1).stderr
+
+
+def test_a_directory_made_for_keys_alone_is_private_too(state_dir: Path) -> None:
+    run(keys, "generate", "early", "--network", "mavryk")
+    assert state_dir.stat().st_mode & 0o777 == 0o700
 
 
 def test_keys_before_there_is_a_store_are_not_enabled(state_dir: Path) -> None:

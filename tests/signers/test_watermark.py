@@ -47,6 +47,13 @@ def test_a_refusal_names_both_positions_and_whose_they_are() -> None:
     assert f"{ALICE} already signed level 5 round 3" in refusal.text
 
 
+def test_a_refusal_of_another_chain_names_both_as_people_know_them() -> None:
+    refusal = judge(asked(5), asked(6, chain=OTHER_CHAIN), ALICE)
+    assert isinstance(refusal, Refusal)
+    for chain in (CHAIN, OTHER_CHAIN):
+        assert base58.encode(base58.CHAIN_ID, chain) in refusal.text
+
+
 def test_a_refusal_at_a_floor_says_that_it_is_one() -> None:
     refusal = judge(floor_mark(Kind.BLOCK, CHAIN, 5), asked(3, kind=Kind.BLOCK), ALICE)
     assert isinstance(refusal, Refusal)

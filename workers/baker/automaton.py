@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from broker.client import new_id
+from broker.client_session import Refused
 from broker.messages import (
     ATTESTATION_READY,
     BLOCK_READY,
@@ -70,6 +71,7 @@ T = TypeVar("T")
 # A question to the node that takes longer is of no use for a block any more.
 CALL_S_MAX = 5.0
 RETRY_S = 0.25
+NODE_NEWS_S = 10.0  # how often a node that is away is told of
 REQUEST_KINDS = {
     Kind.PREATTESTATION: FORGE_AND_SIGN_PREATTESTATIONS,
     Kind.ATTESTATION: FORGE_AND_SIGN_ATTESTATIONS,
@@ -178,9 +180,12 @@ class Automaton:
                     news.code,
                     news.text,
                 )
+            case Refused(ack):
+                self.counts["lost"] += 1
+                log.warning("not_accepted code=%s text=%s", ack.code, ack.text)
             case _:
                 self.counts["lost"] += 1
-                log.warning("not_accepted news=%s", news)
+                log.warning("events_lost news=%s", news)
 
     def _handle(self, stimulus: Stimulus) -> None:
         for command in self._state.handle(stimulus, time.time()):
@@ -299,12 +304,19 @@ class Automaton:
 
 
 async def insist(ask: Callable[[float], Awaitable[T]]) -> T:
-    """Ask the node, with a deadline for each attempt, until it answers."""
+    """Ask the node, with a deadline for each attempt, until it answers.
+
+    A node that is away is told of at once and then every `NODE_NEWS_S`, not at each attempt.
+    """
+    say_again = 0.0
     while True:
         try:
             return await ask(_soon())
         except PreparationError as error:
-            log.warning("node_asked_again reason=%s", error)
+            now = asyncio.get_running_loop().time()
+            if now >= say_again:
+                say_again = now + NODE_NEWS_S
+                log.warning("node_asked_again reason=%s", error)
             await asyncio.sleep(RETRY_S)
 
 

@@ -17,13 +17,15 @@ import click
 
 from broker.client import default_name
 from broker.config import (
+    BASE_DIR_ENV,
     STATE_DIR_ENV,
     Endpoints,
     default_state_dir,
     load_settings,
+    node_url,
     resolve_endpoints,
 )
-from broker.errors import BrokerError, Misconfigured
+from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
 from broker.telemetry import log_to_stderr
 from signers.errors import SignersError
 from signers.formats.networks import NETWORKS, TEZOS, Network
@@ -73,7 +75,7 @@ class BakerOptions:
 @click.option(
     "--base-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    envvar="FORGEPOOL_BASE_DIR",
+    envvar=BASE_DIR_ENV,
     show_envvar=True,
     help="Key store, read for its hashes only.  [default: <state-dir>/keys]",
 )
@@ -82,7 +84,7 @@ class BakerOptions:
 @click.option("--adaptive-issuance-vote", type=_VOTE, default="pass", help="Mavryk only.")
 @click.option("--json", "as_json", is_flag=True, help="At the end print what was done.")
 @click.option("--parent-fd", type=int, hidden=True)
-@click.option("--verbose", is_flag=True)
+@click.option("--verbose", is_flag=True, help="Log more.")
 def baker(
     state_dir: Path | None,
     node: str | None,
@@ -104,7 +106,7 @@ def baker(
     chosen = state_dir or default_state_dir()
     try:
         settings = load_settings(chosen)
-        url = node or settings.node
+        url = node_url(node or settings.node)
         if not url:
             raise Misconfigured("no node is configured: give --node URL")
         keys = base_dir or Path(settings.base_dir or chosen / "keys")
@@ -122,7 +124,7 @@ def baker(
         counts = asyncio.run(bake(options))
     except (BrokerError, SignersError) as error:
         click.echo(f"forgepool baker: {error}", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else 1)
     if as_json:
         click.echo(json.dumps(counts))
 

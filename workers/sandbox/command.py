@@ -8,13 +8,13 @@ import logging
 import os
 import secrets
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from broker.telemetry import stderr_lines
 from signers.formats.networks import Network, Protocol, network_by_name
 from workers.sandbox.chain import Chain
 from workers.sandbox.constants import UnknownConstant, sandbox_constants
@@ -61,24 +61,26 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--parent-pipe-fd", type=int, help="End when this pipe closes.")
 @click.option("--slow-ms", multiple=True, metavar="PATH=MS", help="Delay calls; for tests.")
 @click.option("--cors-origin", help="Let browsers of this origin in.")
-@click.option("--log-level", default="info", show_default=True)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
+    show_default=True, help="What is logged on standard error.",
+)  # fmt: skip
 def sandbox(**options: Any) -> None:
     """Run a small Tenderbake chain with the RPC of an Octez or Mavryk node.
 
     It bakes nothing by itself: bakers inject. Prints one JSON line when it listens, and ends on
     SIGTERM or SIGINT.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=options["log_level"].upper(),
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    logging.basicConfig(handlers=[stderr_lines("sandbox")], level=options["log_level"].upper())
     try:
         genesis = _genesis(options)
         slow_s = dict(map(_slow, options["slow_ms"]))
     except (BadGenesis, UnknownConstant) as error:
         raise click.UsageError(str(error)) from None
-    asyncio.run(_serve(genesis, slow_s, options))
+    try:
+        asyncio.run(_serve(genesis, slow_s, options))
+    except OSError as error:  # the port is taken, no such host, no place for the ready file
+        raise click.ClickException(str(error)) from None
 
 
 async def _serve(genesis: Genesis, slow_s: dict[str, float], options: dict[str, Any]) -> None:

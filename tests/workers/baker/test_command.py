@@ -101,5 +101,5 @@ def test_what_is_missing_is_said(tmp_path: Path, arguments: list[str], why: str)
         timeout=30,
         env={**os.environ, "FORGEPOOL_BASE_DIR": str(tmp_path / "keys")},
     )
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert why in done.stderr

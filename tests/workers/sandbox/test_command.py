@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,22 @@ def running(options: list[str], **popen: Any) -> Iterator[tuple[subprocess.Popen
     finally:
         process.kill()
         process.communicate()
+
+
+def test_what_the_system_refuses_is_told_in_a_sentence(files: list[str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for options, says in (
+            (["--port", port], "address already in use"),
+            (["--ready-file", str(tmp_path / "none" / "ready")], "No such file"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-c", RUN, *files, *options],
+                capture_output=True, text=True, timeout=WAIT_S,
+            )  # fmt: skip
+            assert done.returncode == 1
+            assert says in done.stderr
+            assert "Traceback" not in done.stderr
 
 
 def test_it_says_where_it_is_and_ends_on_sigterm(files: list[str], tmp_path: Path) -> None:
@@ -154,7 +171,7 @@ BAKER = sandbox_keys("s", "baker", 1)[0]
     [
         ("{", "bakers: "),
         ("[]", "at least one baker"),
-        ([{"public_key": "edpk", "stake": "1"}], "not base58check"),
+        ([{"public_key": "edpk", "stake": "1"}], "not a Ed25519 public key"),
         ([{"public_key": BAKER.public_key_text, "stake": 0}], "has no stake"),
         ([{"public_key": BAKER.public_key_text, "stake": "-1"}], "not an amount"),
         (bakers_json([BAKER, BAKER], [1, 1]), "listed twice"),
