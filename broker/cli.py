@@ -96,6 +96,9 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--workers", "-w", type=click.IntRange(0, 1024), help="Worker processes.")
 @click.option("--node", help="URL of the node's RPC, for forging blocks.")
 @click.option("--base-dir", type=click.Path(path_type=Path), help="Key store.")
+@click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
+              envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
+              help="Passwords of encrypted keys, one a line.")  # fmt: skip
 @click.option("--drain-timeout", type=float, help="Seconds to wait for active work at the end.")
 @parent_fd_option
 @click.option("--verbose", is_flag=True)
@@ -104,6 +107,7 @@ def serve(
     workers: int | None,
     node: str | None,
     base_dir: Path | None,
+    password_filename: Path | None,
     drain_timeout: float | None,
     parent_fd: int | None,
     verbose: bool,
@@ -123,6 +127,8 @@ def serve(
         worker += ["--node", node or place.settings.node]
     if base_dir:
         worker += ["--base-dir", str(base_dir.absolute())]
+    if password_filename:
+        worker += ["--password-filename", str(password_filename.absolute())]
     if verbose:
         where.append("--verbose")
     count = place.settings.workers if workers is None else workers
