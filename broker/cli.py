@@ -105,6 +105,9 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--base-dir", type=click.Path(file_okay=False, path_type=Path),
               envvar=BASE_DIR_ENV, show_envvar=True,
               help="Key store: a client directory.  [default: <state-dir>/keys]")  # fmt: skip
+@click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
+              envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
+              help="Passwords of encrypted keys, one a line.")  # fmt: skip
 @click.option("--drain-timeout", type=click.FloatRange(0), metavar="SECONDS",
               help="Wait so long for active work at the end.  [default: as long as it takes]",
               )  # fmt: skip
@@ -115,6 +118,7 @@ def serve(
     workers: int | None,
     node: str | None,
     base_dir: Path | None,
+    password_filename: Path | None,
     drain_timeout: float | None,
     parent_fd: int | None,
     verbose: bool,
@@ -137,6 +141,8 @@ def serve(
         worker += ["--node", url]
     if base_dir:
         worker += ["--base-dir", str(base_dir.absolute())]
+    if password_filename:
+        worker += ["--password-filename", str(password_filename.absolute())]
     if verbose:
         where.append("--verbose")
     timeout = place.settings.drain_timeout_s if drain_timeout is None else drain_timeout

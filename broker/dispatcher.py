@@ -358,7 +358,7 @@ class Dispatcher:
         version, number, tasks = self.members.ring_version, self._next_task, opened.tasks
         for vote in votes:
             queue = self.queues.get(vote.delegate) or self._queue(vote.delegate)
-            task = Task(number, opened, queue, vote.slot, vote.dal)
+            task = Task(number, opened, queue, vote.slot, vote.dal, vote.companion)
             number += 1
             tasks.append(task)
             owner = queue.owner
@@ -957,7 +957,9 @@ class Dispatcher:
                     assignments.append(self._assignment(request, known, now))
                 items = known
             spent_us += cost_us
-            items.append(Item(task.number, task.attempt, queue.delegate, task.slot, task.dal))
+            items.append(
+                Item(task.number, task.attempt, queue.delegate, task.slot, task.dal, task.companion)
+            )
         worker.credit_us -= spent_us
         for portion in portions(assignments, lambda a: len(a.payload)):
             self._turn.to_workers.append((worker.peer, Assign(portion)))

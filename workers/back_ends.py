@@ -33,8 +33,8 @@ from signers.backends.backend import (
 )
 from signers.errors import SignersError
 from signers.formats.signable import Kind
-from signers.formats.tagged_keys import BLS_TAG, tagged_hash
-from signers.keyring.keys import PublicKey, network_of
+from signers.formats.tagged_keys import BLS_TAG, network_of_hash, tagged_hash
+from signers.keyring.keys import PublicKey
 from workers.bulkhead import Bulkhead, Call, Limits
 from workers.key_source import BackEndSigner, Source
 from workers.signing_job import SigningJob
@@ -276,7 +276,7 @@ class BackEnds:
             public_key = back_end.public_key(key_hash, call.end - time.monotonic())
             self._public_keys[key_hash] = public_key
         signature = back_end.sign(public_key, key_hash, job.unsigned, call.end - time.monotonic())
-        scheme = network_of(key_hash).bls_scheme
+        scheme = network_of_hash(key_hash).bls_scheme
         if not public_key.verify(job.unsigned, signature, scheme):
             raise SignerWrongSignature(f"what it gave is no signature of {key_hash}")
         return signature

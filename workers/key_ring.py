@@ -10,7 +10,8 @@ from signers.backends.key_uri import HttpKey, MalformedKeyUri, TcpKey, UnixKey, 
 from signers.errors import BadRequest, SignersError
 from signers.formats.tagged_keys import tagged_hash
 from signers.keyring.keys import SecretKey
-from signers.keyring.keystore import UNENCRYPTED, Keystore
+from signers.keyring.keystore import ENCRYPTED_SCHEMES, SCHEMES, Keystore
+from signers.keyring.passwords import Passwords
 from workers.key_source import BackEndSigner, DelayedKey, LocalSigner, Source
 
 _FILES = ("public_key_hashs", "public_keys", "secret_keys")
@@ -31,15 +32,18 @@ class KeyRing:
         base_dir: Path,
         environment: Mapping[str, str],
         delays_ms: Mapping[str, int] | None = None,
+        *,
+        passwords: Passwords | None = None,
     ) -> None:
         self._base_dir = base_dir
         self._environment = environment
         self._delays_ms = delays_ms or {}
-        self._keystore = Keystore(base_dir)
+        self._keystore = Keystore(base_dir, passwords)
         self._signers: dict[str, KeySigner] = {}  # of keys that were used
         self._seen: tuple[tuple[int, int, int] | None, ...] = ()
         self._hashes: frozenset[str] = frozenset()
         self._elsewhere = frozenset(self._delays_ms)
+        self.locked: set[str] = set()  # keys that take time to open, and were not yet needed
         self.problem = ""  # why the key store could not be read the last time
         self.unusable: dict[str, str] = {}  # keys elsewhere that nobody can be asked for, and why
 
@@ -50,12 +54,14 @@ class KeyRing:
             if seen == self._seen:
                 return False
             # Keys that are kept in another way cannot be loaded; no mark is taken for them.
-            hashes, elsewhere = set(), set()
+            hashes, encrypted, elsewhere = set(), set(), set()
             for entry in self._keystore.entries():
-                if entry.scheme == UNENCRYPTED:
+                if entry.scheme in SCHEMES:
                     hashes.add(entry.key_hash)
                 elif entry.scheme in _ELSEWHERE:
                     elsewhere.add(entry.key_hash)
+                if entry.scheme in ENCRYPTED_SCHEMES:
+                    encrypted.add(entry.key_hash)
             usable = self._find_sources(elsewhere - hashes)
         except (SignersError, OSError) as e:
             self.problem = str(e)  # keep what we had: a file may be in the making
@@ -63,6 +69,7 @@ class KeyRing:
         self.problem, self._seen = "", seen
         known = frozenset(hashes | usable)
         self._elsewhere = frozenset(usable | self._delays_ms.keys())
+        self.locked = encrypted - self._signers.keys()
         changed, self._hashes = known != self._hashes, known
         return changed
 
@@ -82,7 +89,16 @@ class KeyRing:
         signer = self._signers.get(key_hash)
         if signer is None:
             signer = self._signers[key_hash] = self._local_signer(key_hash)
+            self.locked.discard(key_hash)
         return signer
+
+    def is_open(self, key_hash: str) -> bool:
+        """Whether the key has been loaded, so that signing with it takes no time."""
+        return self._keystore.has_loaded(key_hash)
+
+    def open(self, key_hash: str) -> None:
+        """Load a key and say nothing more; other threads may do so. Raises SignersError."""
+        self._keystore.secret_key(key_hash)
 
     def secret_key(self, name: str) -> SecretKey:
         """A key of the directory by its name or hash. Raises SignersError."""

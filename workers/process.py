@@ -1,8 +1,8 @@
 """The worker process: one loop around the worker's state machine, and all that it touches.
 
 Only this loop reads the broker's socket and signs with local keys. The store has its thread
-(`store_thread`), each signer elsewhere its own (`back_ends`), a block its child process
-(`block_preparer`): jobs in, results out.
+(`store_thread`), each signer elsewhere its own (`back_ends`), an encrypted key is opened in threads
+(`unlocking`), a block is prepared in a child process (`block_preparer`): jobs in, results out.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, WorkerHello
 from broker.sockets import CurveIdentity, connect, receive, send
 from signers.errors import SignersError
 from signers.host import host_id
+from signers.keyring.passwords import Passwords
 from signers.marks.store_lock import STALL_S, lock_holder
 from signers.marks.watermark_store import WatermarkStore
 from workers.back_end_settings import BackEndMaker
@@ -50,6 +51,7 @@ from workers.store_thread import (
     StoreFailed,
     StoreThread,
 )
+from workers.unlocking import KEYS_PER_NOTE, Unlocking
 from workers.worker import Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
@@ -72,6 +74,7 @@ class WorkerOptions:
     store: Path
     base_dir: Path  # key store
     nodes: dict[str, str]  # name to URL; the first is the default
+    password_file: Path | None = None  # of encrypted keys
     parent_fd: int | None = None  # read end of the supervisor's pipe: closed = drain and end
     curve: CurveIdentity | None = None  # our key pair, for a broker on TCP
     signers: SignerSettings = field(default_factory=SignerSettings)
@@ -84,7 +87,9 @@ class WorkerProcess:
         sys.setswitchinterval(GIL_SWITCH_S)
         self._options = options
         delays_ms = delays_from_environment(os.environ.get(SIGN_DELAY_ENV, ""))
-        self._keys = KeyRing(options.base_dir, os.environ, delays_ms)
+        passwords = Passwords.from_surroundings(options.password_file)
+        self._keys = KeyRing(options.base_dir, os.environ, delays_ms, passwords=passwords)
+        self._unlocking = Unlocking(self._keys.open)
         store = WatermarkStore.open(options.store)
         self._store = StoreThread(store)
         maker = BackEndMaker(options.signers, os.environ, self._keys.secret_key)
@@ -121,6 +126,7 @@ class WorkerProcess:
             self._broker,
             self._store.fileno(),
             self._back_ends.fileno(),
+            self._unlocking.fileno(),
         ]
         if self._preparer is not None:
             sources.append(self._preparer.fileno())
@@ -169,6 +175,7 @@ class WorkerProcess:
         self._read_broker(now)
         self._read_store(now)
         self._read_back_ends(now)
+        self._read_unlocked(now)
         if self._preparer is not None:
             for outcome in self._preparer.receive():
                 self._core.prepared(outcome)
@@ -234,6 +241,17 @@ class WorkerProcess:
             self._core.signers_down = self._back_ends.trouble()
             self._back_ends.notes.clear()
 
+    def _read_unlocked(self, now: float) -> None:
+        before = self._unlocking.opened // KEYS_PER_NOTE
+        for answer in self._unlocking.receive():
+            if answer.problem:
+                self._core.signer_failed(answer.job, answer.code, answer.problem)
+            else:
+                self._sign_all([answer.job], now)
+        if self._unlocking.opened // KEYS_PER_NOTE > before:
+            log.info("keys_unlocked count=%d waiting=%d", self._unlocking.opened,
+                     self._unlocking.waiting)  # fmt: skip
+
     def _who_stalls(self, now: float) -> int:
         """The process that has held the store's lock for too long; the supervisor ends it."""
         holder = lock_holder(self._options.store) if self._store.wait_ms(now) > STALL_MS else None
@@ -262,7 +280,7 @@ class WorkerProcess:
         if turn.probe_store:
             self._store.probe()
         for jobs in turn.to_sign:
-            self._sign_all(jobs)
+            self._sign_all(jobs, now)
         for job in turn.to_sign_elsewhere:
             self._ask_back_end(job, now)
         for preparation in turn.to_prepare:
@@ -274,9 +292,13 @@ class WorkerProcess:
             if not send(self._broker, [wire.encode(message)]):
                 self._core.not_sent()
 
-    def _sign_all(self, jobs: list[SigningJob]) -> None:
-        find = self._keys.signer
+    def _sign_all(self, jobs: list[SigningJob], now: float) -> None:
+        find, locked = self._keys.signer, self._keys.locked
         for job in jobs:
+            if job.delegate in locked and not self._keys.is_open(job.delegate):
+                self._core.signs_slowly(job, now)
+                self._unlocking.submit(job)
+                continue
             try:
                 signer = find(job.delegate)
                 if not isinstance(signer, LocalSigner):

@@ -11,6 +11,7 @@ from signers.formats.signable import Signable
 
 if TYPE_CHECKING:
     from signers.marks.store_tables import BlockDraft
+    from workers.bls_vote import BlsVote
     from workers.pipeline import SigningBatch
 
 
@@ -40,6 +41,7 @@ class SigningJob(Struct, eq=False):
     is_elsewhere: bool = False  # its signer is no key of ours, and might not sign alike
     batch: SigningBatch | None = None  # while it is permitted and not released
     signature: bytes | None = None
+    bls_vote: BlsVote | None = None  # of a tz4 key: the consensus key's job, or its companion's
 
 
 Task = PendingTask | SigningJob

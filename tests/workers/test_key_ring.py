@@ -10,8 +10,10 @@ import pytest
 from signers.backends.key_uri import HttpKey, TcpKey, UnixKey
 from signers.errors import SignersError
 from signers.formats.networks import MAVRYK, TEZOS
+from signers.keyring.encrypted_key import EncryptedKey
 from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import Keystore
+from signers.keyring.passwords import Passwords
 from workers.key_ring import KeyRing
 from workers.key_source import BackEndSigner, DelayedKey, LocalSigner, delays_from_environment
 
@@ -91,7 +93,7 @@ def test_who_signs_is_loaded_once(base_dir: Path) -> None:
         ring.signer(B)
 
 
-@pytest.mark.parametrize("locator", ["ledger://a-b-c-d/ed25519/0h", "encrypted:edesk1abc", None])
+@pytest.mark.parametrize("locator", ["ledger://a-b-c-d/ed25519/0h", None])
 def test_a_key_that_cannot_be_loaded_is_not_claimed(base_dir: Path, locator: str | None) -> None:
     secrets = [] if locator is None else [{"name": "alice", "value": locator}]
     (base_dir / "secret_keys").write_text(json.dumps(secrets))
@@ -243,3 +245,16 @@ def test_delays_are_read_from_text() -> None:
 def test_a_delay_that_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="int"):
         delays_from_environment(text)
+
+
+def test_an_encrypted_key_is_held_and_locked_until_it_is_used(base_dir: Path) -> None:
+    Keystore(base_dir).add({"carol": CAROL}, MAVRYK, {"carol": EncryptedKey.seal(CAROL, b"pass")})
+    ring = KeyRing(base_dir, {}, passwords=Passwords([b"pass"]))
+    ring.look()
+    assert ring.holds(C)
+    assert ring.locked == {C}
+    assert not ring.is_open(C)
+    ring.open(C)
+    assert ring.is_open(C)
+    assert signs(ring, C, CAROL)
+    assert ring.locked == set()
