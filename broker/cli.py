@@ -27,7 +27,7 @@ from broker.config import (
     resolve_endpoints,
 )
 from broker.errors import EXIT_MISCONFIGURED, BrokerError, FixRequest, Misconfigured
-from broker.messages import BLOCK_READY, BlockReady, Event, Vote, VoteBatch
+from broker.messages import BLOCK_READY, BlockReady, Event, Reloaded, Vote, VoteBatch
 from broker.server import Broker, BrokerLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
@@ -96,6 +96,11 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--workers", "-w", type=click.IntRange(0, 1024), help="Worker processes.")
 @click.option("--node", help="URL of the node's RPC, for forging blocks.")
 @click.option("--base-dir", type=click.Path(path_type=Path), help="Key store.")
+@click.option(
+    "--policy",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Which key may sign what.  [default: policy.toml in the state directory]",
+)
 @click.option("--drain-timeout", type=float, help="Seconds to wait for active work at the end.")
 @parent_fd_option
 @click.option("--verbose", is_flag=True)
@@ -104,6 +109,7 @@ def serve(
     workers: int | None,
     node: str | None,
     base_dir: Path | None,
+    policy: Path | None,
     drain_timeout: float | None,
     parent_fd: int | None,
     verbose: bool,
@@ -111,7 +117,7 @@ def serve(
     """Run a whole pool: the broker and its workers, restarted when they die.
 
     SIGTERM or Ctrl-C cancels what is pending, waits for what is active, and ends with status 0;
-    a second one ends it now.
+    a second one ends it now. SIGHUP is `forgepool reload`.
     """
     log_to_stderr("supervisor", verbose=verbose)
     BrokerLock(place.state_dir).release()  # another pool here? say so before anything starts
@@ -123,6 +129,8 @@ def serve(
         worker += ["--node", node or place.settings.node]
     if base_dir:
         worker += ["--base-dir", str(base_dir.absolute())]
+    if policy:
+        worker += ["--policy", str(policy.absolute())]
     if verbose:
         where.append("--verbose")
     count = place.settings.workers if workers is None else workers
@@ -151,6 +159,7 @@ def broker(place: Place, parent_fd: int | None, verbose: bool) -> None:
         end.setblocking(False)
     signal.set_wakeup_fd(wake.fileno())
     signal.signal(signal.SIGTERM, lambda *_: wanted_to_end.append(True))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is the supervisor's, who asks for a reload
     if parent_fd is None:
         signal.signal(signal.SIGINT, lambda *_: wanted_to_end.append(True))
     else:  # Ctrl-C reaches the whole foreground group; the supervisor decides what it means
@@ -324,6 +333,36 @@ def shutdown(place: Place, now: bool) -> None:
     finally:
         admin.close()
     click.echo("the pool drains" if not now else "the pool ends")
+
+
+@click.command()
+@at_a_place
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
+def reload(place: Place, dry_run: bool, as_json: bool) -> None:
+    """Have all workers go by the keys and the policy as they are on the disk now.
+
+    All do or none does: when one of them cannot read them, nothing changes and the status is 1.
+    """
+    admin = Admin(place.endpoints, curve=place.curve)
+    try:
+        done = admin.reload(dry_run=dry_run)
+    finally:
+        admin.close()
+    if as_json:
+        click.echo(msgspec.json.encode(done))
+    else:
+        _print_reloaded(done)
+    sys.exit(1 if done.problem else 0)
+
+
+def _print_reloaded(done: Reloaded) -> None:
+    click.echo("\n".join(done.changes or ["nothing changes"]))
+    for worker in done.workers:
+        how = worker.problem or ("has taken it" if worker.taken else "could take it")
+        click.echo(f"worker {worker.name:8} pid {worker.pid:<8} {how}")
+    if done.problem:
+        _fail(done.problem)
 
 
 @click.command()

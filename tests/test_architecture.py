@@ -33,13 +33,14 @@ BROKER_LEAVES = {
 PURE = {
     "broker": {
         "client_session", "deadlines", "delegate_queue", "dispatcher", "errors", "known_requests",
-        "membership", "messages", "ready_lines", "restart_policy", "ring", "topic_reader",
+        "membership", "messages", "ready_lines", "reload", "restart_policy", "ring", "topic_reader",
         "topics", "wire",
     },
     "workers": {"pipeline", "signing_job", "worker"},
     "signers": {
-        "base58", "block_header", "codec", "errors", "hashes", "mark_table", "micheline",
-        "networks", "operation", "signable", "vote", "watermark",
+        "base58", "block_header", "codec", "decision", "errors", "explain", "hashes",
+        "mark_table", "micheline", "networks", "operation", "policy_changes", "policy_toml",
+        "rule", "signable", "signatory_policy", "vote", "watermark",
     },
 }  # fmt: skip
 WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}

@@ -10,9 +10,11 @@ import click
 
 from broker.access import own_identity
 from broker.config import STATE_DIR_ENV, default_state_dir, load_settings, resolve_endpoints
-from broker.errors import BrokerError
+from broker.errors import EXIT_MISCONFIGURED, BrokerError
 from broker.telemetry import log_to_stderr
 from signers.errors import SignersError
+from signers.policy.policy_toml import UnreadablePolicy
+from workers.policy_place import open_policy, policy_option
 from workers.process import EXIT_STORE, WorkerOptions, WorkerProcess
 
 
@@ -25,6 +27,7 @@ from workers.process import EXIT_STORE, WorkerOptions, WorkerProcess
 @click.option("--base-dir", type=click.Path(file_okay=False, path_type=Path),
               envvar="FORGEPOOL_BASE_DIR", show_envvar=True,
               help="Key store: a client directory.  [default: <state-dir>/keys]")  # fmt: skip
+@policy_option
 @click.option("--broker", "address", metavar="ADDR",
               help="The broker's workers socket.  [default: the state directory's]")  # fmt: skip
 @click.option("--name", help="Place on the ring, kept over restarts.  [default: from the pid]")
@@ -35,6 +38,7 @@ def worker(
     state_dir: Path | None,
     config: Path | None,
     base_dir: Path | None,
+    policy_path: Path | None,
     address: str | None,
     name: str | None,
     node: str | None,
@@ -56,10 +60,15 @@ def worker(
             store=chosen / "watermarks.db",
             base_dir=base_dir or Path(settings.base_dir or chosen / "keys"),
             nodes={"default": url} if url else {},
+            policy=open_policy(chosen, settings, policy_path),
+            watches_files=settings.reload == "watch",
             parent_fd=parent_fd,
             curve=own_identity(settings.curve),
         )
         status = WorkerProcess(options).run()
+    except UnreadablePolicy as e:
+        click.echo(f"forgepool worker: the policy: {e}", err=True)
+        sys.exit(EXIT_MISCONFIGURED)
     except SignersError as e:
         click.echo(f"forgepool worker: {e}", err=True)
         sys.exit(EXIT_STORE)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from signers.errors import SignersError
 from signers.keyring.keystore import UNENCRYPTED, Keystore
 
 _FILES = ("public_key_hashs", "secret_keys")
+_Stamps = tuple[tuple[int, int, int] | None, ...]
+
+
+class KeyReading(NamedTuple):
+    """The hashes of the keys that can sign, and of which state of the files they are."""
+
+    stamps: _Stamps
+    hashes: frozenset[str]
 
 
 class KeyRing:
@@ -19,25 +28,40 @@ class KeyRing:
         self._base_dir = base_dir
         self._keystore = Keystore(base_dir)
         self._signers: dict[str, Callable[[bytes], bytes]] = {}  # of keys that were used
-        self._seen: tuple[tuple[int, int, int] | None, ...] = ()
+        self._seen: _Stamps = ()
         self._hashes: frozenset[str] = frozenset()
         self.problem = ""  # why the key store could not be read the last time
 
     def look(self) -> bool:
         """Read the list of keys again if its files have changed; True when the list has."""
         try:
-            seen = tuple(_version(self._base_dir / name) for name in _FILES)
-            if seen == self._seen:
+            if self._stamps() == self._seen:
                 return False
-            entries = self._keystore.entries()
-            # Keys that are kept in another way cannot be loaded; no mark is taken for them.
-            hashes = frozenset(e.key_hash for e in entries if e.scheme == UNENCRYPTED)
+            reading = self.read()
         except (SignersError, OSError) as e:
             self.problem = str(e)  # keep what we had: a file may be in the making
             return False
-        self.problem, self._seen = "", seen
+        return self.take(reading)
+
+    def read(self) -> KeyReading:
+        """The list of keys as it is now. Raises SignersError, OSError."""
+        stamps = self._stamps()
+        entries = self._keystore.entries()
+        # Keys that are kept in another way cannot be loaded; no mark is taken for them.
+        return KeyReading(stamps, frozenset(e.key_hash for e in entries if e.scheme == UNENCRYPTED))
+
+    def take(self, reading: KeyReading) -> bool:
+        """Go by a list of keys that was read; True when it is another one."""
+        hashes = reading.hashes
+        self.problem, self._seen = "", reading.stamps
         changed, self._hashes = hashes != self._hashes, hashes
+        for key_hash in self._signers.keys() - hashes:  # no secret outlives its key's removal
+            del self._signers[key_hash]
+            self._keystore.forget(key_hash)
         return changed
+
+    def _stamps(self) -> _Stamps:
+        return tuple(_version(self._base_dir / name) for name in _FILES)
 
     @property
     def hashes(self) -> list[str]:

@@ -21,12 +21,14 @@ import zmq
 from broker import wire
 from broker.collector import tune_collector
 from broker.errors import MalformedMessage
-from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, WorkerHello
+from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, ReloadAsked, WorkerHello
 from broker.sockets import CurveIdentity, connect, receive, send
 from signers.host import host_id
 from signers.marks.store_lock import STALL_S, lock_holder
 from signers.marks.watermark_store import WatermarkStore
+from signers.policy.policy_file import PolicyFile
 from workers.key_ring import KeyRing
+from workers.live_files import LiveFiles
 from workers.pipeline import Committed
 from workers.preparation.block_preparer import BlockPreparer
 from workers.preparation.preparation_job import PreparerSetup
@@ -41,7 +43,6 @@ MESSAGES_PER_TURN = 64
 # Signing releases the GIL for 15 microseconds at a time; the store thread must get it back soon.
 GIL_SWITCH_S = 0.0005
 STALL_MS = STALL_S * 1000
-KEYS_LOOK_S = 1.0  # how often the key store is looked at for new keys
 
 EXIT_STORE = 3  # the store cannot be trusted by this process any more
 
@@ -55,6 +56,8 @@ class WorkerOptions:
     store: Path
     base_dir: Path  # key store
     nodes: dict[str, str]  # name to URL; the first is the default
+    policy: PolicyFile
+    watches_files: bool = True  # takes changes of keys and policy over without being asked
     parent_fd: int | None = None  # read end of the supervisor's pipe: closed = drain and end
     curve: CurveIdentity | None = None  # our key pair, for a broker on TCP
 
@@ -66,6 +69,7 @@ class WorkerProcess:
         sys.setswitchinterval(GIL_SWITCH_S)
         self._options = options
         self._keys = KeyRing(options.base_dir)
+        self._files = LiveFiles(self._keys, options.policy, watched=options.watches_files)
         store = WatermarkStore.open(options.store)
         self._store = StoreThread(store)
         self._slow = SlowSigners(
@@ -84,6 +88,7 @@ class WorkerProcess:
                 [],
             ),
             holds_key=self._keys.holds,
+            policy=self._files.policy,
         )
         self._preparer: BlockPreparer | None = None
         if options.nodes:
@@ -94,7 +99,6 @@ class WorkerProcess:
         self._poller = zmq.Poller()
         for source in self._sources():
             self._poller.register(source, zmq.POLLIN)
-        self._next_look = 0.0
         self.exit_status = 0
 
     def _sources(self) -> list[zmq.Socket[bytes] | int]:
@@ -118,10 +122,11 @@ class WorkerProcess:
         signal.signal(signal.SIGTERM, lambda *_: self._core.drain("SIGTERM"))
         # Ctrl-C reaches the whole foreground group; the supervisor decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._poller.register(self._signals.fileno(), zmq.POLLIN)
         tune_collector()
         log.info("worker_started name=%s pid=%d", self._options.name, os.getpid())
-        self._look_at_keys(time.monotonic())
+        self._look_at_files(time.monotonic())
         try:
             while not self._turn():
                 pass
@@ -132,7 +137,7 @@ class WorkerProcess:
         return self.exit_status
 
     def _turn(self) -> bool:
-        deadlines = [self._core.deadline(), self._next_look]
+        deadlines = [self._core.deadline(), self._files.next_look]
         if self._preparer is not None and (at := self._preparer.deadline()) is not None:
             deadlines.append(at)
         wait_ms = max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
@@ -154,7 +159,7 @@ class WorkerProcess:
         if self._preparer is not None:
             for outcome in self._preparer.receive():
                 self._core.prepared(outcome)
-        self._look_at_keys(now)
+        self._look_at_files(now)
         wait_ms = self._store.wait_ms(now)
         turn = self._core.end_turn(
             now, store_wait_ms=wait_ms, stalled_by=self._who_stalls(now) if wait_ms else 0
@@ -174,7 +179,11 @@ class WorkerProcess:
             if frames is None:
                 return
             try:
-                self._core.broker_message(wire.decode_broker_message(frames[-1]), now)
+                message = wire.decode_broker_message(frames[-1])
+                if isinstance(message, ReloadAsked):
+                    self._reload(message)
+                else:
+                    self._core.broker_message(message, now)
             except MalformedMessage as e:
                 log.error("malformed_broker_message error=%s", e)
 
@@ -203,15 +212,18 @@ class WorkerProcess:
         holder = lock_holder(self._options.store) if self._store.wait_ms(now) > STALL_MS else None
         return holder.pid if holder is not None and now - holder.since > STALL_S else 0
 
-    def _look_at_keys(self, now: float) -> None:
-        if now < self._next_look:
-            return
-        self._next_look = now + KEYS_LOOK_S
-        problem = self._keys.problem
-        if self._keys.look():
+    def _look_at_files(self, now: float) -> None:
+        if self._files.look(now):
             self._core.keys_known(self._keys.hashes)
-        if self._keys.problem != problem and self._keys.problem:
-            log.error("key_store_unreadable %s", self._keys.problem)
+        self._core.policy = self._files.policy
+
+    def _reload(self, asked: ReloadAsked) -> None:
+        answer, keys_changed = self._files.reload(asked)
+        self._core.policy = self._files.policy
+        if keys_changed:
+            self._core.keys_known(self._keys.hashes)
+        if answer is not None and not send(self._broker, [wire.encode(answer)]):
+            self._core.not_sent()
 
     # -- out --------------------------------------------------------------------------------------
 

@@ -55,10 +55,11 @@ from signers.errors import MalformedBytes
 from signers.formats import base58, block_header
 from signers.formats.hashes import blake2b_32
 from signers.formats.operation import signature_suffix
-from signers.formats.signable import WATERMARK_BYTES, Kind, read_signable
+from signers.formats.signable import WATERMARK_BYTES, Kind, Signable, read_signable
 from signers.formats.vote import VoteTemplate
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import CONFLICT, Verdict
+from signers.policy.decision import Denied, Policy, decide
 from workers.pipeline import Committed, Ended, Pipeline, SigningBatch
 from workers.preparation.block_request import decode_forge_block
 from workers.preparation.preparation_errors import InvalidRequest, MalformedRequest
@@ -118,9 +119,11 @@ class Worker:
         hello: WorkerHello,
         *,
         holds_key: Callable[[str], bool],
+        policy: Policy,
     ) -> None:
         self._hello = hello
         self._holds_key = holds_key
+        self.policy = policy  # the one in force; another takes its place between two messages
         self.epoch = ""
         self.draining = False
         self._acks_until = self._give_up_at = inf
@@ -240,6 +243,7 @@ class Worker:
 
     def _take_votes(self, request: Assignment, deadline: float) -> None:
         epoch, holds_key, tasks = self.epoch, self._holds_key, self._tasks
+        policy, client = self.policy, request.client
         queue = self.pipeline.waiting.append
         try:
             make_signable = _template(request.kind, request.payload).signable
@@ -260,11 +264,15 @@ class Worker:
             job = SigningJob(
                 epoch, number, attempt, delegate, request, deadline, unsigned, signable
             )
-            if holds_key(delegate):
-                tasks[job] = None
-                queue(job)
-            else:
+            if not holds_key(delegate):
                 self._refuse_key(job)
+                continue
+            decision = decide(policy, delegate, unsigned, signable, client)
+            if type(decision) is Denied:
+                self._end(job, Outcome.REFUSED, (decision.code, decision.text))
+                continue
+            tasks[job] = None
+            queue(job)
 
     def _refuse_key(self, task: Task) -> None:
         text = f"no secret key of {task.delegate} in the key store; see `forgepool keys import`"
@@ -273,11 +281,13 @@ class Worker:
     def _take_bytes(
         self, task: PendingTask, unsigned: bytes, draft: BlockDraft | None = None
     ) -> None:
-        """Queue exactly these bytes for the task."""
+        """Queue exactly these bytes for the task, if the policy lets its key sign them."""
         try:
             job = with_bytes(task, unsigned, read_signable(unsigned), draft)
         except MalformedBytes as e:
             self._end(task, Outcome.REFUSED, ("malformed", str(e)))
+            return
+        if not self._may_sign(task, unsigned, job.signable):
             return
         del self._tasks[task]
         self._tasks[job] = None
@@ -292,9 +302,22 @@ class Worker:
         except (MalformedRequest, MalformedBytes) as e:
             self._end(task, Outcome.REFUSED, ("malformed", str(e)))
             return
+        # No node is asked for a block that will not be signed; its bytes are asked about again.
+        asked = Signable(Kind.BLOCK, chain_id, wanted.level, wanted.round, b"")
+        if not self._may_sign(task, b"", asked):
+            return
         self._turn.to_store.append(
             FindDraft(task, chain_id, predecessor, wanted.level, wanted.round)
         )
+
+    def _may_sign(self, task: PendingTask, unsigned: bytes, signable: Signable) -> bool:
+        """Ask the policy; when it says no, the task ends."""
+        client = task.request.client
+        decision = decide(self.policy, task.delegate, unsigned, signable, client)
+        if type(decision) is Denied:
+            self._end(task, Outcome.REFUSED, (decision.code, decision.text))
+            return False
+        return True
 
     def _prepare_ahead(self, request: Assignment, now: float) -> None:
         """Prepare blocks whose keys stay free; they wait in `_ahead` until they are assigned."""

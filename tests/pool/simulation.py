@@ -50,6 +50,7 @@ from signers.formats.signable import Kind, Signable, read_signable
 from signers.formats.vote import VoteTemplate
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import ADVANCE, FRESH, REPEAT, UNMARKED, Verdict, floor_mark, judge
+from signers.policy.decision import Policy
 from workers.pipeline import Committed, SigningBatch
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import PreparedBlock
@@ -222,7 +223,7 @@ class SimulatedWorker(Process):
         hello = WorkerHello(
             1, name, incarnation, self.pid, "store", "host", CREDIT_US_DEFAULT, "", []
         )
-        self.core = Worker(hello, holds_key=world.store.delegates.__contains__)
+        self.core = Worker(hello, holds_key=world.store.delegates.__contains__, policy=Policy())
         self.core.keys_known(sorted(world.store.delegates))
         self.later(0, self._tick)
 

@@ -50,6 +50,8 @@ from signers.formats.vote import VoteTemplate
 from signers.keyring.keys import SecretKey
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import ADVANCE, FRESH, UNMARKED, Verdict, floor_mark, judge
+from signers.policy.decision import Policy
+from signers.policy.rule import CONSENSUS_KINDS, Rule
 from workers.pipeline import Committed, SigningBatch
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import PreparationFailed, PreparationJob, PreparedBlock
@@ -66,6 +68,9 @@ KEYS = {
 }
 A, B, C, D, E = KEYS
 STRANGER = SecretKey(bytes([99]) * 32).public_key.hash(MAVRYK)
+
+# What the scripts sign besides blocks and votes does nothing on chain.
+POLICY = Policy(Rule("default", CONSENSUS_KINDS, frozenset(["failing_noop"])))
 
 _numbers = itertools.count(1)
 M = TypeVar("M")
@@ -189,12 +194,12 @@ class PlayedStore:
 class WorkerScript:
     """One worker; welcomed by the broker of epoch e1 unless said otherwise."""
 
-    def __init__(self, *, welcome: bool = True) -> None:
+    def __init__(self, *, welcome: bool = True, policy: Policy = POLICY) -> None:
         self.now = 100.0
         hello = WorkerHello(
             PROTOCOL_VERSION, "w0", 7, 4711, "store", "host", CREDIT_US_DEFAULT, "", []
         )
-        self.core = Worker(hello, holds_key=KEYS.__contains__)
+        self.core = Worker(hello, holds_key=KEYS.__contains__, policy=policy)
         self.store = PlayedStore()
         self.in_store: deque[SigningBatch] = deque()  # not judged
         self.committing: deque[SigningBatch] = deque()  # judged
