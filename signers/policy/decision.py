@@ -62,11 +62,8 @@ class Policy:
         for rule, keys in self.rules:
             for key_hash in keys:
                 of_key.setdefault(key_hash, []).append(rule)
-        known: dict[tuple[Rule, ...], KeyRules] = {}
-        self.of_key = {
-            key_hash: known.setdefault(tuple(each), _key_rules(tuple(each)))
-            for key_hash, each in of_key.items()
-        }
+        known = {each: _key_rules(each) for each in set(map(tuple, of_key.values()))}
+        self.of_key = {key_hash: known[tuple(each)] for key_hash, each in of_key.items()}
         self.of_others = _key_rules((default,))
 
 

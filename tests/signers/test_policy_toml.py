@@ -115,14 +115,14 @@ def test_a_wrong_word_is_told_with_its_line(old: str, new: str, told: str) -> No
         ("[defaults]", "at the top: unknown 'defaults'; known are default, rule"),
         ("\n[default]\nkeys = []", "line 2, [default]: unknown 'keys'; known are kinds"),
         ("[default]\n", "line 1, [default]: say what it allows"),
-        ("default = 1", "[default] is a table"),
+        ("default = 1", "a rule is a table"),
         ("[rule]\nname = 'x'", "[[rule]], in two brackets"),
-        ("rule = [1]", "[[rule]] is a table"),
+        ("rule = [1]", "number 1, [[rule]]: a rule is a table"),
         (
             "a = 1\n[default\n",
             "end of a table declaration (at line 2,",
         ),
-        (RULE + RULE, "line 12, [[rule]]: there is another rule called 'payouts'"),
+        (RULE + RULE, "line 12, [[rule]] 'payouts': there is another rule called 'payouts'"),
         ("a = " + "[" * 50_000, "not TOML"),
     ],
 )
