@@ -31,8 +31,14 @@ from broker.config import (
     node_url,
     resolve_endpoints,
 )
-from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured, NoAnswer, NoStore
-from broker.messages import BLOCK_READY, BlockReady, Event, Vote, VoteBatch
+from broker.errors import (
+    EXIT_MISCONFIGURED,
+    BrokerError,
+    Misconfigured,
+    NoAnswer,
+    NoStore,
+)
+from broker.messages import BLOCK_READY, BlockReady, Event, Reloaded, Vote, VoteBatch
 from broker.server import Broker, BrokerLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
@@ -108,6 +114,11 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
               envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
               help="Passwords of encrypted keys, one a line.")  # fmt: skip
+@click.option(
+    "--policy",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Which key may sign what.  [default: policy.toml in the state directory]",
+)
 @click.option("--drain-timeout", type=click.FloatRange(0), metavar="SECONDS",
               help="Wait so long for active work at the end.  [default: as long as it takes]",
               )  # fmt: skip
@@ -119,6 +130,7 @@ def serve(
     node: str | None,
     base_dir: Path | None,
     password_filename: Path | None,
+    policy: Path | None,
     drain_timeout: float | None,
     parent_fd: int | None,
     verbose: bool,
@@ -126,7 +138,7 @@ def serve(
     """Run a whole pool: the broker and its workers, restarted when they die.
 
     SIGTERM or Ctrl-C cancels what is pending, waits for what is active, and ends with status 0;
-    a second one ends it now.
+    a second one ends it now. SIGHUP is `forgepool reload`.
     """
     log_to_stderr("supervisor", verbose=verbose)
     count = place.settings.workers if workers is None else workers
@@ -143,6 +155,8 @@ def serve(
         worker += ["--base-dir", str(base_dir.absolute())]
     if password_filename:
         worker += ["--password-filename", str(password_filename.absolute())]
+    if policy:
+        worker += ["--policy", str(policy.absolute())]
     if verbose:
         where.append("--verbose")
     timeout = place.settings.drain_timeout_s if drain_timeout is None else drain_timeout
@@ -170,6 +184,7 @@ def broker(place: Place, parent_fd: int | None, verbose: bool) -> None:
         end.setblocking(False)
     signal.set_wakeup_fd(wake.fileno())
     signal.signal(signal.SIGTERM, lambda *_: wanted_to_end.append(True))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is the supervisor's, who asks for a reload
     if parent_fd is None:
         signal.signal(signal.SIGINT, lambda *_: wanted_to_end.append(True))
     else:  # Ctrl-C reaches the whole foreground group; the supervisor decides what it means
@@ -363,6 +378,36 @@ def shutdown(place: Place, now: bool) -> None:
     finally:
         admin.close()
     click.echo("the pool drains" if not now else "the pool ends")
+
+
+@click.command()
+@at_a_place
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def reload(place: Place, dry_run: bool, as_json: bool) -> None:
+    """Have all workers go by the keys and the policy as they are on the disk now.
+
+    All do or none does: when one of them cannot read them, nothing changes and the status is 1.
+    """
+    admin = Admin(place.endpoints, curve=place.curve)
+    try:
+        done = admin.reload(dry_run=dry_run)
+    finally:
+        admin.close()
+    if as_json:
+        click.echo(msgspec.json.encode(done))
+    else:
+        _print_reloaded(done)
+    sys.exit(1 if done.problem else 0)
+
+
+def _print_reloaded(done: Reloaded) -> None:
+    click.echo("\n".join(done.changes or ["nothing changes"]))
+    for worker in done.workers:
+        how = worker.problem or ("has taken it" if worker.taken else "could take it")
+        click.echo(f"worker {worker.name:8} pid {worker.pid:<8} {how}")
+    if done.problem:
+        _fail(done.problem)
 
 
 @click.command()

@@ -39,6 +39,8 @@ from broker.messages import (
     Event,
     Gone,
     Problem,
+    Reload,
+    Reloaded,
     Replayed,
     ReplyMessage,
     Request,
@@ -54,6 +56,7 @@ from broker.topic_reader import EventsLost, TopicReader
 
 CALL_S = 5.0  # how long a question may take
 ANSWERS_MAX = 16  # only the answer to the present question is wanted
+RELOAD_CALL_S = 25.0  # two steps of a reload, with workers that answer late
 LIVE_AGAIN_S = 0.5  # a subscription that was not answered is tried again
 
 T = TypeVar("T")
@@ -436,6 +439,10 @@ class Admin:
 
     def shutdown(self, *, now: bool = False, timeout_s: float = CALL_S) -> None:
         self._ask(Shutdown(now), Done, timeout_s)
+
+    def reload(self, *, dry_run: bool = False, timeout_s: float = RELOAD_CALL_S) -> Reloaded:
+        """Have all workers read keys and policy again, and go by them if all can."""
+        return self._ask(Reload(dry_run), Reloaded, timeout_s)
 
     def worker_ended(self, pid: int, how: str, timeout_s: float = CALL_S) -> None:
         self._ask(WorkerEnded(pid, how), Done, timeout_s)

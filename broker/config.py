@@ -5,6 +5,7 @@
 <state-dir>/broker.lock        held by the one broker of this directory
 <state-dir>/events/            event log
 <state-dir>/watermarks.db      watermark store (workers only)
+<state-dir>/policy.toml        which key may sign what, for whom (workers only; optional)
 <state-dir>/keys/              key store, an Octez/Mavryk client directory (workers only)
 """
 
@@ -74,6 +75,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     node: str = ""  # base URL of the node RPC, "http://127.0.0.1:8732"
     base_dir: str = ""  # key store; empty: <state-dir>/keys
     password_filename: str = ""  # passwords of encrypted keys, one a line; empty: none
+    # Policy file, seen from the state directory; empty: policy.toml, if it is there.
+    policy: str = ""
+    # When workers take over changes of keys and policy: by themselves, or when told to reload.
+    reload: Annotated[str, Meta(pattern=r"^(watch|asked)\Z")] = "watch"
     block_preparation: Annotated[str, Meta(pattern=r"^(in_queue|ahead)\Z")] = "in_queue"
     drain_timeout_s: Annotated[float, Meta(ge=0)] | None = None  # absent: as long as it takes
     event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024

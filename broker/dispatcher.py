@@ -82,6 +82,8 @@ from broker.messages import (
     PreparedAhead,
     Problem,
     Push,
+    Reload,
+    ReloadAnswer,
     Replay,
     ReplyMessage,
     Request,
@@ -99,6 +101,7 @@ from broker.messages import (
     WorkerMessage,
 )
 from broker.ready_lines import COST_US
+from broker.reload import Reload as ReloadUnderWay
 from broker.topics import EndedOfClient, LogRecord, Topics
 from broker.wire import portions
 
@@ -191,6 +194,8 @@ class Dispatcher:
         self._prepares_ahead = prepares_ahead
         self._preparing: dict[int, Task] = {}  # blocks prepared beside their queues, by number
         self._unprepared: list[Task] = []  # of this turn
+        self._reload: tuple[Peer, ReloadUnderWay] | None = None
+        self._reloads = 0
         self._awaiting_until = now + AWAIT_HELLO_S
         self._awaiting_pids: set[int] | None = None  # None: the supervisor has named nobody
         # No lease ends before; who speaks meanwhile only moves the next look away.
@@ -210,6 +215,7 @@ class Dispatcher:
             CreditBack: self._on_credit_back,
             KeysKnown: self._on_keys_known,
             PreparedAhead: self._on_prepared_ahead,
+            ReloadAnswer: self._on_reload_answer,
             Leaving: self._on_leaving,
         }
 
@@ -232,6 +238,8 @@ class Dispatcher:
             case Shutdown():
                 self.shut_down(now_means_now=message.now)
                 self._reply(peer, Done(self.epoch))
+            case Reload():
+                self._start_reload(peer, message, now)
             case WorkerEnded():
                 for worker in [w for w in self.members if w.hello.pid == message.pid]:
                     self._worker_ended(worker, message.how)
@@ -611,6 +619,35 @@ class Dispatcher:
     def _on_keys_known(self, worker: Worker, known: KeysKnown, now: float) -> None:
         self.members.keys_known(worker, frozenset(known.keys))
 
+    def _start_reload(self, peer: Peer, wanted: Reload, now: float) -> None:
+        if self._reload is not None:
+            self._reply(peer, Problem("busy", "another reload is under way; try again"))
+            return
+        self._reloads += 1
+        reload = ReloadUnderWay(
+            self._reloads, self.epoch, self.members, now, dry_run=wanted.dry_run
+        )
+        self._reload = (peer, reload)
+        self._step_reload(now)
+
+    def _on_reload_answer(self, worker: Worker, answer: ReloadAnswer, now: float) -> None:
+        if self._reload is not None:
+            self._reload[1].answered(worker, answer, now)
+            self._step_reload(now)
+
+    def _step_reload(self, now: float) -> None:
+        """Send what a reload asks of the workers, and its end to who has asked for it."""
+        if self._reload is None:
+            return
+        peer, reload = self._reload
+        reload.look(self.members, now)
+        self._turn.to_workers += reload.to_workers
+        reload.to_workers = []
+        if reload.result is not None:
+            self._reload = None
+            self._note(f"reload taken={reload.result.taken} problem={reload.result.problem!r}")
+            self._reply(peer, reload.result)
+
     def _on_leaving(self, worker: Worker, leaving: Leaving, now: float) -> None:
         if leaving.done:
             self._worker_ended(worker, leaving.why)
@@ -985,6 +1022,8 @@ class Dispatcher:
         at = min(self._leases_until, self.topics.deadline(), self._deadlines.next())
         if self._awaiting_until:
             at = min(at, self._awaiting_until)
+        if self._reload is not None:
+            at = min(at, self._reload[1].deadline)
         return at if at < inf else None
 
     def _expire(self, now: float) -> None:
@@ -1035,6 +1074,7 @@ class Dispatcher:
             self._leases_until = self.members.deadline()
         if now >= self._awaiting_until or self._awaiting_pids == set():
             self._awaiting_until = 0.0
+        self._step_reload(now)
         self._follow_ring()
         self._prepare_ahead(now)
         if not self._awaiting_until and not self.stopped:

@@ -144,6 +144,12 @@ class Shutdown(Struct, tag="shutdown", tag_field="type", omit_defaults=True):
     now: bool = False  # end without waiting
 
 
+class Reload(Struct, tag="reload", tag_field="type", omit_defaults=True):
+    """Admin: all workers read keys and policy again and go by them, or none does."""
+
+    dry_run: bool = False  # only say what would change
+
+
 class WorkerEnded(Struct, tag="worker_ended", tag_field="type"):
     """Admin, from the supervisor: the process of a worker is gone, whatever its lease says."""
 
@@ -161,7 +167,7 @@ class AwaitWorkers(Struct, tag="await_workers", tag_field="type"):
 
 
 ClientMessage = Push | Cancel | Replay | StatusWanted
-AdminMessage = Cancel | Replay | StatusWanted | Shutdown | WorkerEnded | AwaitWorkers
+AdminMessage = Cancel | Replay | StatusWanted | Shutdown | Reload | WorkerEnded | AwaitWorkers
 
 
 # -- broker to client -----------------------------------------------------------------------------
@@ -237,6 +243,25 @@ class Status(Struct, tag="status", tag_field="type"):
     status: dict[str, object]
 
 
+class ReloadedWorker(Struct, omit_defaults=True):
+    """What a reload was for one worker."""
+
+    name: str
+    pid: int
+    taken: bool = False  # it goes by what it has read
+    problem: str = ""  # why it does not, or would not
+
+
+class Reloaded(Struct, tag="reloaded", tag_field="type"):
+    """The end of a reload: taken by all workers, or by none if one of them has a problem."""
+
+    epoch: str
+    taken: bool
+    changes: list[str]  # what is different now, or would be; a line each
+    workers: list[ReloadedWorker]
+    problem: str  # why it was not taken; empty when it was, and for a dry run
+
+
 class Problem(Struct, tag="error", tag_field="type"):
     """The message as a whole was not understood or not allowed."""
 
@@ -250,7 +275,7 @@ class Done(Struct, tag="done", tag_field="type"):
     epoch: str
 
 
-ReplyMessage = Acks | Cancelled | Replayed | Gone | Status | Problem | Done
+ReplyMessage = Acks | Cancelled | Replayed | Gone | Status | Reloaded | Problem | Done
 
 # The events that end a task. Refused: a rule said no. Failed: we or a back-end broke.
 BLOCK_READY = "block_ready"
@@ -396,6 +421,24 @@ class PreparedAhead(Struct, tag=8, array_like=True):
     text: str = ""
 
 
+class ReloadStep(IntEnum):
+    """What a worker is asked to do in a reload."""
+
+    READ = 0  # keys and policy, without going by them
+    TAKE = 1  # go by what was read
+    DROP = 2  # forget what was read
+
+
+class ReloadAnswer(Struct, tag=9, array_like=True):
+    """A step of a reload is done, or cannot be."""
+
+    number: int
+    step: int  # ReloadStep
+    version: str = ""  # the same for workers that have read the same policy
+    changes: list[str] = []
+    problem: str = ""
+
+
 WorkerMessage = (
     WorkerHello
     | Heartbeat
@@ -405,6 +448,7 @@ WorkerMessage = (
     | CreditBack
     | KeysKnown
     | PreparedAhead
+    | ReloadAnswer
     | Leaving
 )
 
@@ -466,4 +510,11 @@ class PrepareAhead(Struct, tag=5, array_like=True):
     assignments: list[Assignment]
 
 
-BrokerMessage = Assign | PrepareAhead | Welcome | HelloWanted | ResultsAck | Drain
+class ReloadAsked(Struct, tag=6, array_like=True):
+    """A step of a reload; READ and TAKE are answered."""
+
+    number: int
+    step: int  # ReloadStep
+
+
+BrokerMessage = Assign | PrepareAhead | Welcome | HelloWanted | ResultsAck | Drain | ReloadAsked

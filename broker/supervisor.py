@@ -1,5 +1,7 @@
 """`forgepool serve`: starts the broker and the workers, restarts what dies, drains on SIGTERM.
 
+SIGHUP has all workers read keys and policy again; from a terminal that was closed it drains.
+
 Everything is spawned, never forked. Each child holds the read end of a pipe whose write end only
 the supervisor has: when that closes, for whatever reason, the child drains and ends, so no orphan
 outlives `serve`. The end of a child is known at once (a pidfd in the poll set) and told to the
@@ -25,7 +27,17 @@ import zmq
 from broker import wire
 from broker.config import Endpoints
 from broker.errors import EXIT_MISCONFIGURED, MalformedMessage
-from broker.messages import AdminMessage, AwaitWorkers, Shutdown, Status, StatusWanted, WorkerEnded
+from broker.messages import (
+    AdminMessage,
+    AwaitWorkers,
+    Problem,
+    Reload,
+    Reloaded,
+    Shutdown,
+    Status,
+    StatusWanted,
+    WorkerEnded,
+)
 from broker.restart_policy import RestartPolicy, how_it_ended
 from broker.sockets import CurveIdentity, connect, receive, send
 
@@ -103,6 +115,9 @@ class Supervisor:
         signal.set_wakeup_fd(wake.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        # Under nohup no closed terminal is our business.
+        self._has_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and has_terminal()
+        signal.signal(signal.SIGHUP, self._on_hangup)
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         if self._parent_fd is not None:
@@ -137,6 +152,13 @@ class Supervisor:
             self._drain(f"{signal.Signals(number).name} (a second signal ends it now)")
         else:
             log.warning("ending_now signal=%s", number)
+
+    def _on_hangup(self, number: int, frame: object) -> None:
+        """Somebody asks for a reload, or our terminal was closed, which ends what ran in it."""
+        if self._has_terminal and not has_terminal():
+            self._on_signal(number, frame)
+        elif Reload() not in self._unsent:
+            self._unsent.append(Reload())
 
     def _drain(self, why: str) -> None:
         if self._drain_started is None:
@@ -283,6 +305,10 @@ class Supervisor:
                 reply = wire.decode_reply(frames[-1])
             except MalformedMessage:
                 continue
+            if isinstance(reply, Reloaded):
+                _tell_of_reload(reply)
+            if isinstance(reply, Problem):
+                log.error("refused code=%s %s", reply.code, reply.text)
             if isinstance(reply, Status):
                 self._look_at(reply.status, now)
                 if on_status is not None:
@@ -321,3 +347,24 @@ class Supervisor:
         if self._drain_started is not None and active and now >= self._say_again:
             self._say_again = now + DRAIN_NEWS_S
             log.info("drain_waits active=%s for=%s", active, status.get("waits_for"))
+
+
+def has_terminal() -> bool:
+    """Whether there is a terminal that this process belongs to."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _tell_of_reload(done: Reloaded) -> None:
+    for change in done.changes:
+        log.info("reload change=%r", change)
+    for worker in done.workers:
+        if worker.problem:
+            log.error("reload_problem worker=%s %s", worker.name, worker.problem)
+    if done.problem:
+        log.error("reload_failed %s", done.problem)
+    else:
+        log.info("reloaded workers=%s", ",".join(worker.name for worker in done.workers))

@@ -33,18 +33,19 @@ BROKER_LEAVES = {
 PURE = {
     "broker": {
         "client_session", "deadlines", "delegate_queue", "dispatcher", "errors", "known_requests",
-        "membership", "messages", "ready_lines", "restart_policy", "ring", "topic_reader",
-        "topics", "wire",
+        "membership", "messages", "ready_lines", "reload", "restart_policy", "ring",
+        "topic_reader", "topics", "wire",
     },
     "workers": {
         "pipeline", "signing_job", "worker",
     },
     "signers": {
-        "baker_file", "base58", "block_header", "bson", "circuit_breaker", "codec", "diagnosis",
-        "error_trace", "errors", "file_names", "forgepool_file", "hashes", "key_uri",
-        "located_json", "mark_table", "marks_comparison", "marks_in_force", "marks_report",
-        "micheline", "networks", "octez_signer_file", "operation", "recorded_mark", "signable",
-        "signatory_file", "signer_environment", "socket_protocol", "tagged_keys", "vote",
+        "baker_file", "base58", "block_header", "bson", "circuit_breaker", "codec", "decision",
+        "diagnosis", "error_trace", "errors", "explain", "file_names", "forgepool_file", "hashes",
+        "key_uri", "located_json", "mark_table", "marks_comparison", "marks_in_force",
+        "marks_report", "micheline", "networks", "octez_signer_file", "operation",
+        "policy_changes", "policy_toml", "recorded_mark", "rule", "signable", "signatory_file",
+        "signatory_policy", "signer_environment", "socket_protocol", "tagged_keys", "vote",
         "watermark",
     },
 }  # fmt: skip

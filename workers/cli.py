@@ -22,6 +22,8 @@ from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
 from broker.telemetry import log_to_stderr
 from signers.errors import SignersError
 from signers.keyring.passwords import BadPasswordFile
+from signers.policy.policy_toml import UnreadablePolicy
+from workers.policy_place import open_policy, policy_option
 from workers.process import EXIT_STORE, WorkerOptions, WorkerProcess
 
 
@@ -37,6 +39,7 @@ from workers.process import EXIT_STORE, WorkerOptions, WorkerProcess
 @click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
               envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
               help="Passwords of encrypted keys, one a line.")  # fmt: skip
+@policy_option
 @click.option("--broker", "address", metavar="ADDR",
               help="The broker's workers socket.  [default: the state directory's]")  # fmt: skip
 @click.option("--name", help="Place on the ring, kept over restarts.  [default: from the pid]")
@@ -48,6 +51,7 @@ def worker(
     config: Path | None,
     base_dir: Path | None,
     password_filename: Path | None,
+    policy_path: Path | None,
     address: str | None,
     name: str | None,
     node: str | None,
@@ -71,6 +75,8 @@ def worker(
             password_file=password_filename
             or (Path(settings.password_filename) if settings.password_filename else None),
             nodes={"default": url} if url else {},
+            policy=open_policy(chosen, settings, policy_path),
+            watches_files=settings.reload == "watch",
             parent_fd=parent_fd,
             curve=own_identity(settings.curve),
             signers=settings.signers,
@@ -78,6 +84,9 @@ def worker(
         status = WorkerProcess(options).run()
     except BadPasswordFile as e:
         click.echo(f"forgepool worker: {e}", err=True)
+        sys.exit(EXIT_MISCONFIGURED)
+    except UnreadablePolicy as e:
+        click.echo(f"forgepool worker: the policy: {e}", err=True)
         sys.exit(EXIT_MISCONFIGURED)
     except SignersError as e:
         click.echo(f"forgepool worker: {e}", err=True)

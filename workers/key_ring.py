@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from signers.backends.key_uri import HttpKey, MalformedKeyUri, TcpKey, UnixKey, read_key_uri
 from signers.errors import BadRequest, SignersError
@@ -16,8 +17,24 @@ from workers.key_source import BackEndSigner, DelayedKey, LocalSigner, Source
 
 _FILES = ("public_key_hashs", "public_keys", "secret_keys")
 _ELSEWHERE = frozenset({"http", "https", "tcp", "unix", "remote"})  # schemes
+_Stamps = tuple[tuple[int, int, int] | None, ...]
 
 KeySigner = LocalSigner | BackEndSigner
+
+
+class KeyReading(NamedTuple):
+    """The keys that somebody can sign with, and of which state of the files they are."""
+
+    stamps: _Stamps
+    here: frozenset[str]  # their secrets are in the directory
+    encrypted: frozenset[str]  # these of them take time to open
+    elsewhere: Mapping[str, BackEndSigner]
+    unusable: Mapping[str, str]  # elsewhere, but nobody can be asked for them: why
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        """All that can sign."""
+        return self.here | self.elsewhere.keys()
 
 
 class KeyRing:
@@ -39,39 +56,55 @@ class KeyRing:
         self._environment = environment
         self._delays_ms = delays_ms or {}
         self._keystore = Keystore(base_dir, passwords)
-        self._signers: dict[str, KeySigner] = {}  # of keys that were used
-        self._seen: tuple[tuple[int, int, int] | None, ...] = ()
+        self._signers: dict[str, KeySigner] = {}  # of keys that were used, or are elsewhere
+        self._seen: _Stamps = ()
         self._hashes: frozenset[str] = frozenset()
         self._elsewhere = frozenset(self._delays_ms)
         self.locked: set[str] = set()  # keys that take time to open, and were not yet needed
         self.problem = ""  # why the key store could not be read the last time
-        self.unusable: dict[str, str] = {}  # keys elsewhere that nobody can be asked for, and why
+        self.unusable: Mapping[str, str] = {}  # by hash: why nobody can be asked
 
     def look(self) -> bool:
         """Read the list of keys again if its files have changed; True when the list has."""
         try:
-            seen = tuple(_version(self._base_dir / name) for name in _FILES)
-            if seen == self._seen:
+            if self._stamps() == self._seen:
                 return False
-            # Keys that are kept in another way cannot be loaded; no mark is taken for them.
-            hashes, encrypted, elsewhere = set(), set(), set()
-            for entry in self._keystore.entries():
-                if entry.scheme in SCHEMES:
-                    hashes.add(entry.key_hash)
-                elif entry.scheme in _ELSEWHERE:
-                    elsewhere.add(entry.key_hash)
-                if entry.scheme in ENCRYPTED_SCHEMES:
-                    encrypted.add(entry.key_hash)
-            usable = self._find_sources(elsewhere - hashes)
+            reading = self.read()
         except (SignersError, OSError) as e:
             self.problem = str(e)  # keep what we had: a file may be in the making
             return False
-        self.problem, self._seen = "", seen
-        known = frozenset(hashes | usable)
-        self._elsewhere = frozenset(usable | self._delays_ms.keys())
-        self.locked = encrypted - self._signers.keys()
-        changed, self._hashes = known != self._hashes, known
+        return self.take(reading)
+
+    def read(self) -> KeyReading:
+        """The list of keys as it is now. Raises SignersError, OSError."""
+        stamps = self._stamps()
+        # Keys that are kept in another way cannot be loaded; no mark is taken for them.
+        here, encrypted, elsewhere = set(), set(), set()
+        for entry in self._keystore.entries():
+            if entry.scheme in SCHEMES:
+                here.add(entry.key_hash)
+            elif entry.scheme in _ELSEWHERE:
+                elsewhere.add(entry.key_hash)
+            if entry.scheme in ENCRYPTED_SCHEMES:
+                encrypted.add(entry.key_hash)
+        found, unusable = self._find_sources(elsewhere - here)
+        return KeyReading(stamps, frozenset(here), frozenset(encrypted), found, unusable)
+
+    def take(self, reading: KeyReading) -> bool:
+        """Go by a list of keys that was read; True when it is another one."""
+        self.problem, self._seen, self.unusable = "", reading.stamps, reading.unusable
+        for key_hash in self._signers.keys() - reading.here:
+            # No secret outlives its key's removal, and who else has a key is said anew.
+            del self._signers[key_hash]
+            self._keystore.forget(key_hash)
+        self.locked = set(reading.encrypted - self._signers.keys())
+        self._signers |= reading.elsewhere
+        self._elsewhere = frozenset(reading.elsewhere.keys() | self._delays_ms.keys())
+        changed, self._hashes = reading.hashes != self._hashes, reading.hashes
         return changed
+
+    def _stamps(self) -> _Stamps:
+        return tuple(_version(self._base_dir / name) for name in _FILES)
 
     @property
     def hashes(self) -> list[str]:
@@ -112,21 +145,18 @@ class KeyRing:
         source = DelayedKey(key_hash, delay_ms, secret)
         return BackEndSigner(key_hash, (source,), secret.public_key)
 
-    def _find_sources(self, elsewhere: set[str]) -> set[str]:
-        """Learn who has the keys that are not here; returns those that somebody has."""
-        # What these files said before may be true no more.
-        self._signers = {k: s for k, s in self._signers.items() if s.is_local}
-        usable, self.unusable = set(), {}
+    def _find_sources(self, elsewhere: set[str]) -> tuple[dict[str, BackEndSigner], dict[str, str]]:
+        """Find who has the keys that are not here, and why nobody has the others."""
+        found, unusable = {}, {}
         for key_hash in elsewhere:
             try:
                 sources = self._sources(key_hash)
                 public_key = self._keystore.public_key(key_hash)
             except BadRequest as e:
-                self.unusable[key_hash] = str(e)
+                unusable[key_hash] = str(e)
             else:
-                self._signers[key_hash] = BackEndSigner(key_hash, sources, public_key)
-                usable.add(key_hash)
-        return usable
+                found[key_hash] = BackEndSigner(key_hash, sources, public_key)
+        return found, unusable
 
     def _sources(self, key_hash: str) -> tuple[Source, ...]:
         """Who has a key, in the order of its names. Raises BadRequest."""

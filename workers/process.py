@@ -22,13 +22,14 @@ from broker import wire
 from broker.collector import tune_collector
 from broker.config import SignerSettings
 from broker.errors import MalformedMessage
-from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, WorkerHello
+from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, ReloadAsked, WorkerHello
 from broker.sockets import CurveIdentity, connect, receive, send
 from signers.errors import SignersError
 from signers.host import host_id
 from signers.keyring.passwords import Passwords
 from signers.marks.store_lock import STALL_S, lock_holder
 from signers.marks.watermark_store import WatermarkStore
+from signers.policy.policy_file import PolicyFile
 from workers.back_end_settings import BackEndMaker
 from workers.back_ends import BackEnds
 from workers.key_ring import KeyRing
@@ -38,6 +39,7 @@ from workers.key_source import (
     LocalSigner,
     delays_from_environment,
 )
+from workers.live_files import LiveFiles
 from workers.pipeline import Committed
 from workers.preparation.block_preparer import BlockPreparer
 from workers.preparation.preparation_job import PreparerSetup
@@ -60,7 +62,6 @@ MESSAGES_PER_TURN = 64
 # Signing releases the GIL for 15 microseconds at a time; the store thread must get it back soon.
 GIL_SWITCH_S = 0.0005
 STALL_MS = STALL_S * 1000
-KEYS_LOOK_S = 1.0  # how often the key store is looked at for new keys
 
 EXIT_STORE = 3  # the store cannot be trusted by this process any more
 
@@ -74,6 +75,8 @@ class WorkerOptions:
     store: Path
     base_dir: Path  # key store
     nodes: dict[str, str]  # name to URL; the first is the default
+    policy: PolicyFile
+    watches_files: bool = True  # takes changes of keys and policy over without being asked
     password_file: Path | None = None  # of encrypted keys
     parent_fd: int | None = None  # read end of the supervisor's pipe: closed = drain and end
     curve: CurveIdentity | None = None  # our key pair, for a broker on TCP
@@ -89,6 +92,7 @@ class WorkerProcess:
         delays_ms = delays_from_environment(os.environ.get(SIGN_DELAY_ENV, ""))
         passwords = Passwords.from_surroundings(options.password_file)
         self._keys = KeyRing(options.base_dir, os.environ, delays_ms, passwords=passwords)
+        self._files = LiveFiles(self._keys, options.policy, watched=options.watches_files)
         self._unlocking = Unlocking(self._keys.open)
         store = WatermarkStore.open(options.store)
         self._store = StoreThread(store)
@@ -108,6 +112,7 @@ class WorkerProcess:
             ),
             holds_key=self._keys.holds,
             is_elsewhere=self._keys.is_elsewhere,
+            policy=self._files.policy,
         )
         self._preparer: BlockPreparer | None = None
         if options.nodes:
@@ -118,7 +123,6 @@ class WorkerProcess:
         self._poller = zmq.Poller()
         for source in self._sources():
             self._poller.register(source, zmq.POLLIN)
-        self._next_look = 0.0
         self.exit_status = 0
 
     def _sources(self) -> list[zmq.Socket[bytes] | int]:
@@ -145,10 +149,11 @@ class WorkerProcess:
             signal.signal(signal.SIGINT, lambda *_: self._core.drain("SIGINT"))
         else:  # Ctrl-C reaches the whole foreground group; the supervisor decides what it means
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._poller.register(self._signals.fileno(), zmq.POLLIN)
         tune_collector()
         log.info("worker_started name=%s pid=%d", self._options.name, os.getpid())
-        self._look_at_keys(time.monotonic())
+        self._look_at_files(time.monotonic())
         try:
             while not self._turn():
                 pass
@@ -159,7 +164,7 @@ class WorkerProcess:
         return self.exit_status
 
     def _turn(self) -> bool:
-        deadlines = [self._core.deadline(), self._next_look]
+        deadlines = [self._core.deadline(), self._files.next_look]
         if self._preparer is not None and (at := self._preparer.deadline()) is not None:
             deadlines.append(at)
         if (at := self._back_ends.deadline()) is not None:
@@ -179,7 +184,7 @@ class WorkerProcess:
         if self._preparer is not None:
             for outcome in self._preparer.receive():
                 self._core.prepared(outcome)
-        self._look_at_keys(now)
+        self._look_at_files(now)
         wait_ms = self._store.wait_ms(now)
         turn = self._core.end_turn(
             now, store_wait_ms=wait_ms, stalled_by=self._who_stalls(now) if wait_ms else 0
@@ -199,7 +204,11 @@ class WorkerProcess:
             if frames is None:
                 return
             try:
-                self._core.broker_message(wire.decode_broker_message(frames[-1]), now)
+                message = wire.decode_broker_message(frames[-1])
+                if isinstance(message, ReloadAsked):
+                    self._reload(message)
+                else:
+                    self._core.broker_message(message, now)
             except MalformedMessage as e:
                 log.error("malformed_broker_message error=%s", e)
 
@@ -257,18 +266,18 @@ class WorkerProcess:
         holder = lock_holder(self._options.store) if self._store.wait_ms(now) > STALL_MS else None
         return holder.pid if holder is not None and now - holder.since > STALL_S else 0
 
-    def _look_at_keys(self, now: float) -> None:
-        if now < self._next_look:
-            return
-        self._next_look = now + KEYS_LOOK_S
-        problem, unusable = self._keys.problem, self._keys.unusable
-        if self._keys.look():
+    def _look_at_files(self, now: float) -> None:
+        if self._files.look(now):
             self._core.keys_known(self._keys.hashes)
-        if self._keys.problem != problem and self._keys.problem:
-            log.error("key_store_unreadable %s", self._keys.problem)
-        for key_hash, why in self._keys.unusable.items():
-            if unusable.get(key_hash) != why:
-                log.error("key_unusable key=%s why=%r", key_hash, why)
+        self._core.policy = self._files.policy
+
+    def _reload(self, asked: ReloadAsked) -> None:
+        answer, keys_changed = self._files.reload(asked)
+        self._core.policy = self._files.policy
+        if keys_changed:
+            self._core.keys_known(self._keys.hashes)
+        if answer is not None and not send(self._broker, [wire.encode(answer)]):
+            self._core.not_sent()
 
     # -- out --------------------------------------------------------------------------------------
 

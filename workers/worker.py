@@ -57,10 +57,11 @@ from signers.errors import MalformedBytes
 from signers.formats import base58, block_header
 from signers.formats.hashes import blake2b_32
 from signers.formats.operation import signature_suffix
-from signers.formats.signable import WATERMARK_BYTES, Kind, read_signable
+from signers.formats.signable import WATERMARK_BYTES, Kind, Signable, read_signable
 from signers.formats.vote import VoteTemplate
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import CONFLICT, Verdict
+from signers.policy.decision import Denied, Policy, decide
 from workers.bls_vote import BlsVote
 from workers.pipeline import Committed, Ended, Pipeline, SigningBatch
 from workers.preparation.block_request import decode_forge_block
@@ -139,10 +140,12 @@ class Worker:
         *,
         holds_key: Callable[[str], bool],
         is_elsewhere: Callable[[str], bool],
+        policy: Policy,
     ) -> None:
         self._hello = hello
         self._holds_key = holds_key
         self._is_elsewhere = is_elsewhere  # whether a key's signer is a device or a remote one
+        self.policy = policy  # the one in force; another takes its place between two messages
         self.epoch = ""
         self.draining = False
         self._acks_until = self._give_up_at = inf
@@ -269,7 +272,7 @@ class Worker:
 
     def _take_votes(self, request: Assignment, deadline: float) -> None:
         epoch, holds_key, tasks = self.epoch, self._holds_key, self._tasks
-        is_elsewhere = self._is_elsewhere
+        is_elsewhere, policy, client = self._is_elsewhere, self.policy, request.client
         queue = self.pipeline.waiting.append
         try:
             template = _template(request.kind, request.payload)
@@ -295,11 +298,15 @@ class Worker:
                 epoch, number, attempt, delegate, request, deadline, unsigned, signable,
                 None, is_elsewhere(delegate),
             )  # fmt: skip
-            if holds_key(delegate):
-                tasks[job] = None
-                queue(job)
-            else:
+            if not holds_key(delegate):
                 self._refuse_key(job)
+                continue
+            decision = decide(policy, delegate, unsigned, signable, client)
+            if type(decision) is Denied:
+                self._end(job, Outcome.REFUSED, (decision.code, decision.text))
+                continue
+            tasks[job] = None
+            queue(job)
 
     def _take_bls_vote(
         self, request: Assignment, item: Item, template: VoteTemplate, deadline: float
@@ -321,10 +328,10 @@ class Worker:
             self._end(task, Outcome.REFUSED, ("malformed", str(e)))
             return
         unsigned = template.bls_signable()
-        is_elsewhere = self._is_elsewhere
-        job = with_bytes(
-            task, unsigned, read_signable(unsigned), is_elsewhere=is_elsewhere(delegate)
-        )
+        signable, is_elsewhere = read_signable(unsigned), self._is_elsewhere
+        if not self._may_sign(task, unsigned, signable):
+            return
+        job = with_bytes(task, unsigned, signable, is_elsewhere=is_elsewhere(delegate))
         job.bls_vote, vote.job = vote, job
         self._tasks[job] = None
         self.pipeline.waiting.append(job)
@@ -359,7 +366,7 @@ class Worker:
     def _take_bytes(
         self, task: PendingTask, unsigned: bytes, draft: BlockDraft | None = None
     ) -> None:
-        """Queue exactly these bytes for the task."""
+        """Queue exactly these bytes for the task, if the policy lets its key sign them."""
         try:
             signable = read_signable(unsigned)
         except MalformedBytes as e:
@@ -367,6 +374,8 @@ class Worker:
             return
         if task.delegate[:3] == _MAVRYK_BLS and signable.kind is not Kind.GENERIC:
             self._end(task, Outcome.REFUSED, _NO_CONSENSUS_KEY)
+            return
+        if not self._may_sign(task, unsigned, signable):
             return
         is_elsewhere = self._is_elsewhere(task.delegate)
         job = with_bytes(task, unsigned, signable, draft, is_elsewhere=is_elsewhere)
@@ -383,9 +392,22 @@ class Worker:
         except (MalformedRequest, MalformedBytes) as e:
             self._end(task, Outcome.REFUSED, ("malformed", str(e)))
             return
+        # No node is asked for a block that will not be signed; its bytes are asked about again.
+        asked = Signable(Kind.BLOCK, chain_id, wanted.level, wanted.round, b"")
+        if not self._may_sign(task, b"", asked):
+            return
         self._turn.to_store.append(
             FindDraft(task, chain_id, predecessor, wanted.level, wanted.round)
         )
+
+    def _may_sign(self, task: PendingTask, unsigned: bytes, signable: Signable) -> bool:
+        """Ask the policy; when it says no, the task ends."""
+        client = task.request.client
+        decision = decide(self.policy, task.delegate, unsigned, signable, client)
+        if type(decision) is Denied:
+            self._end(task, Outcome.REFUSED, (decision.code, decision.text))
+            return False
+        return True
 
     def _prepare_ahead(self, request: Assignment, now: float) -> None:
         """Prepare blocks whose keys stay free; they wait in `_ahead` until they are assigned."""

@@ -17,6 +17,7 @@ from signers.formats.base58 import Prefix
 # The watermark: the byte in front of what is signed that says what kind of thing it is. After
 # the consensus watermarks comes the chain id, after the generic one does not.
 GENERIC_WATERMARK = 0x03
+AUTHENTICATION_WATERMARK = 0x04
 BLOCK_WATERMARK = 0x11
 PREATTESTATION_WATERMARK = 0x12
 ATTESTATION_WATERMARK = 0x13

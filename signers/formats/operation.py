@@ -24,7 +24,7 @@ from signers.formats import consensus_operation as consensus
 from signers.formats import manager_operation as manager
 from signers.formats import rollup_operation as rollup
 from signers.formats.codec import Reader
-from signers.formats.content_kind import MANAGER_PASS, ContentKind
+from signers.formats.content_kind import CONSENSUS_PASS, MANAGER_PASS, ContentKind
 from signers.formats.hashes import HASH_BYTES, blake2b_32
 from signers.formats.networks import (
     ATTESTATION_TAG,
@@ -142,6 +142,15 @@ _ERAS = {
     TEZOS.name: (_USHUAIA, _SEOUL, _RIO, _PARIS, _OXFORD, _NAIROBI, _MUMBAI, _JAKARTA),
     MAVRYK.name: (_BOREAS, _ATLAS),
 }
+
+# What stands under the generic watermark, by the names of the node's JSON.
+GENERIC_KINDS = frozenset(
+    kind.name
+    for eras in _ERAS.values()
+    for era in eras
+    for kind in era.values()
+    if kind.validation_pass != CONSENSUS_PASS
+)
 
 # The watermark of a vote; every other operation is signed under the generic one.
 _WATERMARKS = {

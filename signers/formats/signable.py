@@ -2,12 +2,14 @@
 
 A request to sign begins with a watermark: ``11`` a block, ``12`` a preattestation, ``13`` an
 attestation with or without DAL, ``14`` the DAL attestation of Mavryk Atlas, each followed by
-the chain id; ``03`` any other operation. What follows a consensus watermark must decode
+the chain id; ``03`` any other operation; ``04`` a request to another signer, which a client
+signs to say who asks. What follows a consensus watermark must decode
 exactly as what the watermark says, or nothing is read at all: a signer that guessed the level
 of bytes it does not understand could be made to sign two blocks.
 
 Source: protocol ``operation_repr.ml`` and ``block_header_repr.ml`` (``to_watermark``),
-``Bls_mode`` for the votes of tz4 keys, which carry no slot.
+``Bls_mode`` for the votes of tz4 keys, which carry no slot; Octez
+``src/lib_signer_services/signer_messages.ml`` (``to_sign``) for authentications.
 """
 
 from enum import IntEnum
@@ -23,6 +25,7 @@ from signers.formats.networks import (
     ATTESTATION_TAG,
     ATTESTATION_WATERMARK,
     ATTESTATION_WITH_DAL_TAG,
+    AUTHENTICATION_WATERMARK,
     BLOCK_WATERMARK,
     BLS_ATTESTATION_TAG,
     BLS_PREATTESTATION_TAG,
@@ -43,13 +46,14 @@ class Kind(IntEnum):
     ATTESTATION = 2
     DAL_ATTESTATION = 3
     GENERIC = 4
+    AUTHENTICATION = 5
 
 
 class Signable(NamedTuple):
     """A request to sign that was understood to its last byte.
 
-    `chain_id` is 4 bytes, empty for GENERIC. `level` and `round` are 0 where the kind has
-    none. `digest` is the BLAKE2b-32 of all the bytes, watermark included.
+    `chain_id` is 4 bytes, empty for GENERIC and AUTHENTICATION. `level` and `round` are 0 where
+    the kind has none. `digest` is the BLAKE2b-32 of all the bytes, watermark included.
     """
 
     kind: Kind
@@ -71,6 +75,12 @@ _VOTE_BYTES = _VOTE.size
 _read_vote = _VOTE.unpack
 # watermark · chain id · branch · tag · level · round · payload hash
 _BLS_VOTE = Struct(">B4s32xBii32x")
+
+# watermark · 1 for "sign" · curve and hash of the key that the other signer has · what it signs
+_AUTHENTICATION = Struct(">BBB20s")
+AUTHENTICATION_BYTES = _AUTHENTICATION.size  # in front of what the other signer is asked to sign
+_ASKED_TO_SIGN = 1
+_CURVE_TAG_MAX = 4
 
 # What Signable(…) does, without its wrapper in Python.
 _new = tuple.__new__
@@ -113,6 +123,8 @@ def _read_any(data: bytes) -> Signable:
         return _read_dal_attestation(data)
     if watermark == GENERIC_WATERMARK:
         return _read_generic(data)
+    if watermark == AUTHENTICATION_WATERMARK:
+        return _read_authentication(data)
     raise MalformedBytes(f"nothing is signed under the watermark {watermark:02x}")
 
 
@@ -169,6 +181,19 @@ def _read_generic(data: bytes) -> Signable:
     if decoded.validation_pass == CONSENSUS_PASS:
         raise MalformedBytes("a vote is not signed under the generic watermark")
     return Signable(Kind.GENERIC, b"", 0, 0, blake2b_32(data))
+
+
+def _read_authentication(data: bytes) -> Signable:
+    if len(data) <= AUTHENTICATION_BYTES:
+        raise MalformedBytes(f"no authentication of a request has {len(data)} bytes")
+    _, asked, curve, _ = _AUTHENTICATION.unpack_from(data)
+    if asked != _ASKED_TO_SIGN or curve > _CURVE_TAG_MAX:
+        raise MalformedBytes(f"no signer is asked {asked:02x} with a key of curve {curve:02x}")
+    wanted = data[AUTHENTICATION_BYTES:]
+    if wanted[0] == AUTHENTICATION_WATERMARK:
+        raise MalformedBytes("an authentication of an authentication")
+    read_signable(wanted)
+    return Signable(Kind.AUTHENTICATION, b"", 0, 0, blake2b_32(data))
 
 
 def _read_bitset(reader: Reader) -> Reader:

@@ -16,7 +16,7 @@ from signers.formats.emmy_header import EmmyHeader
 from signers.formats.hashes import blake2b_32, operations_hash, payload_hash
 from signers.formats.networks import BLOCK_WATERMARK, GENERIC_WATERMARK, TEZOS, Network
 from signers.formats.operation import Operation
-from signers.formats.signable import WATERMARK_BYTES, Kind
+from signers.formats.signable import AUTHENTICATION_BYTES, WATERMARK_BYTES, Kind
 from signers.keyring.curve import Curve
 from signers.keyring.keys import PublicKey, UnsupportedCurve
 
@@ -131,6 +131,9 @@ def inspect_signable(data: bytes, surroundings: Surroundings) -> Report:
         "watermark": f"{data[0]:02x}",
         "signable_kind": read.kind.name.lower(),
     }
+    if read.kind is Kind.AUTHENTICATION:
+        shown["request"] = inspect_signable(data[AUTHENTICATION_BYTES:], surroundings).fields
+        return Report(SIGNABLE, shown, read.digest.hex())
     if read.kind is not Kind.GENERIC:
         shown["chain_id"] = base58.encode(base58.CHAIN_ID, read.chain_id)
         shown["level"] = read.level

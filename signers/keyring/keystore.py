@@ -93,6 +93,10 @@ class Keystore:
         """Whether the key with this hash is in memory."""
         return key_hash in self._loaded
 
+    def forget(self, key_hash: str) -> None:
+        """Drop a secret key from memory, if it is there."""
+        self._loaded.pop(key_hash, None)
+
     def entries(self) -> Iterator[KeystoreEntry]:
         """List all keys by their hashes. Raises BrokenWalletFile."""
         public_keys = {name: _public_text(value) for name, value in self._public_keys.items()}

@@ -36,7 +36,7 @@ _ENTRY = Struct(">5s40s")
 _WHOSE = Struct(">IB")
 _MARK = Struct(">ii32s")
 _pack_mark = _MARK.pack
-_GENERIC = Kind.GENERIC
+_GENERIC, _AUTHENTICATION = Kind.GENERIC, Kind.AUTHENTICATION
 
 Whose = bytes
 
@@ -102,7 +102,7 @@ class MarkTable:
                 verdicts.append(self._not_enabled(key))
                 continue
             kind, _, level, round_, digest = asked
-            if kind is _GENERIC:
+            if kind is _GENERIC or kind is _AUTHENTICATION:
                 verdicts.append(UNMARKED)
                 continue
             whose, above = bound.marks[kind], None

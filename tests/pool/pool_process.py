@@ -44,6 +44,12 @@ CHAIN_ID = base58.encode(base58.CHAIN_ID, CHAIN)
 BRANCH = base58.encode(base58.BLOCK_HASH, blake2b_32(b"branch"))
 
 MARKER = "FORGEPOOL_TEST_POOL"
+# What the tests sign besides blocks and votes does nothing on chain.
+POLICY = """\
+[default]
+kinds = ["consensus"]
+operations = ["failing_noop"]
+"""
 READY_S = 30.0
 END_S = 20.0
 ANSWER_S = 20.0
@@ -122,8 +128,9 @@ class PoolProcess:
         return done
 
     def make(self, delegates: int) -> None:
-        """Make the store, and fresh keys in it."""
+        """Make the store, fresh keys in it, and a policy that lets them sign `noop` too."""
         self.run("init", "--network", "mavryk", "--chain-id", self.chain_id)
+        self.set_policy(POLICY)
         self.run("keys", "generate", "baker", "--count", str(delegates))
         self.read_keys()
 
@@ -138,6 +145,12 @@ class PoolProcess:
 
     def configure(self, toml: str) -> None:
         (self.state_dir / "forgepool.toml").write_text(toml)
+
+    def set_policy(self, toml: str) -> None:
+        """Put a policy in place, whole at once."""
+        new = self.state_dir / "policy.new"
+        new.write_text(toml)
+        new.replace(self.state_dir / "policy.toml")
 
     @property
     def delegates(self) -> list[str]:

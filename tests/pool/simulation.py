@@ -61,6 +61,7 @@ from signers.marks.watermark import (
     judge,
     judge_repeat,
 )
+from signers.policy.decision import Policy
 from workers.pipeline import Committed, SigningBatch
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import PreparedBlock
@@ -247,6 +248,7 @@ class SimulatedWorker(Process):
             hello,
             holds_key=world.store.delegates.__contains__,
             is_elsewhere=DEVICE_KEYS.__contains__,
+            policy=Policy(),
         )
         self.core.keys_known(sorted(world.store.delegates))
         self.later(0, self._tick)

@@ -83,6 +83,48 @@ def test_the_same_check_objects_to_commits_without_fsync(store_path: Path, tmp_p
     assert len(early) == SIGNATURES
 
 
+def unsynced_at_answer(trace: str, answer: str) -> list[set[str]]:
+    """Which files of the store hold writes that were not synced, at each write of the answer."""
+    unsynced: set[str] = set()
+    found = []
+    for call in calls(trace):
+        of_store = call.file.endswith((".db", ".db-wal"))
+        if of_store and call.name.startswith("pwrite"):
+            unsynced.add(call.file)
+        elif of_store and call.name in ("fsync", "fdatasync") and call.result == 0:
+            unsynced.discard(call.file)
+        elif answer in call.arguments:
+            found.append(set(unsynced))
+    return found
+
+
+@pytest.mark.parametrize("synchronous", ["2", "0"])
+def test_a_key_is_disabled_on_the_disk_before_the_command_answers(
+    tmp_path: Path, synchronous: str
+) -> None:
+    """Also while a pool has the store open, when nothing else would bring it to the disk."""
+    place = {"FORGEPOOL_STATE_DIR": str(tmp_path), "PYTHONPATH": str(HERE)}
+    forgepool = [sys.executable, "-m", "broker.command"]
+    make = ["init", "--network", "mavryk", "--chain-id", "NetXdQprcVkpaWU"]
+    for words in (make, ["keys", "generate", "alice"]):
+        subprocess.run([*forgepool, *words], env=place, check=True, capture_output=True)
+    trace = tmp_path / "trace"
+    program = (
+        "import sys; from signers.keyring.keys_command import keys;"
+        "from signers.marks import store_file;"
+        "settings = dict(store_file.SETTINGS) | {'synchronous': int(sys.argv[1])};"
+        "store_file.SETTINGS = tuple(settings.items()); keys(['disable', 'alice'])"
+    )
+    with Child(tmp_path / "watermarks.db"):
+        subprocess.run(
+            ["strace", "-f", "-y", "-e", CALLS, "-o", str(trace), sys.executable, "-c", program,
+             synchronous],
+            env=place, check=True, capture_output=True,
+        )  # fmt: skip
+    (unsynced,) = unsynced_at_answer(trace.read_text(), "disabled mv1")
+    assert bool(unsynced) == (synchronous == "0")
+
+
 def test_a_new_store_and_its_name_are_synced_before_it_is_announced(tmp_path: Path) -> None:
     trace, path = tmp_path / "trace", tmp_path / "state" / "watermarks.db"
     path.parent.mkdir()

@@ -276,3 +276,14 @@ def test_a_hash_is_that_of_the_bytes_as_given() -> None:
     report = inspect(bytes.fromhex(vector["hex"]), None, Surroundings())
     assert report.hash is not None
     assert base58.decode(base58.OPERATION_HASH, report.hash)
+
+
+def test_an_authentication_shows_what_another_signer_is_asked() -> None:
+    vote = bytes.fromhex(
+        "12ed9d217c2f50673bab6b20dfb0a88ca93b4a0c72a34c807af5dffbece2cba3d2b509835f14"
+        "006000000002000000041f1ebb39759cc957216f88fb4d005abc206fb00a53f8d57ac01be00c084cba97"
+    )
+    head = bytes.fromhex("0401004e99eea7224c93d2f1e614bf86d74025b3e26a64")
+    fields = inspect(head + vote, None, Surroundings()).fields
+    assert (fields["watermark"], fields["signable_kind"]) == ("04", "authentication")
+    assert fields["request"] == inspect(vote, None, Surroundings()).fields

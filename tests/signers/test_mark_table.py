@@ -68,9 +68,10 @@ def test_a_refused_request_moves_no_mark() -> None:
     assert len(entries) == 2  # of the old key and of the delegate
 
 
-def test_generic_bytes_have_no_mark_but_need_an_enabled_key() -> None:
-    generic = Signable(Kind.GENERIC, b"", 0, 0, bytes(32))
-    assert verdicts(table(a="a"), ("a", generic), ("b", generic)) == ["unmarked", "no_mark"]
+@pytest.mark.parametrize("kind", [Kind.GENERIC, Kind.AUTHENTICATION])
+def test_what_has_no_level_has_no_mark_but_needs_an_enabled_key(kind: Kind) -> None:
+    asked_for = Signable(kind, b"", 0, 0, bytes(32))
+    assert verdicts(table(a="a"), ("a", asked_for), ("b", asked_for)) == ["unmarked", "no_mark"]
 
 
 def test_a_key_that_the_store_does_not_know_is_refused() -> None:

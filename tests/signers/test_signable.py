@@ -70,6 +70,27 @@ def test_what_is_no_vote_is_generic() -> None:
     assert read_signable(TRANSACTION) == Signable(Kind.GENERIC, b"", 0, 0, digest(TRANSACTION))
 
 
+def test_an_authentication_tells_what_another_signer_is_asked() -> None:
+    """Octez ``signer_messages.ml`` (``to_sign``): what a client signs who asks for PRE."""
+    data = bytes.fromhex("0401004e99eea7224c93d2f1e614bf86d74025b3e26a64") + PRE
+    assert read_signable(data) == Signable(Kind.AUTHENTICATION, b"", 0, 0, digest(data))
+
+
+@pytest.mark.parametrize(
+    ("head", "wanted"),
+    [
+        ("0401004e99eea7224c93d2f1e614bf86d74025b3e26a64", b""),
+        ("0401004e99eea7224c93d2f1e614bf86d74025b3e26a64", PRE[:-1]),
+        ("0402004e99eea7224c93d2f1e614bf86d74025b3e26a64", PRE),
+        ("0401054e99eea7224c93d2f1e614bf86d74025b3e26a64", PRE),
+        ("0401004e99eea7224c93d2f1e614bf86d74025b3e26a64" * 2, PRE),
+    ],
+)
+def test_an_authentication_of_what_cannot_be_read_is_refused(head: str, wanted: bytes) -> None:
+    with pytest.raises(MalformedBytes):
+        read_signable(bytes.fromhex(head) + wanted)
+
+
 @pytest.mark.parametrize("data", [PRE, ATT, BLK, PRE_BLS, ATT_BLS, ATT_DAL, DAL])
 def test_what_has_a_mark_of_its_own_is_not_signed_as_generic(data: bytes) -> None:
     for generic in (b"\x03" + data[1:], b"\x03" + data[5:]):

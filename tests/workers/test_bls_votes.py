@@ -227,7 +227,7 @@ def test_a_companion_that_hangs_is_not_waited_for_for_ever() -> None:
     assert worker.ends() == {TZ4: READY}
     assert signed_vote(worker).dal is None
     assert "signer_timeout" in worker.notes[0]
-    worker.answers(slow)
+    worker.signs_late(slow)
     assert worker.ends() == {}
     assert worker.hears(CreditBack) == []
 
@@ -239,7 +239,7 @@ def test_a_late_companion_frees_no_key_at_the_broker() -> None:
     slow = worker.signs_slowly(COMPANION)
     worker.wait(SIGNER_LIMIT_S + 1)
     worker.hears(None)
-    worker.answers(slow)
+    worker.signs_late(slow)
     assert worker.hears(Freed) == []
 
 
@@ -255,6 +255,22 @@ def test_a_companion_that_fails_costs_its_own_part_alone() -> None:
     assert worker.ends() == {TZ4: READY}
     assert signed_vote(worker).dal is None
     assert "wrong_password" in worker.notes[0]
+
+
+def test_a_companion_elsewhere_is_asked_after_the_commit_and_kept_before_it_is_added() -> None:
+    worker = WorkerScript(elsewhere=COMPANION)
+    worker.gets(votes(TZ4, dal=str(DAL), companion=COMPANION))
+    worker.judges()
+    worker.signs()
+    worker.commits()
+    job = worker.asks()
+    assert job.delegate == COMPANION
+    worker.answers(job)
+    assert worker.ends() == {}
+    worker.keeps()
+    assert worker.ends() == {TZ4: READY}
+    assert under(DAL).verify(TEMPLATE.bls_signable(), signed_vote(worker).signature, POSSESSION)
+    assert worker.hears(CreditBack) == [], "the broker knows of one task"
 
 
 def test_a_commit_that_fails_ends_the_vote_once() -> None:

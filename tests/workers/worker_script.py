@@ -51,6 +51,8 @@ from signers.keyring.curve import Curve
 from signers.keyring.keys import SecretKey
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import ADVANCE, FRESH, UNMARKED, Verdict, floor_mark, judge
+from signers.policy.decision import Policy
+from signers.policy.rule import CONSENSUS_KINDS, Rule
 from workers.pipeline import Committed, SigningBatch
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import PreparationFailed, PreparationJob, PreparedBlock
@@ -71,6 +73,9 @@ TZ4, COMPANION = (key.public_key.hash(TEZOS) for key in _BLS)
 MV4 = _BLS[0].public_key.hash(MAVRYK)
 KEYS |= {TZ4: _BLS[0], COMPANION: _BLS[1], MV4: _BLS[0].with_scheme(BlsScheme.AUGMENTED)}
 STRANGER = SecretKey(bytes([99]) * 32).public_key.hash(MAVRYK)
+
+# What the scripts sign besides blocks and votes does nothing on chain.
+POLICY = Policy(Rule("default", CONSENSUS_KINDS, frozenset(["failing_noop"])))
 
 _numbers = itertools.count(1)
 M = TypeVar("M")
@@ -197,13 +202,18 @@ class WorkerScript:
     `elsewhere`: the key whose signer is a device.
     """
 
-    def __init__(self, *, welcome: bool = True, elsewhere: str = "") -> None:
+    def __init__(
+        self, *, welcome: bool = True, elsewhere: str = "", policy: Policy = POLICY
+    ) -> None:
         self.now = 100.0
         hello = WorkerHello(
             PROTOCOL_VERSION, "w0", 7, 4711, "store", "host", CREDIT_US_DEFAULT, "", []
         )
         self.core = Worker(
-            hello, holds_key=KEYS.__contains__, is_elsewhere=lambda key: key == elsewhere
+            hello,
+            holds_key=KEYS.__contains__,
+            is_elsewhere=lambda key: key == elsewhere,
+            policy=policy,
         )
         self.store = PlayedStore()
         self.in_store: deque[SigningBatch] = deque()  # not judged
@@ -353,6 +363,20 @@ class WorkerScript:
         for job in jobs:
             job.signature = KEYS[job.delegate].sign(job.unsigned, job.signable.digest)
         self.core.signed(jobs)
+        self.turn()
+
+    def signs_slowly(self, delegate: str) -> SigningJob:
+        """The key of the delegate's job takes time to open, or for ever."""
+        job = next(j for j in self.unsigned if j.delegate == delegate)
+        self.unsigned.remove(job)
+        self.core.signs_slowly(job, self.now)
+        self.turn()
+        return job
+
+    def signs_late(self, job: SigningJob) -> None:
+        """The key is open at last, and has signed."""
+        job.signature = KEYS[job.delegate].sign(job.unsigned, job.signable.digest)
+        self.core.signed([job])
         self.turn()
 
     def asks(self) -> SigningJob:

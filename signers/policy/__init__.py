@@ -1,0 +1,1 @@
+"""Policy: which key may sign what, for whom."""
