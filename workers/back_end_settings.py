@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from ssl import SSLContext
 
 from broker.config import BackEndSettings, SignerSettings
 from signers.backends.backend import BackEnd, ClientKey
@@ -55,22 +56,24 @@ class BackEndMaker:
             case TcpKey(host, port):
                 return SocketSigner((host, port), client_key=self._identity(source.authority))
             case HttpKey(base):
-                own = self._own(source.authority)
-                authorities = own.authorities or self._settings.authorities
-                certificate = own.certificate or self._settings.certificate
                 return HttpSigner(
                     base,
                     connections=self.limits(source.authority).concurrency,
                     client_key=self._identity(source.authority),
                     headers=http_headers(self._environment),
-                    tls=tls_context(
-                        Path(authorities) if authorities else None,
-                        Path(certificate) if certificate else None,
-                    ),
+                    tls=self._tls(source.authority) if base.startswith("https:") else None,
                 )
 
     def _own(self, authority: str) -> BackEndSettings:
         return self._settings.back_ends.get(authority, _NOTHING_SET)
+
+    def _tls(self, authority: str) -> SSLContext:
+        own, common = self._own(authority), self._settings
+        authorities = own.authorities or common.authorities
+        certificate = own.certificate or common.certificate
+        return tls_context(
+            Path(authorities) if authorities else None, Path(certificate) if certificate else None
+        )
 
     def _identity(self, authority: str) -> ClientKey | None:
         name = self._own(authority).authentication_key or self._settings.authentication_key
