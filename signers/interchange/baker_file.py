@@ -17,7 +17,7 @@ from signers.interchange.recorded_mark import (
     COMMON_KINDS,
     LEVEL_MAX,
     RecordedMark,
-    first_twice,
+    check_unique,
     mark_at,
 )
 from signers.marks.watermark import ROUND_MAX
@@ -43,7 +43,7 @@ def read_baker_file(
         for name, entries in lists.items()
         for entry in entries.elements()
     ]
-    first_twice(recorded)
+    check_unique(recorded)
     return recorded
 
 

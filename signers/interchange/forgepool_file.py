@@ -13,7 +13,7 @@ from signers.interchange.located_json import LocatedValue, write_json
 from signers.interchange.recorded_mark import (
     LEVEL_MAX,
     RecordedMark,
-    first_twice,
+    check_unique,
     mark_at,
     signature_prefixes,
     signature_text,
@@ -43,7 +43,7 @@ def read_forgepool_file(document: LocatedValue, network: Network) -> list[Record
         head["network"].refuse(f"the store is of {network.name}")
     chain_id = head["chain_id"].payload(base58.CHAIN_ID)
     recorded = [_read_entry(entry, chain_id, network) for entry in head["marks"].elements()]
-    first_twice(recorded)
+    check_unique(recorded)
     return recorded
 
 

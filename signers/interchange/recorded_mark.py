@@ -113,7 +113,7 @@ def is_conflict(one: Signable, other: Signable) -> bool:
     return at_one_place and bool(one.digest and other.digest) and one.digest != other.digest
 
 
-def first_twice(recorded: Sequence[RecordedMark]) -> None:
+def check_unique(recorded: Sequence[RecordedMark]) -> None:
     """Raise MalformedMarks when one file has two marks of one key and kind."""
     places: dict[tuple[str, Kind, bytes], str] = {}
     for each in recorded:

@@ -12,8 +12,8 @@ CHAIN = bytes.fromhex("7a06a770")
 CHAIN_TEXT = "NetXdQprcVkpaWU"
 OTHER_CHAIN = bytes.fromhex("ed9d217c")
 OTHER_CHAIN_TEXT = "NetXxkAx4woPLyu"
-TZ1, TZ2, TZ4 = (
-    base58.encode(TEZOS.key_hash_prefixes[curve], bytes([curve + 1] * 20)) for curve in (0, 1, 3)
+TZ1, TZ2, TZ3, TZ4 = (
+    base58.encode(TEZOS.key_hash_prefixes[curve], bytes([curve + 1] * 20)) for curve in range(4)
 )
 DIGEST = blake2b(b"signed", digest_size=32).digest()
 OTHER_DIGEST = blake2b(b"signed too", digest_size=32).digest()

@@ -16,6 +16,7 @@ from interchange_cases import (
     SIGNATURE,
     TZ1,
     TZ2,
+    TZ3,
     TZ4,
     at,
 )
@@ -190,6 +191,26 @@ def test_the_mark_of_a_consensus_key_raises_that_of_its_delegate(
     done = actions(run("import", source, "--yes", "--json"))
     assert done == {(TZ2, "attestation"): "raised", (TZ4, "attestation"): "raised"}
     assert mark(pool, TZ2) == mark(pool, TZ4) == at(30)
+
+
+def test_a_block_of_a_p256_key_is_not_signed_again(pool: Path, tmp_path: Path) -> None:
+    block = at(30, kind=Kind.BLOCK)
+    recorded = [RecordedMark(TZ3, block, SIGNATURE), RecordedMark(TZ1, block, SIGNATURE)]
+    source = tmp_path / "block_high_watermarks"
+    source.write_bytes(write_octez_signer_file(recorded, Kind.BLOCK, TEZOS))
+    attestations = [RecordedMark(TZ3, at(30), SIGNATURE)]
+    content = write_octez_signer_file(attestations, Kind.ATTESTATION, TEZOS)
+    (tmp_path / "attestation_high_watermarks").write_bytes(content)
+    run("import", tmp_path, "--enter-unknown", "--yes")
+    with WatermarkStore.open(pool, wal_bytes=0) as store, store.begin() as transaction:
+        transaction.enable(TZ3, TZ3)
+        transaction.commit()
+    assert signed(pool, (TZ3, block), (TZ3, at(30)), (TZ1, block)) == [
+        "watermark_conflict",
+        "repeat",
+        "repeat",
+    ]
+    assert run("diff", tmp_path, ends=1).stdout.count("conflict") == 0
 
 
 def test_a_pool_that_has_the_store_open_obeys_at_once(pool: Path, tmp_path: Path) -> None:
