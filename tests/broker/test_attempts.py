@@ -129,6 +129,22 @@ def test_while_the_pool_drains_what_a_lost_worker_had_is_not_given_to_another() 
     assert pool.last.stop
 
 
+def test_what_a_worker_may_still_hold_from_before_the_restart_is_not_cancelled() -> None:
+    pool = PoolScript(epoch="new", started=False)
+    request = sign("a")
+    pool.push("baker", request)
+    pool.core.client_message("baker", Cancel("baker"), pool.now, pool.unix)
+    pool.turn()
+    [answer] = [x for x in pool.replies if isinstance(x, Cancelled)]
+    assert (answer.count, answer.active) == (0, 1)
+    w = pool.worker("w0", epoch="old", held=[Held("baker", request.id, "a")])
+    pool.wait(0.4)
+    orphan = OrphanResult("baker", request.id, "a", fingerprint(request), "sign", 0, b"signature")
+    pool.core.worker_message(w.peer, OrphanResults(1, [orphan]), pool.now)
+    pool.turn()
+    assert pool.outcome(request) == ["signed"]
+
+
 # -- workers that lie -----------------------------------------------------------------------------
 
 
