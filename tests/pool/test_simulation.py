@@ -53,7 +53,10 @@ def drop(session: ClientSession, events: list[Event]) -> None:
 def test_a_defect_is_found_within_the_seeds_of_the_suite(
     monkeypatch: pytest.MonkeyPatch, where: object, name: str, defect: object, found: str
 ) -> None:
-    monkeypatch.setattr(where, name, defect)
-    with pytest.raises(Conflict, match=found):
+    def simulate_all() -> None:
         for seed in range(SEEDS):
             simulate(seed)
+
+    monkeypatch.setattr(where, name, defect)
+    with pytest.raises(Conflict, match=found):
+        simulate_all()
