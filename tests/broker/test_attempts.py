@@ -10,6 +10,7 @@ from pool_script import PlayedWorker, PoolScript, sign
 
 from broker.known_requests import fingerprint
 from broker.messages import (
+    AwaitWorkers,
     Cancel,
     Cancelled,
     CreditBack,
@@ -139,6 +140,20 @@ def test_what_a_worker_may_still_hold_from_before_the_restart_is_not_cancelled()
     assert (answer.count, answer.active) == (0, 1)
     w = pool.worker("w0", epoch="old", held=[Held("baker", request.id, "a")])
     pool.wait(0.4)
+    orphan = OrphanResult("baker", request.id, "a", fingerprint(request), "sign", 0, b"signature")
+    pool.core.worker_message(w.peer, OrphanResults(1, [orphan]), pool.now)
+    pool.turn()
+    assert pool.outcome(request) == ["signed"]
+
+
+def test_what_a_worker_may_still_hold_from_before_the_restart_does_not_expire() -> None:
+    pool = PoolScript(epoch="new", started=False)
+    pool.core.client_message("s", AwaitWorkers([1]), pool.now, pool.unix)
+    request = sign("a", ttl_ms=500)
+    pool.push("baker", request)
+    pool.wait(1.0)
+    assert pool.outcome(request) == []
+    w = pool.worker("w0", pid=1, epoch="old", held=[Held("baker", request.id, "a")])
     orphan = OrphanResult("baker", request.id, "a", fingerprint(request), "sign", 0, b"signature")
     pool.core.worker_message(w.peer, OrphanResults(1, [orphan]), pool.now)
     pool.turn()
