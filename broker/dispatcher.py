@@ -295,7 +295,7 @@ class Dispatcher:
         if (
             self._open_tasks + tasks > OPEN_TASKS_MAX
             or self._open_bytes + len(request.payload) > OPEN_PAYLOAD_BYTES_MAX
-            or len(self.queues) + tasks > QUEUES_MAX
+            or (len(self.queues) + tasks > QUEUES_MAX and self._lacks_queues(request))
         ):
             return Ack(
                 request.id,
@@ -307,6 +307,11 @@ class Dispatcher:
         opened = self._opened(client, request, print_, now, unix_now)
         self._open(opened, request.votes, now)
         return Ack(request.id, ACCEPTED)
+
+    def _lacks_queues(self, request: Request) -> bool:
+        """Whether more queues would have to be made than there may be."""
+        named = [v.delegate for v in request.votes] if request.votes else [request.delegate]
+        return len(self.queues) + sum(name not in self.queues for name in named) > QUEUES_MAX
 
     @staticmethod
     def _opened(

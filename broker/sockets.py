@@ -19,6 +19,12 @@ from broker.messages import MESSAGE_BYTES_MAX, TOPIC_LETTERS_MAX
 
 HIGH_WATER_MESSAGES = 10_000
 EVENTS_HIGH_WATER_MESSAGES = 50_000  # a subscriber that lags more sees a gap and asks
+# Of the broker, for each connection: who pushes without end or does not read what he is answered
+# must not cost a gigabyte. A full push has 60 kB and more, and its answer 100 kB. What waits waits
+# with the sender; an answer that is dropped is asked for again.
+ROUTER_HIGH_WATER_MESSAGES = 1000
+# libzmq enters all subscriptions that have arrived at once, at some microseconds each.
+SUBSCRIPTIONS_HIGH_WATER_MESSAGES = 1000
 SUBSCRIPTION_BYTES_MAX = 2 * TOPIC_LETTERS_MAX + 1  # `live/…/<topic>` behind its flag
 LINGER_MS = 500  # what is in flight at exit gets half a second
 # A restarted broker is found at once; growing pauses would cost a vote half a second.
@@ -56,6 +62,10 @@ def make_socket(
     publishes = kind in (zmq.XPUB, zmq.SUB)
     socket.sndhwm = EVENTS_HIGH_WATER_MESSAGES if publishes else HIGH_WATER_MESSAGES
     socket.rcvhwm = EVENTS_HIGH_WATER_MESSAGES if publishes else HIGH_WATER_MESSAGES
+    if kind == zmq.ROUTER:
+        socket.sndhwm = socket.rcvhwm = ROUTER_HIGH_WATER_MESSAGES
+    if kind == zmq.XPUB:
+        socket.rcvhwm = SUBSCRIPTIONS_HIGH_WATER_MESSAGES
     # What reaches an XPUB is a subscription, and libzmq keeps a node for each byte of it.
     socket.maxmsgsize = SUBSCRIPTION_BYTES_MAX if kind == zmq.XPUB else MESSAGE_BYTES_MAX
     socket.linger = LINGER_MS

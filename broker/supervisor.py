@@ -46,9 +46,8 @@ log = logging.getLogger("forgepool.supervisor")
 LOOK_S = 0.5  # how often the broker is asked how the pool is
 RESEND_S = 0.02  # how often what could not be sent is tried again
 FIRST_LOOK_S = 0.05  # until it has answered for the first time
-# So many looks in a row that a broker of ours did not answer, having answered before: it is
-# stopped or hangs. Counted and not timed, so that a pool that was stopped as a whole (Ctrl-Z)
-# goes on as it was.
+# So many looks in a row were not answered by a broker that had answered before: it is stopped or
+# hangs. Counted, not timed: a pool that was stopped as a whole (Ctrl-Z) goes on as it was.
 UNANSWERED_LOOKS_MAX = 10  # 5 s
 LOST_KILL_S = 4.0  # a worker of ours that is silent for so long is stopped or hangs: end it
 DRAIN_NEWS_S = 5.0  # how often a drain says what it waits for

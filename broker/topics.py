@@ -18,6 +18,8 @@ from broker.wire import portions
 
 # Each wanted topic's head is published this often, so that a lost last event is noticed.
 HEADS_EVERY_S = 1.0
+# More go into the following turns, so that any number of subscriptions delays no vote for long.
+HEADS_PER_TURN_MAX = 256
 
 
 class LoggedRequest(Struct, array_like=True):
@@ -88,6 +90,7 @@ class Topics:
         self._all = 0
         self._clients: dict[str, int] = {}
         self._next_heads = 0.0
+        self._heads_left: list[str] = []  # topics whose heads are still to be published
         self._wanted_delegates = 0  # spares the hot path a look at each delegate
 
     # -- subscriptions ----------------------------------------------------------------------------
@@ -115,16 +118,18 @@ class Topics:
 
     def heads_due(self, queues: dict[str, DelegateQueue], now: float) -> list[tuple[str, Events]]:
         """Once a second: the head of each wanted topic."""
-        if now < self._next_heads:
-            return []
-        self._next_heads = now + HEADS_EVERY_S
-        return [
-            (topic, self.head(topic, queues))
-            for topic in self.wanted
-            if not topic.startswith(LIVE_TOPIC)
-        ]
+        if not self._heads_left:
+            if now < self._next_heads:
+                return []
+            self._next_heads = now + HEADS_EVERY_S
+            self._heads_left = [t for t in self.wanted if not t.startswith(LIVE_TOPIC)]
+        due = self._heads_left[-HEADS_PER_TURN_MAX:]
+        del self._heads_left[-HEADS_PER_TURN_MAX:]
+        return [(topic, self.head(topic, queues)) for topic in due if topic in self.wanted]
 
     def deadline(self) -> float:
+        if self._heads_left:
+            return 0.0
         return self._next_heads if self.wanted else inf
 
     # -- numbering --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pool_script import PlayedWorker, PoolScript, sign
 
 from broker.known_requests import fingerprint
 from broker.messages import (
+    AwaitWorkers,
     Cancel,
     Cancelled,
     CreditBack,
@@ -127,6 +128,36 @@ def test_while_the_pool_drains_what_a_lost_worker_had_is_not_given_to_another() 
     assert pool.outcome(request) == ["failed"]
     assert pool.events[-1].code == "outcome_unknown"
     assert pool.last.stop
+
+
+def test_what_a_worker_may_still_hold_from_before_the_restart_is_not_cancelled() -> None:
+    pool = PoolScript(epoch="new", started=False)
+    request = sign("a")
+    pool.push("baker", request)
+    pool.core.client_message("baker", Cancel("baker"), pool.now, pool.unix)
+    pool.turn()
+    [answer] = [x for x in pool.replies if isinstance(x, Cancelled)]
+    assert (answer.count, answer.active) == (0, 1)
+    w = pool.worker("w0", epoch="old", held=[Held("baker", request.id, "a")])
+    pool.wait(0.4)
+    orphan = OrphanResult("baker", request.id, "a", fingerprint(request), "sign", 0, b"signature")
+    pool.core.worker_message(w.peer, OrphanResults(1, [orphan]), pool.now)
+    pool.turn()
+    assert pool.outcome(request) == ["signed"]
+
+
+def test_what_a_worker_may_still_hold_from_before_the_restart_does_not_expire() -> None:
+    pool = PoolScript(epoch="new", started=False)
+    pool.core.client_message("s", AwaitWorkers([1]), pool.now, pool.unix)
+    request = sign("a", ttl_ms=500)
+    pool.push("baker", request)
+    pool.wait(1.0)
+    assert pool.outcome(request) == []
+    w = pool.worker("w0", pid=1, epoch="old", held=[Held("baker", request.id, "a")])
+    orphan = OrphanResult("baker", request.id, "a", fingerprint(request), "sign", 0, b"signature")
+    pool.core.worker_message(w.peer, OrphanResults(1, [orphan]), pool.now)
+    pool.turn()
+    assert pool.outcome(request) == ["signed"]
 
 
 # -- workers that lie -----------------------------------------------------------------------------

@@ -195,6 +195,21 @@ def test_a_full_broker_says_busy_and_when_to_come_again(monkeypatch: pytest.Monk
     assert pool.push("baker", sign("c"))[0].status == "accepted"
 
 
+def test_with_as_many_queues_as_there_may_be_those_that_have_one_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("broker.dispatcher.QUEUES_MAX", 2)
+    pool = PoolScript()
+    w = pool.worker("w0")
+    assert pool.push("baker", votes("a", "b"))[0].status == "accepted"
+    w.answer_all()
+    assert pool.push("baker", votes("a", "c"))[0].code == "busy"
+    assert pool.push("baker", sign("c"))[0].code == "busy"
+    again, one = votes("a", "b"), sign("a")
+    assert [ack.status for ack in pool.push("baker", again, one)] == ["accepted"] * 2
+    assert sorted(pool.core.queues) == ["a", "b"]
+
+
 # -- urgency and credit ---------------------------------------------------------------------------
 
 

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 import zmq
 from log_records import a_record
 
-from broker import wire
+from broker import server, wire
 from broker.config import Settings, resolve_endpoints
 from broker.event_log import SCAN_RECORDS, EventLog
-from broker.messages import Replay, Replayed
+from broker.messages import (
+    SIGN,
+    Assign,
+    Assignment,
+    Outcome,
+    Push,
+    Replay,
+    Replayed,
+    Request,
+    Result,
+    Results,
+    ResultsAck,
+    WorkerHello,
+)
 from broker.server import Broker
 from broker.sockets import connect
+from broker.topics import LogRecord
 
 
 @pytest.fixture
@@ -41,12 +55,58 @@ def broker(state_dir: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def client(broker: Broker) -> Iterator[zmq.Socket[bytes]]:
+def peer() -> Iterator[Callable[[int, str], zmq.Socket[bytes]]]:
+    """Makes sockets that are connected to an address."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    socket = connect(context, zmq.DEALER, broker.endpoints.requests, None)
-    yield socket
-    socket.close()
+    with ExitStack() as opened:
+        yield lambda kind, address: opened.enter_context(
+            closing(connect(context, kind, address, None))
+        )
     context.term()
+
+
+@pytest.fixture
+def client(broker: Broker, peer: Callable[[int, str], zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    return peer(zmq.DEALER, broker.endpoints.requests)
+
+
+def test_what_happened_is_logged_before_it_is_published_and_a_worker_may_forget_it(
+    broker: Broker,
+    peer: Callable[[int, str], zmq.Socket[bytes]],
+    client: zmq.Socket[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+
+    def append(log: EventLog, record: LogRecord) -> None:
+        order.append("logged")
+        append_to(log, record)
+
+    def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> bool:
+        if socket.type == zmq.XPUB and wire.decode_events(frames[1]).events:
+            order.append("published")
+        if frames[1] == wire.encode(ResultsAck(1)):
+            order.append("acknowledged")
+        return send_on(socket, frames)
+
+    append_to, send_on = EventLog.append, server.send
+    monkeypatch.setattr(EventLog, "append", append)
+    monkeypatch.setattr(server, "send", send)
+    watcher = peer(zmq.SUB, broker.endpoints.events)
+    watcher.subscribe("all")
+    worker = peer(zmq.DEALER, broker.endpoints.workers)
+    worker.send(wire.encode(WorkerHello(1, "w", 1, 1, "store", "host", 1000, "", [])))
+    client.send(wire.encode(Push("baker", [Request(bytes(16), SIGN, b"bytes", "mv1a")])))
+    while not watcher.poll(0):  # the first head: it is heard
+        broker.turn()
+    while "acknowledged" not in order:
+        broker.turn()
+        while worker.poll(0):
+            match wire.decode_broker_message(worker.recv()):
+                case Assign(assignments=[Assignment(items=[item])]):
+                    result = Result(item.task, item.attempt, Outcome.READY, b"signature")
+                    worker.send(wire.encode(Results(1, [result])))
+    assert order == ["logged", "published", "acknowledged"]
 
 
 def test_the_same_question_again_and_again_is_answered_a_few_times(

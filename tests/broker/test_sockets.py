@@ -16,7 +16,9 @@ from broker.sockets import (
     EVENTS_HIGH_WATER_MESSAGES,
     HIGH_WATER_MESSAGES,
     LINGER_MS,
+    ROUTER_HIGH_WATER_MESSAGES,
     SUBSCRIPTION_BYTES_MAX,
+    SUBSCRIPTIONS_HIGH_WATER_MESSAGES,
     CurveIdentity,
     bind,
     bound_address,
@@ -94,19 +96,24 @@ def test_a_port_that_is_taken_is_refused(context: Context) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "waiting", "bytes_max"),
+    ("kind", "out", "in_", "bytes_max"),
     [
-        (zmq.ROUTER, HIGH_WATER_MESSAGES, MESSAGE_BYTES_MAX),
-        (zmq.DEALER, HIGH_WATER_MESSAGES, MESSAGE_BYTES_MAX),
-        (zmq.SUB, EVENTS_HIGH_WATER_MESSAGES, MESSAGE_BYTES_MAX),
-        (zmq.XPUB, EVENTS_HIGH_WATER_MESSAGES, SUBSCRIPTION_BYTES_MAX),
+        (zmq.ROUTER, ROUTER_HIGH_WATER_MESSAGES, ROUTER_HIGH_WATER_MESSAGES, MESSAGE_BYTES_MAX),
+        (zmq.DEALER, HIGH_WATER_MESSAGES, HIGH_WATER_MESSAGES, MESSAGE_BYTES_MAX),
+        (zmq.SUB, EVENTS_HIGH_WATER_MESSAGES, EVENTS_HIGH_WATER_MESSAGES, MESSAGE_BYTES_MAX),
+        (
+            zmq.XPUB,
+            EVENTS_HIGH_WATER_MESSAGES,
+            SUBSCRIPTIONS_HIGH_WATER_MESSAGES,
+            SUBSCRIPTION_BYTES_MAX,
+        ),
     ],
 )
 def test_whatever_a_socket_may_hold_is_bounded(
-    context: Context, kind: int, waiting: int, bytes_max: int
+    context: Context, kind: int, out: int, in_: int, bytes_max: int
 ) -> None:
     with closing(make_socket(context, kind)) as socket:
-        assert (socket.sndhwm, socket.rcvhwm) == (waiting, waiting)
+        assert (socket.sndhwm, socket.rcvhwm) == (out, in_)
         assert (socket.maxmsgsize, socket.linger) == (bytes_max, LINGER_MS)
 
 

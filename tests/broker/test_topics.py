@@ -11,6 +11,7 @@ from broker.delegate_queue import DelegateQueue
 from broker.messages import MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, Event, Events
 from broker.topics import (
     HEADS_EVERY_S,
+    HEADS_PER_TURN_MAX,
     EndedOfClient,
     LogRecord,
     Topics,
@@ -146,6 +147,24 @@ def test_once_a_second_the_head_of_each_wanted_topic_is_due() -> None:
     assert script.topics.deadline() == 50.0 + HEADS_EVERY_S
     assert script.topics.heads_due(script.queues, 50.0 + HEADS_EVERY_S - 0.01) == []
     assert len(script.topics.heads_due(script.queues, 50.0 + HEADS_EVERY_S)) == 2
+
+
+def test_many_heads_are_spread_over_turns_and_each_comes_once() -> None:
+    script = TopicsScript()
+    topics = [f"d/{i}" for i in range(2 * HEADS_PER_TURN_MAX + 1)]
+    for topic in topics:
+        script.topics.subscribed(topic)
+    heard: list[str] = []
+    turns = 0
+    while not turns or script.topics.deadline() == 0.0:
+        due = script.topics.heads_due(script.queues, 50.0)
+        assert len(due) <= HEADS_PER_TURN_MAX
+        heard += [topic for topic, _ in due]
+        turns += 1
+        script.topics.unsubscribed("d/0")  # between two turns
+    assert turns == 3
+    assert sorted(heard) == sorted(topics[1:])
+    assert script.topics.deadline() == 50.0 + HEADS_EVERY_S
 
 
 def test_while_nobody_listens_nothing_is_waited_for() -> None:

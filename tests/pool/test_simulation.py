@@ -1,7 +1,19 @@
-"""The seeded simulation, short; scripts/soak runs it for as many seeds as one likes."""
+"""The seeded simulation, short; scripts/simulate runs it for as many seeds as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pytest
-from simulation import simulate
+import simulation
+from simulation import Conflict, simulate
+
+from broker.client_session import ClientSession
+from broker.messages import Event
+from signers.formats.signable import Signable
+from signers.marks.watermark import ADVANCE, Verdict
+from workers.pipeline import Pipeline
+from workers.signing_job import SigningJob
 
 SEEDS = 50
 
@@ -10,3 +22,41 @@ SEEDS = 50
 def test_no_conflict_is_signed_and_every_request_has_one_end(seed: int) -> None:
     world = simulate(seed)
     assert world.releases > 0
+
+
+# -- that it would be found -----------------------------------------------------------------------
+
+
+def permit_everything(mark: Signable | None, asked: Signable, holder: str) -> Verdict:
+    return ADVANCE
+
+
+def release_when_signed(pipeline: Pipeline, jobs: Sequence[SigningJob]) -> None:
+    for job in jobs:
+        if job.batch is not None:
+            job.batch = None
+            pipeline.released.append(job)
+
+
+def drop(session: ClientSession, events: list[Event]) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "defect", "found"),
+    [
+        (simulation, "judge", permit_everything, "two digests were released"),
+        (Pipeline, "signed", release_when_signed, "with the mark at"),
+        (ClientSession, "_deliver", drop, "has 1 ends: .*outcome_unknown"),
+    ],
+)
+def test_a_defect_is_found_within_the_seeds_of_the_suite(
+    monkeypatch: pytest.MonkeyPatch, where: object, name: str, defect: object, found: str
+) -> None:
+    def simulate_all() -> None:
+        for seed in range(SEEDS):
+            simulate(seed)
+
+    monkeypatch.setattr(where, name, defect)
+    with pytest.raises(Conflict, match=found):
+        simulate_all()
