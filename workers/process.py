@@ -143,8 +143,10 @@ class WorkerProcess:
         if self._options.parent_fd in readable:
             self._poller.unregister(self._options.parent_fd)
             self._core.drain("the supervisor is gone", orphaned_at=now)
-        self._read_broker(now)
-        self._read_store(now)
+        if self._broker in readable:
+            self._read_broker(now)
+        if self._store.fileno() in readable:
+            self._read_store(now)
         for answer in self._slow.receive():
             if answer.signature is not None:
                 answer.job.signature = answer.signature
