@@ -256,11 +256,12 @@ class Broker:
                     log.warning("event_log_recovered")
         for topic, events in turn.publish:
             send(self._events, [topic.encode(), wire.encode(events)])
-        for peer, reply in turn.replies:
-            self._send_reply(peer, reply)
+        # Work goes out before the word that it was accepted, which nobody waits for as urgently.
         for peer, message in turn.to_workers:
             if not send(self._workers, [peer, wire.encode(message)]):
                 self._core.undeliverable(peer, message, now)
+        for peer, reply in turn.replies:
+            self._send_reply(peer, reply)
         for peer, replay in turn.replays:
             upto = self._core.next_number(replay.topic) if replay.epoch == self.epoch else None
             if len(self._replays) >= REPLAYS_MAX:
