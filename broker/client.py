@@ -108,14 +108,17 @@ class _Subscription:
     def deadline(self) -> float | None:
         return None if self.live else self._ask_at
 
-    def step(self, now: float) -> None:
-        """Notice a new connection, and ask whether we are heard."""
+    def notice_connections(self) -> None:
+        """Take what the monitor has: a new connection has not been asked yet."""
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.live, self._ask_at = False, 0.0
             elif event == zmq.EVENT_DISCONNECTED:
                 self.live = False
+
+    def ask(self, now: float) -> None:
+        """Ask whether we are heard, until we know."""
         if not self.live and now >= self._ask_at:
             self._ask_at = now + LIVE_AGAIN_S
             if self._live_topic:
@@ -321,17 +324,28 @@ class Client:
     def _step(self, timeout_s: float) -> None:
         """Send what is due, wait for something to arrive, take it."""
         now = time.monotonic()
-        self._events.step(now)
+        self._events.ask(now)
         self._send_due(now)
         # Until we are heard nothing is sent, whatever is due.
         at = self.session.deadline() if self._events.live else self.session.next_look
         deadlines = [d for d in (at, self._events.deadline()) if d is not None]
         until = min([now + timeout_s, *deadlines])
-        readable = self._poller.poll(max(0, int((until - now) * 1000) + (timeout_s > 0)))
-        if any(source == self._wakeup for source, _ in readable):
+        wait_ms = max(0, int((until - now) * 1000) + (timeout_s > 0))
+        readable = [source for source, _ in self._poller.poll(wait_ms)]
+        if self._wakeup in readable:
             os.eventfd_read(self._wakeup)
             self._woken = True
+        if self._events.monitor in readable:
+            self._events.notice_connections()
         now = time.monotonic()
+        self._events.ask(now)
+        if self._requests in readable:
+            self._take_replies(now)
+        if self._events.socket in readable:
+            self._take_events(now)
+        self._send_due(now)
+
+    def _take_replies(self, now: float) -> None:
         while (frames := receive(self._requests)) is not None:
             try:
                 reply = wire.decode_reply(frames[-1])
@@ -340,13 +354,13 @@ class Client:
             self.session.reply(reply, now)
             if isinstance(reply, Cancelled | Status | Problem):
                 self._answers.append(reply)
-        self._events.step(now)
+
+    def _take_events(self, now: float) -> None:
         while (data := self._events.receive()) is not None:
             try:
                 self.session.events(wire.decode_events(data), now)
             except MalformedMessage:
                 continue
-        self._send_due(now)
 
     def _send_due(self, now: float) -> None:
         if not self._events.live:
@@ -391,7 +405,8 @@ class Watcher:
     def poll(self, timeout_s: float) -> list[Event | EventsLost]:
         """What has arrived; waits at most `timeout_s` for it."""
         now = time.monotonic()
-        self._events.step(now)
+        self._events.notice_connections()
+        self._events.ask(now)
         replay = self.reader.replay_due(now)
         if replay is not None:
             send(self._requests, [wire.encode(replay)])

@@ -7,7 +7,7 @@
 
 A pure state machine: messages and the time go in, `end_turn` gives what must be done, `deadline`
 when to call again. The order of a turn's effects is the caller's duty and part of the contract:
-write `record` to the event log, then publish, then send acknowledgements and assignments.
+write `record` to the event log, then publish, then send assignments and acknowledgements.
 
 What holds at every moment (checked by `validate`, which tests call after each step):
 at most one task of a key is active; an active key moves only when its task ends, its worker's
@@ -142,8 +142,8 @@ class Turn:
 
     record: LogRecord | None = None
     publish: list[tuple[str, Events]] = field(default_factory=list)
-    replies: list[tuple[Peer, ReplyMessage]] = field(default_factory=list)
     to_workers: list[tuple[Peer, BrokerMessage]] = field(default_factory=list)
+    replies: list[tuple[Peer, ReplyMessage]] = field(default_factory=list)
     # Ended requests that were pushed again: read their records from the log, then `events_read`.
     reread: list[tuple[Key, list[int]]] = field(default_factory=list)
     replays: list[tuple[Peer, Replay]] = field(default_factory=list)

@@ -177,8 +177,10 @@ class WorkerProcess:
         if self._options.parent_fd in readable:
             self._poller.unregister(self._options.parent_fd)
             self._core.drain("the supervisor is gone", orphaned_at=now)
-        self._read_broker(now)
-        self._read_store(now)
+        if self._broker in readable:
+            self._read_broker(now)
+        if self._store.fileno() in readable:
+            self._read_store(now)
         self._read_back_ends(now)
         self._read_unlocked(now)
         if self._preparer is not None:

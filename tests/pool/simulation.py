@@ -210,10 +210,6 @@ class SimulatedBroker(Process):
             for client in self.world.clients:
                 if client.session.reader.topic == topic and self.world.rng.random() > 0.02:
                     client.link.carry("in", lambda c=client, d=data: c.take_events(d))
-        for client, reply in turn.replies:
-            if isinstance(client, SimulatedClient) and self.world.rng.random() > 0.02:
-                data = wire.encode(reply)
-                client.link.carry("in", lambda c=client, d=data: c.take_reply(d))
         for peer, message in turn.to_workers:
             worker = self.peers.get(peer)
             if worker is None or not worker.link.up or worker.peer != peer:
@@ -221,6 +217,10 @@ class SimulatedBroker(Process):
                 continue
             data = wire.encode(message)
             worker.link.carry("in", lambda w=worker, d=data: w.later(0, lambda: w.take(d)))
+        for client, reply in turn.replies:
+            if isinstance(client, SimulatedClient) and self.world.rng.random() > 0.02:
+                data = wire.encode(reply)
+                client.link.carry("in", lambda c=client, d=data: c.take_reply(d))
         for key, numbers in turn.reread:
             records = [decode_record(self.world.log[n - 1]) for n in numbers]
             self.core.events_read(key, records, now)
