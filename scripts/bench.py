@@ -27,6 +27,7 @@ from typing import Any
 
 import click
 import psutil
+from bench_signers import measure_signers
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from rich.console import Console
 from rich.table import Table
@@ -187,14 +188,15 @@ def _forgepool(*arguments: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def running_pool(workers: int, delegates: int) -> Iterator[Pool]:
+def running_pool(workers: int, delegates: int, curve: str = "ed25519") -> Iterator[Pool]:
     """A pool with fresh test keys in a directory of its own."""
+    network = "tezos" if curve == "bls" else "mavryk"  # where keys of the curve vote
     with tempfile.TemporaryDirectory(prefix="forgepool-bench-") as name:
         state_dir = Path(name)
         where = ["--state-dir", name]
         run = lambda *a: subprocess.run(_forgepool(*a), check=True, stdout=subprocess.DEVNULL)  # noqa: E731
-        run("init", *where, "--network", "mavryk", "--chain-id", CHAIN_ID)
-        run("keys", "generate", "bench", *where, "--count", str(delegates))
+        run("init", *where, "--network", network, "--chain-id", CHAIN_ID)
+        run("keys", "generate", "bench", *where, "--count", str(delegates), "--curve", curve)
         log = (state_dir / "log").open("wb")
         serve = _forgepool("serve", *where, "--workers", str(workers))
         process = subprocess.Popen(serve, stderr=log)
@@ -386,6 +388,7 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "delegates": lambda seconds, rounds: measure_delegates(),
     "recovery": lambda seconds, rounds: measure_recovery(),
     "scale": lambda seconds, rounds: measure_scale(seconds),
+    "signers": lambda seconds, rounds: measure_signers(seconds, rounds, running_pool),
 }
 GOALS = {
     "votes.ratio_to_bare": ("≥", 0.65),
@@ -394,6 +397,8 @@ GOALS = {
     "broker.us_per_vote": ("≤", 8),
     "delegates.bytes_per_queue": ("≤", 1024),
     "recovery.after_broker_kill_s": ("≤", 1.5),
+    "signers.bls.sign_ratio": ("≥", 0.85),
+    "signers.bls.verify_ratio": ("≥", 0.85),
 }
 
 
