@@ -28,6 +28,7 @@ from typing import Any
 import click
 import psutil
 from bench_back_ends import TROUBLES, measure_back_ends
+from bench_signers import measure_signers
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from rich.console import Console
 from rich.table import Table
@@ -189,15 +190,20 @@ def _forgepool(*arguments: str) -> list[str]:
 
 @contextlib.contextmanager
 def running_pool(
-    workers: int, delegates: int, prepare: Callable[[Path], None] = lambda _: None
+    workers: int,
+    delegates: int,
+    prepare: Callable[[Path], None] = lambda _: None,
+    *,
+    curve: str = "ed25519",
 ) -> Iterator[Pool]:
     """A pool with fresh test keys in a directory of its own, prepared before it is started."""
+    network = "tezos" if curve == "bls" else "mavryk"  # where keys of the curve vote
     with tempfile.TemporaryDirectory(prefix="forgepool-bench-") as name:
         state_dir = Path(name)
         where = ["--state-dir", name]
         run = lambda *a: subprocess.run(_forgepool(*a), check=True, stdout=subprocess.DEVNULL)  # noqa: E731
-        run("init", *where, "--network", "mavryk", "--chain-id", CHAIN_ID)
-        run("keys", "generate", "bench", *where, "--count", str(delegates))
+        run("init", *where, "--network", network, "--chain-id", CHAIN_ID)
+        run("keys", "generate", "bench", *where, "--count", str(delegates), "--curve", curve)
         prepare(state_dir)
         log = (state_dir / "log").open("wb")
         serve = _forgepool("serve", *where, "--workers", str(workers))
@@ -405,6 +411,7 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "idle": lambda seconds, rounds: measure_idle(),
     "scale": lambda seconds, rounds: measure_scale(seconds),
     "backends": lambda seconds, rounds: measure_back_ends(running_pool, percentile, rounds),
+    "signers": lambda seconds, rounds: measure_signers(seconds, rounds, running_pool),
 }
 GOALS = {
     "votes.ratio_to_bare": ("≥", 0.65),
@@ -415,6 +422,8 @@ GOALS = {
     "recovery.after_broker_kill_s": ("≤", 1.5),
     "idle.percent_of_core": ("≤", 1),
     **{f"backends.{trouble}.p99_ratio": ("≤", 1.5) for trouble in TROUBLES},
+    "signers.bls.sign_ratio": ("≥", 0.85),
+    "signers.bls.verify_ratio": ("≥", 0.85),
 }
 
 

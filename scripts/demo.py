@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ from workers.sandbox.accounts import SandboxKey, accounts_json, make_transfer, s
 STAKE = 6_000_000_000  # mutez (mumav)
 BALANCE = 1_000_000_000
 ACCOUNTS = 20
+# What the delegates' keys are of, in turn; on Mavryk a BLS key does not bake.
+CURVES = {
+    "mavryk": ("ed25519", "secp256k1", "p256"),
+    "tezos": ("ed25519", "secp256k1", "p256", "bls"),
+}
 STARTUP_S = 30.0
 CHILD_END_S = 20.0
 # The chain may lose a round now and then on a busy machine; more than this is a failure.
@@ -109,7 +115,12 @@ def start_everything(demo: Demo, options: dict[str, Any]) -> list[SandboxKey]:
     """Keys, chain, store, pool, baker; returns the accounts that make transfers."""
     pool = ["--state-dir", str(demo.directory / "pool")]
     count, seed = options["delegates"], options["seed"] or secrets.token_hex(8)
-    demo.run("keys", "generate", "baker", *pool, "--network", demo.network, "--count", str(count))
+    for curve, some in zip(CURVES[demo.network], shares(count, CURVES[demo.network]), strict=True):
+        if some:
+            demo.run(
+                "keys", "generate", curve, *pool, "--network", demo.network, "--curve", curve,
+                "--count", str(some),
+            )  # fmt: skip
     entries = list(Keystore(demo.directory / "pool" / "keys").entries())
     bakers = [{"public_key": entry.public_key, "stake": str(STAKE)} for entry in entries]
     accounts = sandbox_keys(seed, "account", ACCOUNTS)
@@ -133,6 +144,11 @@ def start_everything(demo: Demo, options: dict[str, Any]) -> list[SandboxKey]:
     demo.run("status", *pool, "--wait", str(STARTUP_S))
     demo.start("baker", "baker", *pool, "--node", demo.url)
     return accounts
+
+
+def shares(count: int, among: Sequence[object]) -> list[int]:
+    """Divide a number as evenly as it goes."""
+    return [len(range(place, count, len(among))) for place in range(len(among))]
 
 
 def wait_for(demo: Demo, file: Path) -> dict[str, Any]:

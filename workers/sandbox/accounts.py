@@ -9,19 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
-
-from signers.formats import base58
 from signers.formats.block_header import BlockHeader, unsigned
 from signers.formats.hashes import blake2b_32
 from signers.formats.manager_operation import REVEAL, REVEAL_WITHOUT_PROOF, TRANSACTION
 from signers.formats.networks import BLOCK_WATERMARK, GENERIC_WATERMARK, TEZOS, Network
 from signers.formats.operation import Content, Operation, encode
 from signers.formats.operation import unsigned as unsigned_operation
+from signers.keyring.curve import Curve
+from signers.keyring.keys import SecretKey
 from workers.sandbox.names import Names, address_of, public_key_text
 
-_ED25519_TAG = b"\x00"
-_SIGNATURE_BYTES = 64
 _REVEAL_TAG = 107
 _TRANSACTION_TAG = 108
 
@@ -34,17 +31,19 @@ REVEAL_GAS = 200
 
 @dataclass(frozen=True, slots=True)
 class SandboxKey:
-    """An Ed25519 key that is derived from a public seed."""
+    """A key that is derived from a public seed; one of BLS signs as Tezos does."""
 
     seed: bytes = field(repr=False)
+    curve: Curve = Curve.ED25519
     public_key: bytes = field(init=False)  # behind its curve's tag
     address: bytes = field(init=False)  # tagged public key hash
-    _secret_key: bytes = field(init=False, repr=False)
+    _secret_key: SecretKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        public_key, secret_key = crypto_sign_seed_keypair(self.seed)
-        object.__setattr__(self, "public_key", _ED25519_TAG + public_key)
-        object.__setattr__(self, "address", address_of(self.public_key))
+        secret_key = SecretKey.from_seed(self.seed, self.curve, TEZOS.bls_scheme)
+        tagged = bytes([self.curve.value.tag]) + secret_key.public_key.raw
+        object.__setattr__(self, "public_key", tagged)
+        object.__setattr__(self, "address", address_of(tagged))
         object.__setattr__(self, "_secret_key", secret_key)
 
     @property
@@ -54,8 +53,8 @@ class SandboxKey:
 
     @property
     def secret_key_text(self) -> str:
-        """The seed as a key file has it, ``edsk…``."""
-        return base58.encode(base58.ED25519_SEED, self.seed)
+        """The secret as a key file has it, ``edsk…``."""
+        return self._secret_key.secret_text()
 
     def address_text(self, network: Network) -> str:
         """The address on a network, ``mv1…`` or ``tz1…``."""
@@ -63,7 +62,7 @@ class SandboxKey:
 
     def sign(self, message: bytes) -> bytes:
         """Sign a message, its watermark in front."""
-        return crypto_sign(blake2b_32(message), self._secret_key)[:_SIGNATURE_BYTES]
+        return self._secret_key.sign(message, blake2b_32(message))
 
     def sign_block(self, header: BlockHeader, chain_id: bytes) -> bytes:
         """Return the signature of a header."""

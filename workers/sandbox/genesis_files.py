@@ -15,13 +15,13 @@ from msgspec import Struct
 
 from signers.errors import MalformedBytes
 from signers.formats.networks import Network, Protocol
+from signers.keyring.curve import CURVE_OF_TAG, Curve
 from workers.sandbox.constants import Constants
 from workers.sandbox.genesis import BootstrapAccount, Genesis
 from workers.sandbox.names import Names, address_of, read_public_key
 
 # The ledger counts in 64 bits, and all amounts together must fit.
 _SUPPLY_MAX = 2**62
-_ED25519_TAG = 0
 T = TypeVar("T")
 
 
@@ -66,7 +66,7 @@ def genesis_of(
 ) -> Genesis:
     """Return the genesis of a chain. Raises BadGenesis."""
     names = Names(network)
-    everybody = [_baker(entry) for entry in bakers]
+    everybody = [_baker(entry, protocol) for entry in bakers]
     everybody += (_account(entry, names) for entry in accounts)
     if not bakers:
         raise BadGenesis("a chain needs at least one baker")
@@ -77,10 +77,11 @@ def genesis_of(
     return Genesis(network, protocol, constants, seed.encode(), timestamp, everybody)
 
 
-def _baker(entry: BakerEntry) -> BootstrapAccount:
+def _baker(entry: BakerEntry, protocol: Protocol) -> BootstrapAccount:
     public_key = _key(entry.public_key)
-    if public_key[0] != _ED25519_TAG:
-        raise BadGenesis("the sandbox checks Ed25519 signatures alone: give bakers edpk… keys")
+    curve = CURVE_OF_TAG[public_key[0]]
+    if curve is Curve.MLDSA or (curve is Curve.BLS and not protocol.bls_votes):
+        raise BadGenesis(f"under {protocol.name} here {curve.value.name} keys do not bake")
     stake = _amount(entry.stake)
     if stake == 0:
         raise BadGenesis(f"the baker {entry.public_key} has no stake")

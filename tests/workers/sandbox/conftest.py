@@ -16,6 +16,7 @@ from signers.formats.hashes import blake2b_32, operations_hash, payload_hash
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.formats.signable import Kind
 from signers.formats.vote import VoteTemplate
+from signers.keyring.curve import Curve
 from workers.sandbox.accounts import SandboxKey, make_transfer, sandbox_keys
 from workers.sandbox.block_tree import Block, Era
 from workers.sandbox.chain import Chain, HeadChanged, Outcome
@@ -38,11 +39,16 @@ ACCOUNTS = sandbox_keys(SEED, "account", 8)
 STRANGERS = sandbox_keys(SEED, "stranger", 4)
 
 
-def genesis_of(network: Any = MAVRYK, protocol: int = 0, **constants: Any) -> Genesis:
+def genesis_of(
+    network: Any = MAVRYK,
+    protocol: int = 0,
+    bakers: Sequence[SandboxKey] = BAKERS,
+    **constants: Any,
+) -> Genesis:
     """A chain of five bakers and eight accounts, the last two of them not revealed."""
     names = {"Boreas": "boreas", "Atlas": "atlas", "Ushuaia": "ushuaia"}
     changes = {"minimal_block_delay": "1", "delay_increment_per_round": "1", **constants}
-    bakers = [BootstrapAccount(key.address, key.public_key, stake=STAKE) for key in BAKERS]
+    baking = [BootstrapAccount(key.address, key.public_key, stake=STAKE) for key in bakers]
     revealed = [BootstrapAccount(key.address, key.public_key, FUNDS) for key in ACCOUNTS[:6]]
     unrevealed = [BootstrapAccount(key.address, None, FUNDS) for key in ACCOUNTS[6:]]
     return Genesis(
@@ -51,7 +57,7 @@ def genesis_of(network: Any = MAVRYK, protocol: int = 0, **constants: Any) -> Ge
         constants=sandbox_constants(names[network.protocols[protocol].name], changes),
         seed=SEED.encode(),
         timestamp=START,
-        accounts=(*bakers, *revealed, *unrevealed),
+        accounts=(*baking, *revealed, *unrevealed),
     )
 
 
@@ -62,6 +68,7 @@ class Bakery:
     chain: Chain
     now: float = float(START)
     nonces: dict[int, bytes] = field(default_factory=dict)
+    bakers: Sequence[SandboxKey] = tuple(BAKERS)
 
     @property
     def head(self) -> Block:
@@ -72,7 +79,7 @@ class Bakery:
         return self.chain.rules.network
 
     def key_of(self, address: bytes) -> SandboxKey:
-        return next(key for key in BAKERS if key.address == address)
+        return next(key for key in self.bakers if key.address == address)
 
     def baker(self, level: int, round: int) -> SandboxKey:
         return self.key_of(self.chain.rules.rights.committee(level).baker(round))
@@ -105,7 +112,9 @@ class Bakery:
         votes = []
         for slot in first_slots if slots is None else slots:
             key = self.key_of(committee.owners[slot])
-            signature = key.sign(template.signable(slot, dal))
+            is_bls = key.curve is Curve.BLS
+            signed = template.bls_signable() if is_bls else template.signable(slot, dal)
+            signature = key.sign(signed)
             votes.append(template.operation(slot, signature, dal))
         return votes
 
@@ -250,7 +259,11 @@ def bakery() -> Bakery:
 @pytest.fixture
 def new_bakery() -> Callable[..., Bakery]:
     """Make a bakery on a network, with some constants changed."""
-    return lambda *args, **kwargs: Bakery(Chain(genesis_of(*args, **kwargs)))
+
+    def make(*args: Any, bakers: Sequence[SandboxKey] = BAKERS, **kwargs: Any) -> Bakery:
+        return Bakery(Chain(genesis_of(*args, bakers=bakers, **kwargs)), bakers=bakers)
+
+    return make
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from click.testing import CliRunner
 
 from signers.formats import base58
 from signers.formats.networks import MAVRYK
+from signers.keyring.curve import Curve
 from signers.marks.watermark_store import WatermarkStore
 from signers.marks.watermarks_command import watermarks
-from workers.sandbox.accounts import accounts_json, bakers_json, sandbox_keys
+from workers.sandbox.accounts import SandboxKey, accounts_json, bakers_json, sandbox_keys
 from workers.sandbox.command import sandbox
 
 pytestmark = pytest.mark.process
@@ -163,6 +164,7 @@ def test_what_cannot_be_is_said(files: list[str], options: list[str], words: str
     assert words in usage_error(*files, *options)
 
 
+BLS_BAKER = SandboxKey(bytes(range(32)), Curve.BLS)
 BAKER = sandbox_keys("s", "baker", 1)[0]
 
 
@@ -176,6 +178,7 @@ BAKER = sandbox_keys("s", "baker", 1)[0]
         ([{"public_key": BAKER.public_key_text, "stake": "-1"}], "not an amount"),
         (bakers_json([BAKER, BAKER], [1, 1]), "listed twice"),
         (bakers_json([BAKER], [10**18 * 9]), "out of range"),
+        (bakers_json([BLS_BAKER], [1]), "under Boreas here bls keys do not bake"),
     ],
 )
 def test_a_file_of_bakers_that_is_none(tmp_path: Path, bakers: Any, words: str) -> None:
