@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from ssl import SSLContext
 
 from broker.config import BackEndSettings, SignerSettings
 from signers.backends.backend import BackEnd, ClientKey
 from signers.backends.http_signer import HttpSigner, tls_context
-from signers.backends.key_uri import HttpKey, TcpKey, UnixKey
+from signers.backends.key_uri import HttpKey, LedgerKey, TcpKey, UnixKey
 from signers.backends.signer_environment import http_headers
 from signers.backends.socket_signer import SocketSigner
+from signers.formats.tagged_keys import network_of_hash
 from signers.keyring.keys import SecretKey
+from signers.ledger.device_search import coin_of, device_finder
+from signers.ledger.ledger_signer import LedgerSigner
 from workers.bulkhead import Limits
-from workers.key_source import DelayedKey, DelayedSigner, Source
+from workers.key_source import DelayedKey, DelayedSigner, DeviceKey, Source
 
 # A played device serves one at a time, and may be told to be slower than any limit.
 _DELAYED_LIMITS = Limits(concurrency=1, time_limit_s=3600.0)
@@ -29,28 +33,34 @@ class BackEndMaker:
         settings: SignerSettings,
         environment: Mapping[str, str],
         client_key: Callable[[str], SecretKey],
+        device_key: Callable[[str, str], DeviceKey | None],
     ) -> None:
         self._settings = settings
         self._environment = environment
         self._client_key = client_key  # by name or hash
+        self._device_key = device_key  # by hash and authority
 
     def limits(self, authority: str) -> Limits:
         """How much a back-end may take: its own settings before those of all."""
         if authority.startswith("delayed:"):
             return _DELAYED_LIMITS
         own, common, default = self._own(authority), self._settings, Limits()
-        return Limits(
+        limits = Limits(
             own.concurrency or common.concurrency or default.concurrency,
             own.queue or common.queue or default.queue,
             own.time_limit_s or common.time_limit_s or default.time_limit_s,
             own.open_s_max or common.open_s_max or default.open_s_max,
         )
+        # A device does one thing at a time, whatever the settings say.
+        return replace(limits, concurrency=1) if authority.startswith("ledger:") else limits
 
     def make(self, source: Source) -> BackEnd:
         """Make the back-end that has a key. Raises SignersError for settings that do not work."""
         match source:
             case DelayedKey():
                 return DelayedSigner(source)
+            case DeviceKey(place=LedgerKey(device)):
+                return self._ledger(device, source)
             case UnixKey(path):
                 return SocketSigner(path, client_key=self._identity(source.authority))
             case TcpKey(host, port):
@@ -63,6 +73,15 @@ class BackEndMaker:
                     headers=http_headers(self._environment),
                     tls=self._tls(source.authority) if base.startswith("https:") else None,
                 )
+
+    def _ledger(self, device: str, source: DeviceKey) -> LedgerSigner:
+        def find_key(key_hash: str) -> LedgerKey | None:
+            key = self._device_key(key_hash, source.authority)
+            return None if key is None else key.place
+
+        network = network_of_hash(source.key_hash)
+        finder = device_finder(self._environment, network)
+        return LedgerSigner(device, find_key, finder, coin=coin_of(network))
 
     def _own(self, authority: str) -> BackEndSettings:
         return self._settings.back_ends.get(authority, _NOTHING_SET)

@@ -7,16 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from signers.backends.key_uri import HttpKey, MalformedKeyUri, TcpKey, UnixKey, read_key_uri
+from signers.backends.key_uri import (
+    HttpKey,
+    LedgerKey,
+    MalformedKeyUri,
+    TcpKey,
+    UnixKey,
+    read_key_uri,
+)
 from signers.errors import BadRequest, SignersError
 from signers.formats.tagged_keys import tagged_hash
 from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import ENCRYPTED_SCHEMES, SCHEMES, Keystore
 from signers.keyring.passwords import Passwords
-from workers.key_source import BackEndSigner, DelayedKey, LocalSigner, Source
+from workers.key_source import BackEndSigner, DelayedKey, DeviceKey, LocalSigner, Source
 
 _FILES = ("public_key_hashs", "public_keys", "secret_keys")
-_ELSEWHERE = frozenset({"http", "https", "tcp", "unix", "remote"})  # schemes
+_ELSEWHERE = frozenset({"http", "https", "tcp", "unix", "remote", "ledger"})  # schemes
 _Stamps = tuple[tuple[int, int, int] | None, ...]
 
 KeySigner = LocalSigner | BackEndSigner
@@ -133,6 +140,15 @@ class KeyRing:
         """Load a key and say nothing more; other threads may do so. Raises SignersError."""
         self._keystore.secret_key(key_hash)
 
+    def device_key(self, key_hash: str, authority: str) -> DeviceKey | None:
+        """Where on a device a key is; None when it is not there. Any thread may ask."""
+        signer = self._signers.get(key_hash)
+        if isinstance(signer, BackEndSigner):
+            for source in signer.sources:
+                if isinstance(source, DeviceKey) and source.authority == authority:
+                    return source
+        return None
+
     def secret_key(self, name: str) -> SecretKey:
         """A key of the directory by its name or hash. Raises SignersError."""
         return self._keystore.secret_key(self._keystore.key_hash(name) or name)
@@ -165,6 +181,9 @@ class KeyRing:
             if locator.partition(":")[0] not in _ELSEWHERE:
                 continue
             source = read_key_uri(locator, self._environment)
+            if isinstance(source, LedgerKey):
+                sources[DeviceKey(key_hash, source)] = None
+                continue
             assert isinstance(source, HttpKey | TcpKey | UnixKey)
             # A signer of another network may have the key: its hash is written otherwise there.
             if tagged_hash(source.key_hash) != tagged_hash(key_hash):

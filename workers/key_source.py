@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from signers.backends.key_uri import HttpKey, TcpKey, UnixKey
+from signers.backends.key_uri import HttpKey, LedgerKey, TcpKey, UnixKey
 from signers.errors import Unavailable
 from signers.formats.hashes import blake2b_32
 from signers.keyring.keys import PublicKey, SecretKey
@@ -37,7 +37,20 @@ class DelayedKey:
         return f"delayed:{self.key_hash}"
 
 
-Source = HttpKey | TcpKey | UnixKey | DelayedKey
+@dataclass(frozen=True, slots=True)
+class DeviceKey:
+    """A key on a device, which knows it by its place and not by its hash."""
+
+    key_hash: str
+    place: LedgerKey
+
+    @property
+    def authority(self) -> str:
+        """Keys of one device share a fate."""
+        return self.place.authority
+
+
+Source = HttpKey | TcpKey | UnixKey | DeviceKey | DelayedKey
 
 
 @dataclass(frozen=True, slots=True)

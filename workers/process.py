@@ -102,7 +102,9 @@ class WorkerProcess:
         self._unlocking = Unlocking(self._keys.open)
         store = WatermarkStore.open(options.store)
         self._store = StoreThread(store)
-        maker = BackEndMaker(options.signers, os.environ, self._keys.secret_key)
+        maker = BackEndMaker(
+            options.signers, os.environ, self._keys.secret_key, self._keys.device_key
+        )
         self._back_ends = BackEnds(maker.make, maker.limits)
         self._core = Worker(
             WorkerHello(

@@ -1,7 +1,6 @@
 """The commands `forgepool ledger …`: which devices there are, and setting one up for baking."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -9,16 +8,15 @@ import click
 from signers.backends.key_uri import LedgerKey, MalformedKeyUri, read_key_uri
 from signers.command_line import confirm, json_option, print_json, reporting, yes_option
 from signers.formats import base58
-from signers.formats.networks import MAVRYK, NETWORKS, network_by_name
+from signers.formats.networks import NETWORKS, network_by_name
 from signers.keyring.curve import Curve
 from signers.keyring.keys import PublicKey
 from signers.ledger import apdu
 from signers.ledger.baking_device import BakingDevice, DeviceFinder
-from signers.ledger.device_name import four_words, read_word_lists, short_id
+from signers.ledger.device_name import four_words, short_id
+from signers.ledger.device_search import coin_of, device_finder
 from signers.ledger.ledger_signer import CURVES, DERIVATIONS
-from signers.ledger.transport import places
 
-WORDS_ENV = "FORGEPOOL_LEDGER_WORDS"
 TIMEOUT_S = 10.0
 LEVEL = click.IntRange(0, apdu.LEVEL_MAX)
 
@@ -29,16 +27,6 @@ network_option = click.option(
     show_default=True,
     help="Whose app is on the device, and how key hashes are written.",
 )
-
-
-def finder_of(network_name: str) -> DeviceFinder:
-    """Look for devices as the environment says. Raises MalformedBytes for other word lists."""
-    words = os.environ.get(WORDS_ENV)
-    return DeviceFinder(
-        lambda: places(os.environ),
-        words=read_word_lists(Path(words).read_text()) if words else None,
-        coin=apdu.COIN_MAVRYK if network_name == MAVRYK.name else apdu.COIN_TEZOS,
-    )
 
 
 @click.group()
@@ -57,7 +45,7 @@ def list_devices(network: str, as_json: bool) -> None:
     """List every device that is plugged in, and how a key's URI names it."""
     found: list[dict[str, Any]] = []
     with reporting(as_json):
-        finder = finder_of(network)
+        finder = _finder(network)
         for place, device in finder.devices(TIMEOUT_S):
             if not isinstance(device, BakingDevice):
                 found.append({"place": place, "error": str(device), "code": device.code})
@@ -98,7 +86,7 @@ def show_key(uri: str, network: str, as_json: bool, on_screen: bool) -> None:
     """Show the key of a URI, the key that its device bakes with, and the device's marks."""
     with reporting(as_json):
         key = _ledger_key(uri)
-        with finder_of(network).device(key.device, TIMEOUT_S) as device:
+        with _finder(network).device(key.device, TIMEOUT_S) as device:
             derivation, path = _where(key, network)
             public_key = PublicKey(
                 CURVES[derivation], device.public_key(derivation, path, prompt=on_screen)
@@ -148,7 +136,7 @@ def set_up(
             yes,
         )
         derivation, path = _where(key, network)
-        with finder_of(network).device(key.device, TIMEOUT_S) as device:
+        with _finder(network).device(key.device, TIMEOUT_S) as device:
             _look_at_the_screen(as_json)
             raw = device.set_up(derivation, path, chain, level, test_level)
         key_hash = PublicKey(CURVES[derivation], raw).hash(network_by_name(network))
@@ -168,7 +156,7 @@ def set_watermark(device_name: str, level: int, network: str, as_json: bool, yes
     """Set both marks of a device to a level. It asks on its screen. Our own marks stay."""
     with reporting(as_json):
         confirm(f"Set the device's marks to {level}? It can lower them.", yes)
-        with finder_of(network).device(_device_name(device_name), TIMEOUT_S) as device:
+        with _finder(network).device(_device_name(device_name), TIMEOUT_S) as device:
             _look_at_the_screen(as_json)
             device.reset_marks(level)
     _done(as_json, f"The device signs nothing up to level {level}.", level=level)
@@ -183,9 +171,13 @@ def deauthorize(device_name: str, network: str, as_json: bool, yes: bool) -> Non
     """Let a device bake no more. It does not ask on its screen."""
     with reporting(as_json):
         confirm("Stop the device from baking?", yes)
-        with finder_of(network).device(_device_name(device_name), TIMEOUT_S) as device:
+        with _finder(network).device(_device_name(device_name), TIMEOUT_S) as device:
             device.deauthorise()
     _done(as_json, "The device bakes with no key now.", authorised=None)
+
+
+def _finder(network: str) -> DeviceFinder:
+    return device_finder(os.environ, network_by_name(network))
 
 
 def _ledger_key(uri: str) -> LedgerKey:
@@ -200,7 +192,7 @@ def _device_name(text: str) -> str:
 
 
 def _where(key: LedgerKey, network: str) -> tuple[apdu.Derivation, apdu.Path]:
-    coin = apdu.COIN_MAVRYK if network == MAVRYK.name else apdu.COIN_TEZOS
+    coin = coin_of(network_by_name(network))
     return DERIVATIONS[key.curve], apdu.full_path(key.path, coin)
 
 

@@ -3,7 +3,7 @@
 Source: Octez ``src/lib_signer_backends/unix/ledger.available.ml``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Final
@@ -34,18 +34,18 @@ CURVES: Final = {
 
 
 class LedgerSigner:
-    """Signs with the keys of one device, one at a time; `keys` are its keys by hash."""
+    """Signs with the keys of one device, one at a time; `find_key` says where on it a key is."""
 
     def __init__(
         self,
         device: str,
-        keys: Mapping[str, LedgerKey],
+        find_key: Callable[[str], LedgerKey | None],
         finder: DeviceFinder,
         *,
         coin: int = apdu.COIN_TEZOS,
     ) -> None:
         self._device = device
-        self._keys = dict(keys)
+        self._find_key = find_key
         self._finder = finder
         self._coin = coin
         self._turn = Lock()
@@ -85,7 +85,7 @@ class LedgerSigner:
             self._turn.release()
 
     def _place_of(self, key_hash: str) -> tuple[Derivation, apdu.Path]:
-        key = self._keys.get(key_hash)
+        key = self._find_key(key_hash)
         if key is None:
             raise SignerUnknownKey(f"{key_hash} is not on {self._device}")
         return DERIVATIONS[key.curve], apdu.full_path(key.path, self._coin)

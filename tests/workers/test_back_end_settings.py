@@ -34,7 +34,7 @@ def client_key(name: str) -> SecretKey:
 
 def a_maker(tmp_path: Path, toml: str, **environment: str) -> BackEndMaker:
     (tmp_path / "forgepool.toml").write_text(toml)
-    return BackEndMaker(load_settings(tmp_path).signers, environment, client_key)
+    return BackEndMaker(load_settings(tmp_path).signers, environment, client_key, lambda *_: None)
 
 
 def test_limits_of_one_back_end_go_before_those_of_all(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from signers.backends.key_uri import HttpKey, TcpKey, UnixKey
+from signers.backends.key_uri import HttpKey, LedgerKey, TcpKey, UnixKey, read_key_uri
 from signers.errors import SignersError
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.keyring.encrypted_key import EncryptedKey
@@ -15,7 +15,13 @@ from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import Keystore
 from signers.keyring.passwords import Passwords
 from workers.key_ring import KeyRing
-from workers.key_source import BackEndSigner, DelayedKey, LocalSigner, delays_from_environment
+from workers.key_source import (
+    BackEndSigner,
+    DelayedKey,
+    DeviceKey,
+    LocalSigner,
+    delays_from_environment,
+)
 
 ALICE, BOB, CAROL = (SecretKey(bytes([i]) * 32) for i in (1, 2, 3))
 A, B, C = (key.public_key.hash(MAVRYK) for key in (ALICE, BOB, CAROL))
@@ -93,7 +99,7 @@ def test_who_signs_is_loaded_once(base_dir: Path) -> None:
         ring.signer(B)
 
 
-@pytest.mark.parametrize("locator", ["ledger://a-b-c-d/ed25519/0h", None])
+@pytest.mark.parametrize("locator", ["carrier-pigeon://a-b-c-d/0h", None])
 def test_a_key_that_cannot_be_loaded_is_not_claimed(base_dir: Path, locator: str | None) -> None:
     secrets = [] if locator is None else [{"name": "alice", "value": locator}]
     (base_dir / "secret_keys").write_text(json.dumps(secrets))
@@ -217,6 +223,19 @@ def test_a_key_that_nobody_can_be_asked_for_is_not_claimed(
     ring.look()
     assert ring.hashes == []
     assert why in ring.unusable[A]
+
+
+def test_a_key_on_a_device_is_found_by_its_hash(tmp_path: Path) -> None:
+    uri = "ledger://f2ed2bbe/ed25519/0h/1h"
+    write(tmp_path, ("alice", uri))
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    place = read_key_uri(uri, {})
+    assert isinstance(place, LedgerKey)
+    [source] = elsewhere(ring).sources
+    assert source == ring.device_key(A, "ledger://f2ed2bbe") == DeviceKey(A, place)
+    assert ring.device_key(A, "ledger://another") is None
+    assert ring.device_key(B, "ledger://f2ed2bbe") is None
 
 
 def test_a_public_key_of_another_key_is_no_ones(tmp_path: Path) -> None:

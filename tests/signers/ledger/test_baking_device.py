@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -49,7 +50,11 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 def signer(device: Device) -> LedgerSigner:
     with device.finder().device(DEVICE, WAIT_S) as turn:
         turn.set_up(Derivation.ED25519, full_path(STEPS), bytes(4), 0, 0)
-    return LedgerSigner(DEVICE, {KEY_HASH: LedgerKey(DEVICE, "ed25519", STEPS)}, device.finder())
+    return LedgerSigner(DEVICE, keys(), device.finder())
+
+
+def keys() -> Callable[[str], LedgerKey | None]:
+    return {KEY_HASH: LedgerKey(DEVICE, "ed25519", STEPS)}.get
 
 
 def key_of(signer: LedgerSigner) -> PublicKey:
@@ -163,7 +168,7 @@ def test_what_the_app_does_not_sign(signer: LedgerSigner) -> None:
 
 
 def test_another_key_than_the_authorised_one(device: Device) -> None:
-    signer = LedgerSigner(DEVICE, {KEY_HASH: LedgerKey(DEVICE, "ed25519", STEPS)}, device.finder())
+    signer = LedgerSigner(DEVICE, keys(), device.finder())
     with pytest.raises(KeyNotAuthorised):
         sign(signer, 1)
 
@@ -171,7 +176,7 @@ def test_another_key_than_the_authorised_one(device: Device) -> None:
 def test_a_uri_whose_key_is_not_the_one_meant(device: Device) -> None:
     other = LedgerKey(DEVICE, "ed25519", (HARDENED,))
     with pytest.raises(DeviceMisconfigured, match="is not tz1"):
-        LedgerSigner(DEVICE, {KEY_HASH: other}, device.finder()).public_key(KEY_HASH, WAIT_S)
+        LedgerSigner(DEVICE, lambda _: other, device.finder()).public_key(KEY_HASH, WAIT_S)
 
 
 def test_mavryks_path_needs_mavryks_app(device: Device) -> None:
