@@ -27,6 +27,7 @@ from typing import Any
 
 import click
 import psutil
+from bench_steps import measure_steps
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from rich.console import Console
 from rich.table import Table
@@ -384,6 +385,7 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "latency": lambda seconds, rounds: measure_latency(rounds),
     "broker": lambda seconds, rounds: measure_broker(seconds),
     "delegates": lambda seconds, rounds: measure_delegates(),
+    "steps": lambda seconds, rounds: measure_steps(),
     "recovery": lambda seconds, rounds: measure_recovery(),
     "scale": lambda seconds, rounds: measure_scale(seconds),
 }
