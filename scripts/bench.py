@@ -29,6 +29,7 @@ import click
 import psutil
 from bench_back_ends import TROUBLES, measure_back_ends
 from bench_signers import measure_signers
+from bench_steps import measure_steps
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from rich.console import Console
 from rich.table import Table
@@ -407,6 +408,7 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "latency": lambda seconds, rounds: measure_latency(rounds),
     "broker": lambda seconds, rounds: measure_broker(seconds),
     "delegates": lambda seconds, rounds: measure_delegates(),
+    "steps": lambda seconds, rounds: measure_steps(),
     "recovery": lambda seconds, rounds: measure_recovery(),
     "idle": lambda seconds, rounds: measure_idle(),
     "scale": lambda seconds, rounds: measure_scale(seconds),
