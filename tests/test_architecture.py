@@ -36,10 +36,11 @@ PURE = {
         "membership", "messages", "ready_lines", "restart_policy", "ring", "topic_reader",
         "topics", "wire",
     },
-    "workers": {"pipeline", "signing_job", "worker"},
+    "workers": {"bls_vote", "pipeline", "signing_job", "worker"},
     "signers": {
-        "base58", "block_header", "codec", "errors", "hashes", "mark_table", "micheline",
-        "networks", "operation", "signable", "vote", "watermark",
+        "base58", "block_header", "bls", "codec", "companion_weight", "curve", "ed25519", "errors",
+        "hashes", "mark_table", "micheline", "networks", "operation", "p256", "secp256k1",
+        "signable", "signing", "vote", "watermark",
     },
 }  # fmt: skip
 WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}
