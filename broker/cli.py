@@ -96,6 +96,8 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--workers", "-w", type=click.IntRange(0, 1024), help="Worker processes.")
 @click.option("--node", help="URL of the node's RPC, for forging blocks.")
 @click.option("--base-dir", type=click.Path(path_type=Path), help="Key store.")
+@click.option("--gateway/--no-gateway", default=None,
+              help="Serve octez-signer clients too.  [default: if configured]")  # fmt: skip
 @click.option("--drain-timeout", type=float, help="Seconds to wait for active work at the end.")
 @parent_fd_option
 @click.option("--verbose", is_flag=True)
@@ -104,6 +106,7 @@ def serve(
     workers: int | None,
     node: str | None,
     base_dir: Path | None,
+    gateway: bool | None,
     drain_timeout: float | None,
     parent_fd: int | None,
     verbose: bool,
@@ -118,19 +121,23 @@ def serve(
     where = ["--state-dir", str(place.state_dir.absolute())]
     if place.config is not None:
         where += ["--config", str(place.config.absolute())]
-    worker = ["worker", *where]
+    worker, signer = ["worker", *where], ["gateway", *where]
     if node or place.settings.node:
         worker += ["--node", node or place.settings.node]
     if base_dir:
         worker += ["--base-dir", str(base_dir.absolute())]
+        signer += ["--base-dir", str(base_dir.absolute())]
     if verbose:
         where.append("--verbose")
+    if gateway is None:
+        gateway = place.settings.gateway is not None
     count = place.settings.workers if workers is None else workers
     timeout = place.settings.drain_timeout_s if drain_timeout is None else drain_timeout
     supervisor = Supervisor(
         ["broker", *where],
         {f"w{i}": [*worker, "--name", f"w{i}"] for i in range(count)},
         place.endpoints,
+        services={"gateway": signer} if gateway else {},
         drain_timeout_s=timeout,
         curve=place.curve,
         parent_fd=parent_fd,

@@ -36,7 +36,10 @@ PURE = {
         "membership", "messages", "ready_lines", "restart_policy", "ring", "topic_reader",
         "topics", "wire",
     },
-    "workers": {"pipeline", "signing_job", "worker"},
+    "workers": {
+        "denials", "gate", "http_protocol", "key_listing", "pipeline", "signing_job",
+        "socket_answers", "worker",
+    },
     "signers": {
         "base58", "block_header", "bson", "codec", "error_trace", "errors", "hashes", "mark_table",
         "micheline", "networks", "operation", "signable", "socket_protocol", "tagged_keys", "vote",

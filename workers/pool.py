@@ -1,4 +1,4 @@
-"""The pool as the baker's loop uses it: pushes go in, news comes out, nothing blocks.
+"""The pool as an event loop uses it: pushes go in, news comes out, nothing blocks.
 
 The client library is synchronous, so it lives in a thread of its own, which a push wakes.
 """
@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from broker.client import Client
 from broker.config import Endpoints
 from broker.messages import Request
+from broker.sockets import CurveIdentity
 
-log = logging.getLogger("forgepool.baker")
+log = logging.getLogger("forgepool.pool")
 
 # A push and the end wake the thread; this is only how long it sleeps when nothing happens.
 POLL_S = 1.0
@@ -25,10 +26,14 @@ END_S_MAX = 5.0
 class Pool:
     """A client of the pool, in a thread."""
 
-    def __init__(self, endpoints: Endpoints, name: str) -> None:
+    def __init__(
+        self, endpoints: Endpoints, name: str, *, curve: CurveIdentity | None = None
+    ) -> None:
         self._endpoints = endpoints
+        self._curve = curve
         self._name = name
         self._outbox: deque[Request] = deque()
+        self.has_failed = False  # and `on_end` was called
         self._ended = threading.Event()
         self._waking = threading.Lock()
         self._client: Client | None = None  # once the thread has connected
@@ -49,6 +54,12 @@ class Pool:
         self._outbox.append(request)
         self._wake()
 
+    @property
+    def is_live(self) -> bool:
+        """Whether the broker hears us now."""
+        client = self._client
+        return client is not None and client.live
+
     def close(self) -> None:
         """Disconnect; what is still open ends in the pool without us."""
         self._ended.set()
@@ -62,7 +73,7 @@ class Pool:
 
     def _run(self) -> None:
         try:
-            with Client(self._endpoints, self._name) as client:
+            with Client(self._endpoints, self._name, curve=self._curve) as client:
                 self._client = client
                 try:
                     while not self._ended.is_set():
@@ -75,6 +86,7 @@ class Pool:
                         self._client = None
         except Exception:
             log.exception("pool_client_failed")
+            self.has_failed = True
             self._loop.call_soon_threadsafe(self._on_end)
 
     def _push_all(self, client: Client) -> None:
