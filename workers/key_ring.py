@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
+from signers.curves.signing import Signer
 from signers.errors import SignersError
 from signers.keyring.keystore import UNENCRYPTED, Keystore
 
@@ -18,7 +18,7 @@ class KeyRing:
     def __init__(self, base_dir: Path) -> None:
         self._base_dir = base_dir
         self._keystore = Keystore(base_dir)
-        self._signers: dict[str, Callable[[bytes], bytes]] = {}  # of keys that were used
+        self._signers: dict[str, Signer] = {}  # of keys that were used
         self._seen: tuple[tuple[int, int, int] | None, ...] = ()
         self._hashes: frozenset[str] = frozenset()
         self.problem = ""  # why the key store could not be read the last time
@@ -46,8 +46,8 @@ class KeyRing:
     def holds(self, key_hash: str) -> bool:
         return key_hash in self._hashes
 
-    def signer(self, key_hash: str) -> Callable[[bytes], bytes]:
-        """What signs a digest with this key; raises SignersError when it cannot be loaded."""
+    def signer(self, key_hash: str) -> Signer:
+        """What signs with this key; raises SignersError when it cannot be loaded."""
         signer = self._signers.get(key_hash)
         if signer is None:
             signer = self._signers[key_hash] = self._keystore.secret_key(key_hash).sign

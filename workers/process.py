@@ -241,13 +241,13 @@ class WorkerProcess:
                 self._slow.submit(job)
                 continue
             try:
-                job.signature = signer(job.delegate)(job.signable.digest)
+                job.signature = signer(job.delegate)(job.unsigned, job.signable.digest)
             except Exception as e:  # a key that cannot be read ends its request, not the worker
                 self._core.signer_failed(job, "signer_failed", str(e))
         self._core.signed(jobs)
 
     def _sign(self, job: SigningJob) -> bytes:
-        return self._keys.signer(job.delegate)(job.signable.digest)
+        return self._keys.signer(job.delegate)(job.unsigned, job.signable.digest)
 
     def close(self) -> None:
         if self._preparer is not None:

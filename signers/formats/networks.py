@@ -41,6 +41,15 @@ class BlsScheme(Enum):
     POSSESSION = "pop"  # the message alone, the key proven once
 
 
+# By the version of signatures as Octez counts them; in version 0 there is no BLS. Version 3
+# added ML-DSA and left BLS as it was.
+BLS_SCHEME_OF_VERSION = {
+    1: BlsScheme.AUGMENTED,
+    2: BlsScheme.POSSESSION,
+    3: BlsScheme.POSSESSION,
+}
+
+
 class DalVotes(Enum):
     """Where a protocol puts the votes on data availability."""
 
@@ -87,6 +96,11 @@ class Network:
     def protocol(self) -> Protocol:
         """The protocol of new blocks."""
         return self.protocols[0]
+
+    @property
+    def bls_scheme(self) -> BlsScheme:
+        """How BLS keys of this network sign new blocks, votes and operations."""
+        return self.protocol.bls_scheme
 
 
 def network_by_name(name: str) -> Network:
@@ -197,3 +211,9 @@ MAVRYK = Network(
 )  # fmt: skip
 
 NETWORKS = {network.name: network for network in (TEZOS, MAVRYK)}
+
+BLS_SCHEME_OF_PROTOCOL = {
+    protocol.hash: protocol.bls_scheme
+    for network in NETWORKS.values()
+    for protocol in network.protocols
+}

@@ -10,7 +10,6 @@ from typing import Any
 
 from signers.errors import MalformedBytes
 from signers.formats import base58, block_header, emmy_header, operation, signable
-from signers.formats.base58 import Prefix
 from signers.formats.block_header import BlockHeader
 from signers.formats.content_kind import CONSENSUS_PASS
 from signers.formats.emmy_header import EmmyHeader
@@ -18,7 +17,8 @@ from signers.formats.hashes import blake2b_32, operations_hash, payload_hash
 from signers.formats.networks import BLOCK_WATERMARK, GENERIC_WATERMARK, TEZOS, Network
 from signers.formats.operation import Operation
 from signers.formats.signable import WATERMARK_BYTES, Kind
-from signers.keyring.signature_check import is_signed_by
+from signers.keyring.curve import Curve
+from signers.keyring.keys import PublicKey, UnsupportedCurve
 
 HEADER, OPERATION, SIGNABLE, BLOCK = "header", "operation", "signable", "block"
 KINDS = (BLOCK, HEADER, OPERATION, SIGNABLE)
@@ -30,12 +30,12 @@ _LEGACY_BLOCK_WATERMARK = 0x01
 class Surroundings:
     """What is known about bytes besides the bytes: it decides what can be checked.
 
-    `chain_id` has 4 bytes, `public_key` is a curve and a key (see `signature_check`).
+    `chain_id` has 4 bytes.
     """
 
     network: Network = TEZOS
     chain_id: bytes | None = None
-    public_key: tuple[Prefix, bytes] | None = None
+    public_key: PublicKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +256,7 @@ def _check_operation(decoded: Operation, surroundings: Surroundings) -> bool | N
         return None
     if operation.is_vote(decoded) and surroundings.chain_id is None:
         return None
-    is_bls = surroundings.public_key is not None and (
-        surroundings.public_key[0] is base58.BLS_PUBLIC_KEY
-    )
+    is_bls = surroundings.public_key is not None and (surroundings.public_key.curve is Curve.BLS)
     message = operation.signing_bytes(
         decoded,
         surroundings.chain_id,
@@ -272,4 +270,9 @@ def _check(
 ) -> bool | None:
     if signature is None or message is None or surroundings.public_key is None:
         return None
-    return is_signed_by(surroundings.public_key, message, signature)
+    # Old protocols had another scheme of BLS than new ones, and bytes do not tell their protocol.
+    schemes = {protocol.bls_scheme for protocol in surroundings.network.protocols}
+    try:
+        return any(surroundings.public_key.verify(message, signature, each) for each in schemes)
+    except UnsupportedCurve:
+        return None

@@ -21,7 +21,7 @@ from signers.inspection.inspect import (
     inspect,
     inspect_block,
 )
-from signers.keyring.signature_check import read_public_key
+from signers.keyring.keys import PublicKey
 
 # The operations of a block have at most 4.7 MiB (the quotas of its four passes), twice that in
 # hex.
@@ -93,7 +93,7 @@ def report_on(question: Question) -> Report:
     surroundings = Surroundings(
         network=TEZOS if question.network is None else network_by_name(question.network),
         chain_id=None if question.chain_id is None else read_chain_id(question.chain_id),
-        public_key=None if question.public_key is None else read_public_key(question.public_key),
+        public_key=None if question.public_key is None else PublicKey.read(question.public_key),
     )
     kind = question.kind
     if kind is not None and kind not in KINDS:

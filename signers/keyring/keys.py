@@ -1,61 +1,61 @@
 """Keys and signatures: their text forms, what a key signs, and whose a signature is.
 
 A public key hash is the BLAKE2b-20 of the raw public key, written with the prefix of the
-network (``tz1…`` on Tezos, ``mv1…`` on Mavryk). Secret keys sign the BLAKE2b-32 of watermark ‖
-message, which is what `Signable.digest` holds.
+network (``tz1…`` on Tezos, ``mv1…`` on Mavryk). A message is watermark ‖ bytes; BLS keys sign
+it as it is, all others its BLAKE2b-32, which is what `Signable.digest` holds.
 
-Only Ed25519 signs so far; every other curve has its texts and hashes, and says so when asked
-for more.
+A BLS key signs as its network does, by message augmentation or by proof of possession
+(`BlsScheme`). Which one is never guessed: a key that was read without a scheme does not sign.
 
-Source: Octez ``src/lib_crypto/ed25519.ml``, ``signature_v1.ml``; RFC 8032.
+Source: Octez ``src/lib_crypto/ed25519.ml``, ``secp256k1.ml``, ``p256.ml``, ``bls.ml``,
+``signature_v1.ml`` to ``signature_v3.ml``.
 """
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import NoReturn, Self
 
-from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypair
 from nacl.utils import random as random_bytes
 
+from signers.curves import bls, ed25519, p256, secp256k1
+from signers.curves.signing import SECRET_BYTES, NotASecret, Signer
 from signers.errors import BadRequest, MalformedBytes
 from signers.formats import base58
-from signers.formats.base58 import Prefix
-from signers.formats.hashes import blake2b_20
-from signers.formats.networks import Network
-from signers.keyring.signature_check import is_signed_by
+from signers.formats.hashes import blake2b_20, blake2b_32
+from signers.formats.networks import NETWORKS, BlsScheme, Network
+from signers.keyring.curve import CURVE_OF_TAG, Curve
 
-_SEED_BYTES = 32
+_KEY_PAIRS: dict[Curve, Callable[[bytes], tuple[bytes, Signer]]] = {
+    Curve.ED25519: ed25519.key_pair,
+    Curve.SECP256K1: secp256k1.key_pair,
+    Curve.P256: p256.key_pair,
+}
+_VERIFIERS: dict[Curve, Callable[[bytes, bytes, bytes], bool]] = {
+    Curve.ED25519: ed25519.verify,
+    Curve.SECP256K1: secp256k1.verify,
+    Curve.P256: p256.verify,
+}
+_CURVE_OF_PUBLIC_KEY = {curve.value.public_key: curve for curve in Curve}
+_CURVE_OF_SECRET = {curve.value.secret: curve for curve in Curve if curve.value.secret} | {
+    base58.ED25519_LONG_SECRET: Curve.ED25519
+}
+_NETWORK_OF_HASH = {
+    prefix: network for network in NETWORKS.values() for prefix in network.key_hash_prefixes
+}
+_SIGNATURES = (*(curve.value.signature for curve in Curve), base58.GENERIC_SIGNATURE)
 
 
 class UnsupportedCurve(BadRequest):
-    """Keys of this curve are known here but cannot sign or verify yet."""
+    """Keys of this curve cannot do what is asked: take a key of another curve."""
 
     code = "unsupported_curve"
 
 
-@dataclass(frozen=True, slots=True)
-class CurveTexts:
-    """How keys and signatures of one curve are written; `tag` is their binary number."""
+class NoBlsScheme(BadRequest):
+    """Nothing says of which network a BLS key signs: name the network or signature version."""
 
-    name: str
-    tag: int
-    public_key: Prefix
-    signature: Prefix
-
-
-class Curve(Enum):
-    """The signature schemes of Tezos and Mavryk."""
-
-    ED25519 = CurveTexts("ed25519", 0, base58.ED25519_PUBLIC_KEY, base58.ED25519_SIGNATURE)
-    SECP256K1 = CurveTexts("secp256k1", 1, base58.SECP256K1_PUBLIC_KEY, base58.SECP256K1_SIGNATURE)
-    P256 = CurveTexts("p256", 2, base58.P256_PUBLIC_KEY, base58.P256_SIGNATURE)
-    BLS = CurveTexts("bls", 3, base58.BLS_PUBLIC_KEY, base58.BLS_SIGNATURE)
-    MLDSA = CurveTexts("mldsa", 4, base58.MLDSA_PUBLIC_KEY, base58.MLDSA_SIGNATURE)
-
-
-_CURVE_OF_PUBLIC_KEY = {curve.value.public_key: curve for curve in Curve}
-_SIGNATURES = (*(curve.value.signature for curve in Curve), base58.GENERIC_SIGNATURE)
+    code = "no_bls_scheme"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,17 @@ class PublicKey:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read ``edpk…`` or the like. Raises MalformedBytes."""
+        """Read ``edpk…``, ``sppk…``, ``p2pk…`` or ``BLpk…``. Raises MalformedBytes."""
         prefix, raw = base58.read(_CURVE_OF_PUBLIC_KEY, text)
         return cls(_CURVE_OF_PUBLIC_KEY[prefix], raw)
+
+    @classmethod
+    def from_tagged(cls, tagged: bytes) -> Self:
+        """Read a public key behind the tag of its curve. Raises MalformedBytes."""
+        curve = CURVE_OF_TAG.get(tagged[0]) if tagged else None
+        if curve is None or len(tagged) != 1 + curve.value.public_key.payload_bytes:
+            raise MalformedBytes("these bytes are no public key")
+        return cls(curve, tagged[1:])
 
     def text(self) -> str:
         """Write the key as ``edpk…`` or the like."""
@@ -82,22 +90,143 @@ class PublicKey:
             raise UnsupportedCurve(f"{network.name} has no {self.curve.value.name} keys")
         return base58.encode(prefixes[self.curve.value.tag], blake2b_20(self.raw))
 
-    def verify(self, message: bytes, signature: bytes) -> bool:
-        """Say whether the key signed a message (watermark included). Raises UnsupportedCurve."""
-        verdict = is_signed_by((self.curve.value.public_key, self.raw), message, signature)
-        if verdict is None:
-            raise UnsupportedCurve(f"{self.curve.value.name} signatures cannot be checked yet")
-        return verdict
+    def verify(self, message: bytes, signature: bytes, scheme: BlsScheme | None = None) -> bool:
+        """Say whether the key signed a message (watermark included).
+
+        A BLS key needs to be told the scheme. Raises NoBlsScheme, UnsupportedCurve.
+        """
+        curve = self.curve
+        if len(signature) != curve.value.signature.payload_bytes:
+            return False
+        if curve is Curve.BLS:
+            if scheme is None:
+                raise NoBlsScheme("a BLS signature is checked by the scheme of its network")
+            return bls.verify(self.raw, message, signature, scheme)
+        is_signed = _VERIFIERS.get(curve)
+        if is_signed is None:
+            raise UnsupportedCurve(f"{curve.value.name} signatures cannot be checked")
+        return is_signed(self.raw, blake2b_32(message), signature)
+
+    def verify_possession(self, proof: bytes, proven: "PublicKey | None" = None) -> bool:
+        """Say whether a proof of possession was made with this key's secret.
+
+        `proven` is the key that was signed, this one unless another is given. Raises
+        UnsupportedCurve for other keys than BLS.
+        """
+        _check_is_bls(self, proven or self)
+        return bls.verify_possession(self.raw, proof, (proven or self).raw)
 
 
-def verify(public_key: PublicKey, message: bytes, signature: bytes) -> bool:
-    """Say whether a key signed a message (watermark included). Raises UnsupportedCurve."""
-    return public_key.verify(message, signature)
+class SecretKey:
+    """A secret key: it signs, and shows itself to nobody but `secret_text`.
+
+    `sign` takes a message (watermark included) and its BLAKE2b-32, and returns the signature:
+    96 bytes of a BLS key, else 64, and the same each time. A BLS key without a scheme raises
+    NoBlsScheme.
+    """
+
+    __slots__ = ("_scheme", "_secret", "public_key", "sign")
+
+    sign: Signer
+
+    def __init__(
+        self, secret: bytes, curve: Curve = Curve.ED25519, scheme: BlsScheme | None = None
+    ) -> None:
+        if len(secret) != SECRET_BYTES:
+            raise NotASecret(f"a secret key has {SECRET_BYTES} bytes, not {len(secret)}")
+        if curve is Curve.BLS:
+            raw, self.sign = bls.key_pair(secret, scheme or BlsScheme.POSSESSION)
+            if scheme is None:
+                self.sign = _refuse_to_guess
+        elif (key_pair := _KEY_PAIRS.get(curve)) is not None:
+            raw, self.sign = key_pair(secret)
+        else:
+            raise UnsupportedCurve(f"{curve.value.name} keys cannot sign")
+        self._secret, self._scheme = secret, scheme
+        self.public_key = PublicKey(curve, raw)
+
+    @classmethod
+    def generate(cls, curve: Curve = Curve.ED25519, scheme: BlsScheme | None = None) -> Self:
+        """Make a new key from the operating system's randomness."""
+        while True:
+            try:
+                return cls.from_seed(random_bytes(SECRET_BYTES), curve, scheme)
+            except NotASecret:  # one P-256 seed in four thousand millions
+                continue
+
+    @classmethod
+    def from_seed(
+        cls, seed: bytes, curve: Curve = Curve.ED25519, scheme: BlsScheme | None = None
+    ) -> Self:
+        """Make the key of a seed of 32 bytes: BLS derives its scalar, others take it as it is.
+
+        Raises NotASecret.
+        """
+        return cls(bls.secret_from_seed(seed) if curve is Curve.BLS else seed, curve, scheme)
+
+    @classmethod
+    def read(cls, text: str, scheme: BlsScheme | None = None) -> Self:
+        """Read ``edsk…``, ``spsk…``, ``p2sk…`` or ``BLsk…``.
+
+        ``edsk…`` has 54 letters, or 98 with the public key behind the seed. Raises
+        MalformedBytes, which says nothing of the text.
+        """
+        prefix, payload = base58.read(_CURVE_OF_SECRET, text)
+        key = cls(payload[:SECRET_BYTES], _CURVE_OF_SECRET[prefix], scheme)
+        if prefix is base58.ED25519_LONG_SECRET and payload[SECRET_BYTES:] != key.public_key.raw:
+            raise MalformedBytes("the two halves of this secret key are not of one key")
+        return key
+
+    def with_scheme(self, scheme: BlsScheme) -> "SecretKey":
+        """Return this key signing by a scheme of BLS; a key of another curve is itself."""
+        if self.public_key.curve is not Curve.BLS or scheme is self._scheme:
+            return self
+        return SecretKey(self._secret, Curve.BLS, scheme)
+
+    def secret_text(self) -> str:
+        """Write the secret itself as ``edsk…`` or the like: for the key file and nothing else."""
+        return base58.encode(self._prefix(), self._secret)
+
+    def secret_bytes(self) -> bytes:
+        """Return the secret itself: to be encrypted, and for nothing else."""
+        return self._secret
+
+    def deterministic_nonce(self, level: int) -> bytes:
+        """Derive the 32-byte seed nonce of a block from its level.
+
+        Source: Octez ``ed25519.ml`` ``deterministic_nonce`` and its like, ``baking_nonces.ml``.
+        """
+        return hmac.digest(self._secret, level.to_bytes(4, signed=True), "sha256")
+
+    def prove_possession(self, proven: PublicKey | None = None) -> bytes:
+        """Prove that one has this secret, by signing its public key, or another that is given.
+
+        Raises UnsupportedCurve for other keys than BLS.
+        """
+        _check_is_bls(self.public_key, proven or self.public_key)
+        return bls.prove_possession(self._secret, (proven or self.public_key).raw)
+
+    def _prefix(self) -> base58.Prefix:
+        prefix = self.public_key.curve.value.secret
+        assert prefix is not None  # a key of a curve without secrets is never made
+        return prefix
+
+    def __repr__(self) -> str:
+        return f"<SecretKey of {self.public_key.text()}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret key is neither pickled nor copied")
 
 
 def read_key_hash(text: str, network: Network) -> bytes:
     """Return the 20 bytes of a key hash of a network. Raises MalformedBytes."""
     return base58.decode(network.key_hash_prefixes, text)
+
+
+def network_of(key_hash: str) -> Network:
+    """Return the network whose prefix a key hash has. Raises MalformedBytes."""
+    prefix, _ = base58.read(_NETWORK_OF_HASH, key_hash)
+    return _NETWORK_OF_HASH[prefix]
 
 
 def write_signature(signature: bytes, curve: Curve | None = None) -> str:
@@ -111,57 +240,11 @@ def read_signature(text: str) -> bytes:
     return base58.decode(_SIGNATURES, text)
 
 
-class SecretKey:
-    """An Ed25519 secret key: it signs, and shows itself to nobody but `secret_text`."""
-
-    __slots__ = ("_expanded", "_seed", "public_key")
-
-    def __init__(self, seed: bytes) -> None:
-        public, self._expanded = crypto_sign_seed_keypair(seed)
-        self._seed = seed
-        self.public_key = PublicKey(Curve.ED25519, public)
-
-    @classmethod
-    def generate(cls) -> Self:
-        """Make a new key from the operating system's randomness."""
-        return cls(random_bytes(_SEED_BYTES))
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """Read ``edsk…``, of 54 letters (the seed) or 98 (seed and public key).
-
-        Raises MalformedBytes, or UnsupportedCurve for a secret key of another curve; neither
-        says anything of the text.
-        """
-        prefix, payload = base58.read((*_ED25519_SECRETS, *_OTHER_SECRETS), text)
-        if prefix in _OTHER_SECRETS:
-            raise UnsupportedCurve(f"a {prefix.name} cannot sign yet")
-        key = cls(payload[:_SEED_BYTES])
-        if prefix is base58.ED25519_LONG_SECRET and payload[_SEED_BYTES:] != key.public_key.raw:
-            raise MalformedBytes("the two halves of this secret key are not of one key")
-        return key
-
-    def secret_text(self) -> str:
-        """Write the secret itself as ``edsk…``: for the key file and for nothing else."""
-        return base58.encode(base58.ED25519_SEED, self._seed)
-
-    def sign(self, digest: bytes) -> bytes:
-        """Sign the 32-byte digest of a `Signable`: 64 bytes, the same each time."""
-        return crypto_sign(digest, self._expanded)[:crypto_sign_BYTES]
-
-    def deterministic_nonce(self, level: int) -> bytes:
-        """Derive the 32-byte seed nonce of a block from its level.
-
-        Source: Octez ``ed25519.ml`` ``deterministic_nonce``, ``baking_nonces.ml``.
-        """
-        return hmac.digest(self._seed, level.to_bytes(4, signed=True), "sha256")
-
-    def __repr__(self) -> str:
-        return f"<SecretKey of {self.public_key.text()}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret key is neither pickled nor copied")
+def _refuse_to_guess(message: bytes, digest: bytes) -> NoReturn:
+    raise NoBlsScheme("this BLS key was read without its network's scheme, so it does not sign")
 
 
-_ED25519_SECRETS = (base58.ED25519_SEED, base58.ED25519_LONG_SECRET)
-_OTHER_SECRETS = (base58.SECP256K1_SECRET, base58.P256_SECRET, base58.BLS_SECRET)
+def _check_is_bls(*keys: PublicKey) -> None:
+    for key in keys:
+        if key.curve is not Curve.BLS:
+            raise UnsupportedCurve(f"{key.curve.value.name} keys prove no possession; BLS keys do")

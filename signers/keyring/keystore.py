@@ -16,15 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from signers.errors import BadRequest
-from signers.formats import base58
-from signers.formats.hashes import blake2b_20
-from signers.formats.networks import NETWORKS, Network
-from signers.keyring.keys import SecretKey
+from signers.formats.networks import Network
+from signers.keyring.keys import SecretKey, network_of
 from signers.keyring.wallet_file import BrokenWalletFile, Stamp, WalletFile
 
 UNENCRYPTED = "unencrypted"
-
-_ED25519_HASHES = tuple(network.key_hash_prefixes[0] for network in NETWORKS.values())
 
 
 class UnknownKey(BadRequest):
@@ -128,8 +124,9 @@ class Keystore:
                 f"the secret key of {key_hash} is kept as {_scheme(locators[0])!r}, which is not "
                 f"supported yet; supported is {UNENCRYPTED!r}"
             )
-        key = SecretKey.read(plain[0].removeprefix(f"{UNENCRYPTED}:"))
-        if base58.decode(_ED25519_HASHES, key_hash) != blake2b_20(key.public_key.raw):
+        network = network_of(key_hash)
+        key = SecretKey.read(plain[0].removeprefix(f"{UNENCRYPTED}:"), network.bls_scheme)
+        if key.public_key.hash(network) != key_hash:
             raise BrokenWalletFile(
                 f"{self._base_dir}: the secret key under the name of {key_hash} is another key's"
             )

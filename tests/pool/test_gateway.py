@@ -23,7 +23,8 @@ from pool_process import PoolProcess, batch, noop, until
 
 from signers.formats.networks import MAVRYK
 from signers.formats.tagged_keys import tagged_hash
-from signers.keyring.keys import Curve, SecretKey, write_signature
+from signers.keyring.curve import Curve
+from signers.keyring.keys import SecretKey, write_signature
 
 pytestmark = pytest.mark.process
 
@@ -223,7 +224,8 @@ def test_refusals_come_as_traces_and_the_connection_stays(gateway: GatewayProces
 
 
 def authenticated(key_hash: str, data: bytes, client: SecretKey = ALICE) -> bytes:
-    return client.sign(digest(b"\x04\x01" + tagged_hash(key_hash) + data))
+    message = b"\x04\x01" + tagged_hash(key_hash) + data
+    return client.sign(message, digest(message))
 
 
 def test_only_authorized_clients_sign(strict: GatewayProcess) -> None:

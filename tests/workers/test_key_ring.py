@@ -46,7 +46,7 @@ def test_a_key_that_is_added_while_it_runs_is_noticed(base_dir: Path) -> None:
     assert ring.look()
     assert ring.holds(C)
     assert not ring.look()
-    assert ring.signer(C)(bytes(32)) == CAROL.sign(bytes(32))
+    assert ring.signer(C)(b"", bytes(32)) == CAROL.sign(b"", bytes(32))
 
 
 def test_a_key_that_is_removed_while_it_runs_is_noticed(base_dir: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_key_signs_as_itself(base_dir: Path) -> None:
     ring = KeyRing(base_dir)
     digest = b"d" * 32
     for key_hash, key in ((A, ALICE), (B, BOB), (A, ALICE)):
-        assert ring.signer(key_hash)(digest) == key.sign(digest)
+        assert ring.signer(key_hash)(b"", digest) == key.sign(b"", digest)
 
 
 def test_who_signs_is_loaded_once(base_dir: Path) -> None:

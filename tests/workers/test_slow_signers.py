@@ -25,7 +25,7 @@ def receive(signers: SlowSigners, count: int) -> list[Signed]:
 
 
 def sign(job: SigningJob) -> bytes:
-    return KEYS[job.delegate].sign(job.signable.digest)
+    return KEYS[job.delegate].sign(job.unsigned, job.signable.digest)
 
 
 def test_a_signature_comes_back_with_its_job() -> None:

@@ -336,7 +336,7 @@ class WorkerScript:
         jobs = [j for j in self.unsigned if not delegates or j.delegate in delegates]
         self.unsigned = [j for j in self.unsigned if j not in jobs]
         for job in jobs:
-            job.signature = KEYS[job.delegate].sign(job.signable.digest)
+            job.signature = KEYS[job.delegate].sign(job.unsigned, job.signable.digest)
         self.core.signed(jobs)
         self.turn()
 
@@ -350,7 +350,7 @@ class WorkerScript:
 
     def answers(self, job: SigningJob) -> None:
         """A slow signer has signed after all."""
-        job.signature = KEYS[job.delegate].sign(job.signable.digest)
+        job.signature = KEYS[job.delegate].sign(job.unsigned, job.signable.digest)
         self.core.signed([job])
         self.turn()
 

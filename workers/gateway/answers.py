@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from signers.keyring.keys import Curve
+from signers.keyring.curve import Curve
 
 BAD_REQUEST = 400
 FORBIDDEN = 403

@@ -33,7 +33,8 @@ from signers.errors import MalformedBytes, SignersError
 from signers.formats.networks import NETWORKS, BlsScheme, Network
 from signers.formats.signable import Signable, read_signable
 from signers.formats.tagged_keys import hash_text
-from signers.keyring.keys import Curve, PublicKey
+from signers.keyring.curve import CURVE_OF_TAG, Curve
+from signers.keyring.keys import PublicKey
 from workers.gateway import denials
 from workers.gateway.answers import (
     BAD_REQUEST,
@@ -55,8 +56,6 @@ TTL_MS_DEFAULT = 7_000
 # Questions whose last attempt gave no signature, and how many there were: about 150 bytes each.
 # Of a forgotten one the broker may repeat the old end once more.
 ATTEMPTS_MAX = 10_000
-
-_CURVES = {curve.value.tag: curve for curve in Curve}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,7 @@ class Gate:
         key_hash = _text_of(wanted.key_hash, listing.network.name)
         if key_hash not in listing.public_keys:
             return _unknown(key_hash)
-        curve = _CURVES[wanted.key_hash[0]]
+        curve = CURVE_OF_TAG[wanted.key_hash[0]]
         if curve is Curve.BLS:
             _check_version(wanted.version, listing.network)
         signable = read_signable(wanted.data)
@@ -174,16 +173,14 @@ def _authenticate(wanted: Sign, listing: KeyListing) -> str | Denial:
         return Denial(FORBIDDEN, "not_authenticated", text)
     message = authentication_bytes(wanted.key_hash, wanted.data)
     for key in listing.authorized:
-        if _has_signed(key, message, wanted.authentication):
+        if _has_signed(key, message, wanted.authentication, listing.network):
             return _hash_of(key, listing.network.name)
     return Denial(FORBIDDEN, "not_authenticated", "invalid authentication signature")
 
 
-def _has_signed(key: PublicKey, message: bytes, signature: bytes) -> bool:
-    if len(signature) != key.curve.value.signature.payload_bytes:
-        return False
+def _has_signed(key: PublicKey, message: bytes, signature: bytes, network: Network) -> bool:
     try:
-        return key.verify(message, signature)
+        return key.verify(message, signature, network.protocol.bls_scheme)
     except SignersError:
         return False  # a curve that cannot be checked here authorizes nobody
 

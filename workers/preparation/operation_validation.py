@@ -14,8 +14,9 @@ from typing import Any
 
 from signers.formats import base58
 from signers.formats.hashes import blake2b_20
+from signers.formats.networks import BlsScheme
 from signers.formats.operation import signing_bytes
-from signers.keyring.signature_check import is_signed_by
+from signers.keyring.keys import NoBlsScheme, PublicKey, UnsupportedCurve
 from workers.preparation.chain_view import ForgingConstants
 from workers.preparation.submitted_operation import SubmittedOperation
 
@@ -43,11 +44,15 @@ class NotValid(Exception):
 
 
 def check_manager_operation(
-    operation: SubmittedOperation, account: AccountFacts, constants: ForgingConstants
+    operation: SubmittedOperation,
+    account: AccountFacts,
+    constants: ForgingConstants,
+    bls_scheme: BlsScheme | None,
 ) -> None:
     """Raise NotValid unless source, limits, counters, key, balance and signature are in order.
 
-    Signatures of curves that cannot be checked here are left to the node that let them in.
+    `bls_scheme` is that of the protocol, None when the protocol is not known. Signatures that
+    cannot be checked here are left to the node that let them in.
     """
     contents = operation.manager_fields
     _check_contents(contents, constants)
@@ -56,7 +61,7 @@ def check_manager_operation(
     fees = sum(each["fee"] for each in contents)
     if fees > account.balance:
         raise NotValid(f"fees of {fees} exceed the balance of {account.balance}")
-    _check_signature(operation, _key_of(operation, account))
+    _check_signature(operation, _key_of(operation, account), bls_scheme)
 
 
 def _check_contents(contents: Sequence[Mapping[str, Any]], constants: ForgingConstants) -> None:
@@ -90,9 +95,14 @@ def _key_of(operation: SubmittedOperation, account: AccountFacts) -> bytes:
     return key
 
 
-def _check_signature(operation: SubmittedOperation, key: bytes) -> None:
+def _check_signature(
+    operation: SubmittedOperation, key: bytes, bls_scheme: BlsScheme | None
+) -> None:
     message = signing_bytes(operation.decoded, None, bls_votes=False)
-    curve = PUBLIC_KEYS[key[0]], key[1:]
-    # None: a curve that cannot be checked here.
-    if is_signed_by(curve, message, operation.decoded.signature or b"") is False:
+    signature = operation.decoded.signature or b""
+    try:
+        is_signed = PublicKey.from_tagged(key).verify(message, signature, bls_scheme)
+    except (UnsupportedCurve, NoBlsScheme):
+        return
+    if not is_signed:
         raise NotValid("the signature is wrong")

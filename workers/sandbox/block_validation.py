@@ -15,7 +15,6 @@ from signers.formats import base58, block_header
 from signers.formats.block_header import BlockHeader
 from signers.formats.hashes import blake2b_32, operations_hash
 from signers.formats.networks import BLOCK_WATERMARK
-from signers.keyring.signature_check import is_signed_by
 from workers.sandbox.block_draft import BlockDraft, Receipts
 from workers.sandbox.block_json import (
     PASS_BYTES_MAX,
@@ -24,7 +23,7 @@ from workers.sandbox.block_json import (
 )
 from workers.sandbox.block_tree import Block, BlockTree, Era, IncludedOperation
 from workers.sandbox.levels import level_info
-from workers.sandbox.names import curve_and_key, text, time_text
+from workers.sandbox.names import text, time_text
 from workers.sandbox.operations import BRANCH_BYTES, SignedOperation
 from workers.sandbox.refusal import ErrorKind, Refusal, protocol_error, shell_error
 from workers.sandbox.rules import Rules
@@ -326,7 +325,7 @@ def baker_of_signed(rules: Rules, header: BlockHeader) -> bytes | None:
         return None
     baker = rules.rights.committee(header.level).baker(header.round)
     message = bytes([BLOCK_WATERMARK]) + rules.chain_id + block_header.unsigned(header)
-    signed = is_signed_by(curve_and_key(rules.consensus_keys[baker]), message, header.signature)
+    signed = rules.is_signature(header.signature, message, rules.consensus_keys[baker])
     return baker if signed else None
 
 

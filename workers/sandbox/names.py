@@ -52,11 +52,6 @@ def public_key_text(tagged: bytes) -> str:
     return text(_PUBLIC_KEYS[tagged[0]], tagged[1:])
 
 
-def curve_and_key(tagged: bytes) -> tuple[Prefix, bytes]:
-    """Return the curve and the bytes of a tagged public key."""
-    return _PUBLIC_KEYS[tagged[0]], tagged[1:]
-
-
 def read_public_key(public_key: str) -> bytes:
     """Return a public key behind its curve's tag. Raises MalformedBytes."""
     prefix, raw = base58.read(_PUBLIC_KEYS, public_key)

@@ -10,14 +10,16 @@ from signers.formats.networks import (
     GENERIC_WATERMARK,
     PREATTESTATION_WATERMARK,
 )
+from signers.formats.operation import signing_bytes
 from signers.formats.signable import Kind
-from signers.keyring.signature_check import is_signed_by
+from signers.keyring.curve import Curve
+from signers.keyring.keys import PublicKey, UnsupportedCurve
 from workers.sandbox.committee import Rights
 from workers.sandbox.constants import Constants
 from workers.sandbox.dialect import dialect_of
 from workers.sandbox.genesis import Genesis
 from workers.sandbox.manager_operations import Managers
-from workers.sandbox.names import Names, curve_and_key
+from workers.sandbox.names import Names
 from workers.sandbox.operations import SignedOperation, kinds_of, read_operation
 from workers.sandbox.rounds import RoundDurations
 
@@ -26,8 +28,8 @@ from workers.sandbox.rounds import RoundDurations
 _VERIFIED_KEPT = 32_768
 
 
+_BLS_TAG = Curve.BLS.value.tag
 _WATERMARKS = {
-    Kind.GENERIC: GENERIC_WATERMARK,
     Kind.PREATTESTATION: PREATTESTATION_WATERMARK,
     Kind.ATTESTATION: ATTESTATION_WATERMARK,
 }
@@ -68,14 +70,25 @@ class Rules:
         known = (operation.hash, public_key)
         if known in self._verified:
             return True
-        watermark = bytes([_WATERMARKS[kind]])
-        if kind is not Kind.GENERIC:
-            watermark += self.chain_id
-        signature = operation.operation.signature or b""
-        message = watermark + operation.unsigned
-        if not is_signed_by(curve_and_key(public_key), message, signature):
+        message = self._message(operation, public_key, kind)
+        if not self.is_signature(operation.operation.signature or b"", message, public_key):
             return False
         if len(self._verified) >= _VERIFIED_KEPT:
             del self._verified[next(iter(self._verified))]
         self._verified[known] = None
         return True
+
+    def is_signature(self, signature: bytes, message: bytes, public_key: bytes) -> bool:
+        """Whether a signature over a message, its watermark in front, is of this tagged key."""
+        key = PublicKey.from_tagged(public_key)
+        try:
+            return key.verify(message, signature, self.genesis.protocol.bls_scheme)
+        except UnsupportedCurve:
+            return False
+
+    def _message(self, operation: SignedOperation, public_key: bytes, kind: Kind) -> bytes:
+        if kind is Kind.GENERIC:
+            return bytes([GENERIC_WATERMARK]) + operation.unsigned
+        if public_key[0] == _BLS_TAG and self.genesis.protocol.bls_votes:
+            return signing_bytes(operation.operation, self.chain_id, bls_votes=True)
+        return bytes([_WATERMARKS[kind]]) + self.chain_id + operation.unsigned

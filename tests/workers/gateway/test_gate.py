@@ -20,7 +20,8 @@ from signers.backends.socket_protocol import (
 from signers.formats.hashes import blake2b_32
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.formats.tagged_keys import tagged_hash
-from signers.keyring.keys import Curve, SecretKey
+from signers.keyring.curve import Curve
+from signers.keyring.keys import SecretKey
 from workers.gateway.answers import (
     AuthorizedKeys,
     Denial,
@@ -70,7 +71,8 @@ def ends(ask: Ask, event: str, code: str = "", body: bytes = b"") -> Event:
 
 def by(key: SecretKey, data: bytes, tagged: bytes = TAGGED) -> Sign:
     """A request to sign that a client has authenticated."""
-    signature = key.sign(blake2b_32(authentication_bytes(tagged, data)))
+    message = authentication_bytes(tagged, data)
+    signature = key.sign(message, blake2b_32(message))
     return Sign(tagged, data, signature)
 
 
@@ -209,7 +211,7 @@ def test_who_is_not_authorized_gets_nothing() -> None:
         by(BOB, ATT),
         Sign(TAGGED, OTHER, by(ALICE, ATT).authentication),  # for other bytes
         Sign(TAGGED, ATT, by(ALICE, ATT, tagged_hash(TZ4)).authentication),  # for another key
-        Sign(TAGGED, ATT, ALICE.sign(blake2b_32(ATT))),  # of the bytes themselves
+        Sign(TAGGED, ATT, ALICE.sign(ATT, blake2b_32(ATT))),  # of the bytes themselves
         Sign(TAGGED, ATT, bytes(96)),
     ):
         assert denied(required.admit(question, LISTING)) == (403, "not_authenticated")

@@ -22,7 +22,7 @@ from signers.backends.socket_protocol import (
 from signers.backends.socket_protocol import Request as Question
 from signers.formats import base58
 from signers.formats.tagged_keys import tagged_hash
-from signers.keyring.keys import Curve
+from signers.keyring.curve import Curve
 from workers.gateway.answers import (
     AuthorizedKeys,
     Denial,

@@ -12,7 +12,7 @@ from signers.backends.socket_protocol import (
     supports_nonces,
 )
 from signers.formats.tagged_keys import tagged_hash, tagged_public_key
-from signers.keyring.keys import Curve
+from signers.keyring.curve import Curve
 from workers.gateway.answers import (
     AuthorizedKeys,
     Denial,

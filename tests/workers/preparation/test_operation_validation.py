@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from signers.formats import base58
-from signers.formats.networks import network_by_name
+from signers.formats.networks import BlsScheme, network_by_name
 from tests.workers.preparation.views import CONSTANTS
 from tests.workers.preparation.wallet import Wallet
 from workers.preparation.operation_validation import AccountFacts, NotValid, check_manager_operation
@@ -23,7 +23,7 @@ UNREVEALED = replace(ACCOUNT, public_key=None)
 
 
 def check(signed: bytes, account: AccountFacts = ACCOUNT) -> None:
-    check_manager_operation(read_operation(signed, MAVRYK), account, CONSTANTS)
+    check_manager_operation(read_operation(signed, MAVRYK), account, CONSTANTS, BlsScheme.AUGMENTED)
 
 
 def refused(signed: bytes, why: str, account: AccountFacts = ACCOUNT) -> None:
@@ -105,10 +105,10 @@ def test_real_operations_are_valid_on_their_accounts(record: dict) -> None:
     key = base58.decode(base58.ED25519_PUBLIC_KEY, record["public_key"])
     first = int(record["json"]["contents"][0]["counter"])
     account = AccountFacts(10**12, first - 1, b"\0" + key)
-    check_manager_operation(operation, account, CONSTANTS)
+    check_manager_operation(operation, account, CONSTANTS, BlsScheme.AUGMENTED)
     wrong = replace(account, public_key=BOB.public_key)
     with pytest.raises(NotValid, match="signature is wrong"):
-        check_manager_operation(operation, wrong, CONSTANTS)
+        check_manager_operation(operation, wrong, CONSTANTS, BlsScheme.AUGMENTED)
 
 
 def test_there_are_real_operations_to_check() -> None:
