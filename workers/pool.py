@@ -36,6 +36,7 @@ class Pool:
         self.has_failed = False  # and `on_end` was called
         self._ended = threading.Event()
         self._waking = threading.Lock()
+        self._wakes_soon = False
         self._client: Client | None = None  # once the thread has connected
         self._thread = threading.Thread(target=self._run, name="pool", daemon=True)
 
@@ -52,7 +53,9 @@ class Pool:
     def push(self, request: Request) -> None:
         """Ask for work; its end comes as news."""
         self._outbox.append(request)
-        self._wake()
+        if not self._wakes_soon:  # one call of the system for all pushes of a turn of the loop
+            self._wakes_soon = True
+            self._loop.call_soon(self._wake)
 
     @property
     def is_live(self) -> bool:
@@ -67,6 +70,7 @@ class Pool:
         self._thread.join(END_S_MAX)
 
     def _wake(self) -> None:
+        self._wakes_soon = False
         with self._waking:  # not while the thread closes it
             if self._client is not None:
                 self._client.wake()

@@ -88,7 +88,7 @@ def test_conflicting_and_lower_votes_are_409(gateway: GatewayProcess) -> None:
     conflicting = gateway.sign(key_hash, attestation(batch(level, content="another")))
     assert conflicting.status == 409
     assert conflicting.message.startswith("watermark_conflict: ")
-    lower = gateway.sign(key_hash, attestation(batch(level - 1)))
+    lower = gateway.sign(key_hash, attestation(batch(level - 1, content="lower")))
     assert lower.status == 409
     assert lower.message.startswith("watermark_below: ")
     assert str(level) in lower.message
@@ -261,6 +261,7 @@ def test_a_client_whose_key_is_removed_signs_no_more(strict: GatewayProcess) -> 
     with strict.tcp() as connection:
         assert exchange(connection, sign + authenticated(key_hash, data))[0] == 0
         (strict.pool.state_dir / "keys" / "authorized_keys").write_text("[]")
+        until(lambda: strict.call("GET", "/authorized_keys").body == {"authorized_keys": []})
         assert exchange(connection, sign + authenticated(key_hash, data))[0] == 1
 
 

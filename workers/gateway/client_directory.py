@@ -9,6 +9,7 @@ Source: Octez ``src/bin_signer/handler.ml`` (``Authorized_key``), ``client_alias
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 from signers.errors import SignersError
@@ -23,15 +24,22 @@ log = logging.getLogger("forgepool.gateway")
 
 KEY_FILES = ("public_key_hashs", "public_keys")
 AUTHORIZED_FILE = "authorized_keys"
+# How often the files are looked at when there is much to do.
+LOOK_S = 0.2
 
 
 class ClientDirectory:
-    """One client directory; secret keys are not looked at."""
+    """One client directory; secret keys are not looked at.
 
-    def __init__(self, base_dir: Path) -> None:
+    A change is noticed within `look_s`.
+    """
+
+    def __init__(self, base_dir: Path, look_s: float = LOOK_S) -> None:
+        self._look_s = look_s
         self._keystore = Keystore(base_dir)
         self._files = [WalletFile(base_dir / name) for name in (*KEY_FILES, AUTHORIZED_FILE)]
         self._seen: list[Stamp | None] | None = None
+        self._next_look = 0.0
         self._listing = KeyListing()
 
     def listing(self) -> KeyListing:
@@ -40,6 +48,10 @@ class ClientDirectory:
         While the keys cannot be read, those of before count; while the authorized keys cannot,
         nobody is authorized.
         """
+        now = time.monotonic()
+        if now < self._next_look:
+            return self._listing
+        self._next_look = now + self._look_s
         seen = [_stamp(file) for file in self._files]
         if seen != self._seen:
             self._seen = seen  # a broken file is reported once

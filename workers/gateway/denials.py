@@ -31,8 +31,8 @@ _STATUS_OF_REFUSAL = {
 # Of what failed: what no repeat can help against before somebody has looked at it.
 _BROKEN = frozenset(
     {
-        "bad_result", "poison", "store_broken", "store_corrupt", "store_defect", "store_missing",
-        "store_replaced", "wrong_store",
+        "bad_result", "poison", "signer_wrong_signature", "store_broken", "store_corrupt",
+        "store_defect", "store_missing", "store_replaced", "wrong_store",
     }
 )  # fmt: skip
 # Of what the broker did not take.

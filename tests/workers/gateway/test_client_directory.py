@@ -25,7 +25,7 @@ def test_an_absent_directory_has_nothing(tmp_path: Path) -> None:
 
 
 def test_keys_that_are_added_are_noticed(tmp_path: Path) -> None:
-    directory = ClientDirectory(tmp_path)
+    directory = ClientDirectory(tmp_path, look_s=0)
     assert not directory.listing().public_keys
     Keystore(tmp_path).add({"alice": ALICE}, MAVRYK)
     alice = ALICE.public_key.hash(MAVRYK)
@@ -37,7 +37,7 @@ def test_keys_that_are_added_are_noticed(tmp_path: Path) -> None:
 
 
 def test_broken_key_files_leave_the_keys_of_before(tmp_path: Path) -> None:
-    directory = ClientDirectory(tmp_path)
+    directory = ClientDirectory(tmp_path, look_s=0)
     Keystore(tmp_path).add({"alice": ALICE}, TEZOS)
     before = dict(directory.listing().public_keys)
     (tmp_path / "public_key_hashs").write_text('[{"name": "alice", "val')
@@ -50,11 +50,11 @@ def test_a_hash_without_public_key_is_listed(tmp_path: Path) -> None:
     key_hash = ALICE.public_key.hash(TEZOS)
     content = [{"name": "alice", "value": key_hash}]
     (tmp_path / "public_key_hashs").write_text(json.dumps(content))
-    assert ClientDirectory(tmp_path).listing().public_keys == {key_hash: None}
+    assert ClientDirectory(tmp_path, look_s=0).listing().public_keys == {key_hash: None}
 
 
 def test_authorized_keys_come_and_go_and_a_broken_file_authorizes_nobody(tmp_path: Path) -> None:
-    directory = ClientDirectory(tmp_path)
+    directory = ClientDirectory(tmp_path, look_s=0)
     texts = [key.public_key.text() for key in (ALICE, BOB)]
     authorize(tmp_path, *texts)
     assert directory.listing().authorized == [ALICE.public_key, BOB.public_key]
