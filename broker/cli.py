@@ -98,6 +98,9 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--base-dir", type=click.Path(path_type=Path), help="Key store.")
 @click.option("--gateway/--no-gateway", default=None,
               help="Serve octez-signer clients too.  [default: if configured]")  # fmt: skip
+@click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
+              envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
+              help="Passwords of encrypted keys, one a line.")  # fmt: skip
 @click.option("--drain-timeout", type=float, help="Seconds to wait for active work at the end.")
 @parent_fd_option
 @click.option("--verbose", is_flag=True)
@@ -107,6 +110,7 @@ def serve(
     node: str | None,
     base_dir: Path | None,
     gateway: bool | None,
+    password_filename: Path | None,
     drain_timeout: float | None,
     parent_fd: int | None,
     verbose: bool,
@@ -127,6 +131,8 @@ def serve(
     if base_dir:
         worker += ["--base-dir", str(base_dir.absolute())]
         signer += ["--base-dir", str(base_dir.absolute())]
+    if password_filename:
+        worker += ["--password-filename", str(password_filename.absolute())]
     if verbose:
         where.append("--verbose")
     if gateway is None:

@@ -67,6 +67,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, Meta(ge=0, le=1024)] = 2
     node: str = ""  # base URL of the node RPC, "http://127.0.0.1:8732"
     base_dir: str = ""  # key store; empty: <state-dir>/keys
+    password_filename: str = ""  # passwords of encrypted keys, one a line; empty: none
     block_preparation: Annotated[str, Meta(pattern=r"^(in_queue|ahead)\Z")] = "in_queue"
     drain_timeout_s: Annotated[float, Meta(ge=0)] | None = None  # absent: as long as it takes
     event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024

@@ -67,6 +67,7 @@ class Task(Struct, eq=False):
     queue: DelegateQueue
     slot: int
     dal: str | None
+    companion: str | None = None
     state: TaskState = TaskState.PENDING
     previous: Task | None = None  # in the queue
     next: Task | None = None

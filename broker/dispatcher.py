@@ -346,7 +346,7 @@ class Dispatcher:
         version, number, tasks = self.members.ring_version, self._next_task, opened.tasks
         for vote in votes:
             queue = self.queues.get(vote.delegate) or self._queue(vote.delegate)
-            task = Task(number, opened, queue, vote.slot, vote.dal)
+            task = Task(number, opened, queue, vote.slot, vote.dal, vote.companion)
             number += 1
             tasks.append(task)
             owner = queue.owner
@@ -943,7 +943,9 @@ class Dispatcher:
                     known = by_request[request] = []
                     assignments.append(self._assignment(request, known, now))
                 items = known
-            items.append(Item(task.number, task.attempt, queue.delegate, task.slot, task.dal))
+            items.append(
+                Item(task.number, task.attempt, queue.delegate, task.slot, task.dal, task.companion)
+            )
         for portion in portions(assignments, lambda a: len(a.payload)):
             self._turn.to_workers.append((worker.peer, Assign(portion)))
         return len(tasks) == ASSIGN_TASKS_MAX

@@ -73,6 +73,8 @@ class Vote(Struct, array_like=True, frozen=True, gc=False):
     slot: Annotated[int, Meta(ge=0, le=0xFFFF)]  # the delegate's first committee slot
     dal: Annotated[str, Meta(max_length=1024, pattern=r"^[0-9]+\Z")] | None = None
     # DAL attestation bitset as a decimal number; absent: no DAL content
+    companion: KeyHash | None = None
+    # hash of the key that signs the DAL content of a tz4 vote; absent: no such content is signed
 
 
 class VoteBatch(Struct, frozen=True):
@@ -407,6 +409,7 @@ class Item(Struct, array_like=True, gc=False):
     delegate: str
     slot: int = 0  # votes only
     dal: str | None = None
+    companion: str | None = None
 
 
 class Assignment(Struct, array_like=True):

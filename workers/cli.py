@@ -10,9 +10,10 @@ import click
 
 from broker.access import own_identity
 from broker.config import STATE_DIR_ENV, default_state_dir, load_settings, resolve_endpoints
-from broker.errors import BrokerError
+from broker.errors import EXIT_MISCONFIGURED, BrokerError
 from broker.telemetry import log_to_stderr
 from signers.errors import SignersError
+from signers.keyring.passwords import BadPasswordFile
 from workers.process import EXIT_STORE, WorkerOptions, WorkerProcess
 
 
@@ -25,6 +26,9 @@ from workers.process import EXIT_STORE, WorkerOptions, WorkerProcess
 @click.option("--base-dir", type=click.Path(file_okay=False, path_type=Path),
               envvar="FORGEPOOL_BASE_DIR", show_envvar=True,
               help="Key store: a client directory.  [default: <state-dir>/keys]")  # fmt: skip
+@click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
+              envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
+              help="Passwords of encrypted keys, one a line.")  # fmt: skip
 @click.option("--broker", "address", metavar="ADDR",
               help="The broker's workers socket.  [default: the state directory's]")  # fmt: skip
 @click.option("--name", help="Place on the ring, kept over restarts.  [default: from the pid]")
@@ -35,6 +39,7 @@ def worker(
     state_dir: Path | None,
     config: Path | None,
     base_dir: Path | None,
+    password_filename: Path | None,
     address: str | None,
     name: str | None,
     node: str | None,
@@ -55,11 +60,16 @@ def worker(
             broker=address or endpoints.workers,
             store=chosen / "watermarks.db",
             base_dir=base_dir or Path(settings.base_dir or chosen / "keys"),
+            password_file=password_filename
+            or (Path(settings.password_filename) if settings.password_filename else None),
             nodes={"default": url} if url else {},
             parent_fd=parent_fd,
             curve=own_identity(settings.curve),
         )
         status = WorkerProcess(options).run()
+    except BadPasswordFile as e:
+        click.echo(f"forgepool worker: {e}", err=True)
+        sys.exit(EXIT_MISCONFIGURED)
     except SignersError as e:
         click.echo(f"forgepool worker: {e}", err=True)
         sys.exit(EXIT_STORE)

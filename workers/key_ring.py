@@ -7,7 +7,8 @@ from pathlib import Path
 
 from signers.curves.signing import Signer
 from signers.errors import SignersError
-from signers.keyring.keystore import UNENCRYPTED, Keystore
+from signers.keyring.keystore import ENCRYPTED_SCHEMES, SCHEMES, Keystore
+from signers.keyring.passwords import Passwords
 
 _FILES = ("public_key_hashs", "secret_keys")
 
@@ -15,12 +16,13 @@ _FILES = ("public_key_hashs", "secret_keys")
 class KeyRing:
     """A key store as a worker uses it; a key that is added while it runs is noticed."""
 
-    def __init__(self, base_dir: Path) -> None:
+    def __init__(self, base_dir: Path, passwords: Passwords | None = None) -> None:
         self._base_dir = base_dir
-        self._keystore = Keystore(base_dir)
+        self._keystore = Keystore(base_dir, passwords)
         self._signers: dict[str, Signer] = {}  # of keys that were used
         self._seen: tuple[tuple[int, int, int] | None, ...] = ()
         self._hashes: frozenset[str] = frozenset()
+        self.locked: set[str] = set()  # keys that take time to open, and were not yet needed
         self.problem = ""  # why the key store could not be read the last time
 
     def look(self) -> bool:
@@ -29,13 +31,15 @@ class KeyRing:
             seen = tuple(_version(self._base_dir / name) for name in _FILES)
             if seen == self._seen:
                 return False
-            entries = self._keystore.entries()
             # Keys that are kept in another way cannot be loaded; no mark is taken for them.
-            hashes = frozenset(e.key_hash for e in entries if e.scheme == UNENCRYPTED)
+            entries = [e for e in self._keystore.entries() if e.scheme in SCHEMES]
+            hashes = frozenset(e.key_hash for e in entries)
         except (SignersError, OSError) as e:
             self.problem = str(e)  # keep what we had: a file may be in the making
             return False
         self.problem, self._seen = "", seen
+        encrypted = {e.key_hash for e in entries if e.scheme in ENCRYPTED_SCHEMES}
+        self.locked = encrypted - self._signers.keys()
         changed, self._hashes = hashes != self._hashes, hashes
         return changed
 
@@ -51,7 +55,16 @@ class KeyRing:
         signer = self._signers.get(key_hash)
         if signer is None:
             signer = self._signers[key_hash] = self._keystore.secret_key(key_hash).sign
+            self.locked.discard(key_hash)
         return signer
+
+    def is_open(self, key_hash: str) -> bool:
+        """Whether the key has been loaded, so that signing with it takes no time."""
+        return self._keystore.has_loaded(key_hash)
+
+    def open(self, key_hash: str) -> None:
+        """Load a key and say nothing more; other threads may do so. Raises SignersError."""
+        self._keystore.secret_key(key_hash)
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:

@@ -1,8 +1,8 @@
 """The worker process: one loop around the worker's state machine, and all that it touches.
 
 Only this loop reads the broker's socket and signs with local keys. The store has its thread
-(`store_thread`), a slow signer its own (`slow_signers`), a block its child process
-(`block_preparer`): jobs in, results out.
+(`store_thread`), a slow signer its own (`slow_signers`), an encrypted key is opened in threads
+(`unlocking`), a block is prepared in a child process (`block_preparer`): jobs in, results out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from broker.errors import MalformedMessage
 from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, WorkerHello
 from broker.sockets import CurveIdentity, connect, receive, send
 from signers.host import host_id
+from signers.keyring.passwords import Passwords
 from signers.marks.store_lock import STALL_S, lock_holder
 from signers.marks.watermark_store import WatermarkStore
 from workers.key_ring import KeyRing
@@ -33,6 +34,7 @@ from workers.preparation.preparation_job import PreparerSetup
 from workers.signing_job import SigningJob
 from workers.slow_signers import SIGN_DELAY_ENV, SlowSigners, delays_from_environment
 from workers.store_thread import DraftAnswer, Judged, StoreAvailable, StoreFailed, StoreThread
+from workers.unlocking import KEYS_PER_NOTE, Unlocking
 from workers.worker import Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
@@ -55,6 +57,7 @@ class WorkerOptions:
     store: Path
     base_dir: Path  # key store
     nodes: dict[str, str]  # name to URL; the first is the default
+    password_file: Path | None = None  # of encrypted keys
     parent_fd: int | None = None  # read end of the supervisor's pipe: closed = drain and end
     curve: CurveIdentity | None = None  # our key pair, for a broker on TCP
 
@@ -65,7 +68,9 @@ class WorkerProcess:
     def __init__(self, options: WorkerOptions) -> None:
         sys.setswitchinterval(GIL_SWITCH_S)
         self._options = options
-        self._keys = KeyRing(options.base_dir)
+        passwords = Passwords.from_surroundings(options.password_file)
+        self._keys = KeyRing(options.base_dir, passwords)
+        self._unlocking = Unlocking(self._keys.open)
         store = WatermarkStore.open(options.store)
         self._store = StoreThread(store)
         self._slow = SlowSigners(
@@ -102,6 +107,7 @@ class WorkerProcess:
             self._broker,
             self._store.fileno(),
             self._slow.fileno(),
+            self._unlocking.fileno(),
         ]
         if self._preparer is not None:
             sources.append(self._preparer.fileno())
@@ -151,6 +157,7 @@ class WorkerProcess:
                 self._core.signed([answer.job])
             else:
                 self._core.signer_failed(answer.job, "signer_failed", answer.problem)
+        self._read_unlocked(now)
         if self._preparer is not None:
             for outcome in self._preparer.receive():
                 self._core.prepared(outcome)
@@ -198,6 +205,17 @@ class WorkerProcess:
                     if answer.fatal:
                         self.exit_status = EXIT_STORE
 
+    def _read_unlocked(self, now: float) -> None:
+        before = self._unlocking.opened // KEYS_PER_NOTE
+        for answer in self._unlocking.receive():
+            if answer.problem:
+                self._core.signer_failed(answer.job, answer.code, answer.problem)
+            else:
+                self._sign_all([answer.job], now)
+        if self._unlocking.opened // KEYS_PER_NOTE > before:
+            log.info("keys_unlocked count=%d waiting=%d", self._unlocking.opened,
+                     self._unlocking.waiting)  # fmt: skip
+
     def _who_stalls(self, now: float) -> int:
         """The process that has held the store's lock for too long; the supervisor ends it."""
         holder = lock_holder(self._options.store) if self._store.wait_ms(now) > STALL_MS else None
@@ -234,8 +252,12 @@ class WorkerProcess:
                 self._core.not_sent()
 
     def _sign_all(self, jobs: list[SigningJob], now: float) -> None:
-        signer, slow = self._keys.signer, self._slow.keys
+        signer, slow, locked = self._keys.signer, self._slow.keys, self._keys.locked
         for job in jobs:
+            if job.delegate in locked and not self._keys.is_open(job.delegate):
+                self._core.signs_slowly(job, now)
+                self._unlocking.submit(job)
+                continue
             if job.delegate in slow:
                 self._core.signs_slowly(job, now)
                 self._slow.submit(job)

@@ -11,6 +11,7 @@ from signers.formats.signable import Signable
 
 if TYPE_CHECKING:
     from signers.marks.store_tables import BlockDraft
+    from workers.bls_vote import BlsVote
     from workers.pipeline import SigningBatch
 
 
@@ -39,6 +40,7 @@ class SigningJob(Struct, eq=False):
     draft: BlockDraft | None = None  # of a block: what the store keeps with the mark
     batch: SigningBatch | None = None  # while it is permitted and not released
     signature: bytes | None = None
+    bls_vote: BlsVote | None = None  # of a tz4 key: the consensus key's job, or its companion's
 
 
 Task = PendingTask | SigningJob

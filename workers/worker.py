@@ -35,6 +35,7 @@ from broker.messages import (
     Heartbeat,
     Held,
     HelloWanted,
+    Item,
     KeysKnown,
     Leaving,
     OrphanResult,
@@ -59,6 +60,7 @@ from signers.formats.signable import WATERMARK_BYTES, Kind, read_signable
 from signers.formats.vote import VoteTemplate
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import CONFLICT, Verdict
+from workers.bls_vote import BlsVote
 from workers.pipeline import Committed, Ended, Pipeline, SigningBatch
 from workers.preparation.block_request import decode_forge_block
 from workers.preparation.preparation_errors import InvalidRequest, MalformedRequest
@@ -81,6 +83,15 @@ _VOTE_KIND = {
 }
 _BLOCK_WATERMARK = b"\x11"
 READY = int(Outcome.READY)
+
+# BLS keys: on Tezos their votes are signed in their own form, on Mavryk they have none.
+_TEZOS_BLS, _MAVRYK_BLS = "tz4", "mv4"
+_BLS_HASHES = (_TEZOS_BLS, _MAVRYK_BLS)
+_NO_CONSENSUS_KEY = (
+    "no_consensus_key",
+    "on Mavryk a BLS key (mv4) neither bakes nor votes: give the delegate a consensus key of "
+    "another curve",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +240,9 @@ class Worker:
             if not self._holds_key(item.delegate):
                 self._refuse_key(task)
                 continue
+            if request.kind == FORGE_AND_SIGN_BLOCK and item.delegate[:3] == _MAVRYK_BLS:
+                self._end(task, Outcome.REFUSED, _NO_CONSENSUS_KEY)
+                continue
             self._tasks[task] = None
             if request.kind == SIGN:
                 self._take_bytes(task, request.payload)
@@ -242,12 +256,16 @@ class Worker:
         epoch, holds_key, tasks = self.epoch, self._holds_key, self._tasks
         queue = self.pipeline.waiting.append
         try:
-            make_signable = _template(request.kind, request.payload).signable
+            template = _template(request.kind, request.payload)
+            make_signable = template.signable
         except MalformedBytes as e:
             problem = str(e)
             make_signable = None
         for item in request.items:
             number, attempt, delegate = item.task, item.attempt, item.delegate
+            if make_signable is not None and delegate[:3] in _BLS_HASHES:
+                self._take_bls_vote(request, item, template, deadline)
+                continue
             try:
                 if make_signable is None:
                     raise MalformedBytes(problem)
@@ -266,6 +284,50 @@ class Worker:
             else:
                 self._refuse_key(job)
 
+    def _take_bls_vote(
+        self, request: Assignment, item: Item, template: VoteTemplate, deadline: float
+    ) -> None:
+        """Queue what a tz4 key signs, and what its companion signs if there is DAL content."""
+        delegate = item.delegate
+        task = PendingTask(self.epoch, item.task, item.attempt, delegate, request, deadline)
+        if delegate[:3] == _MAVRYK_BLS:
+            self._end(task, Outcome.REFUSED, _NO_CONSENSUS_KEY)
+            return
+        if not self._holds_key(delegate):
+            self._refuse_key(task)
+            return
+        companion = None if item.dal is None else self._companion_of(item)
+        dal = None if companion is None else int(item.dal or 0)
+        try:
+            vote = BlsVote(template, delegate, item.slot, dal, companion)
+        except MalformedBytes as e:
+            self._end(task, Outcome.REFUSED, ("malformed", str(e)))
+            return
+        unsigned = template.bls_signable()
+        job = with_bytes(task, unsigned, read_signable(unsigned))
+        job.bls_vote, vote.job = vote, job
+        self._tasks[job] = None
+        self.pipeline.waiting.append(job)
+        if companion is not None:
+            self.pipeline.waiting.append(msgspec.structs.replace(job, delegate=companion))
+
+    def _companion_of(self, item: Item) -> str | None:
+        """Return the key that signs the DAL content of a tz4 vote, if there is one here."""
+        companion = item.companion
+        if companion is None:
+            why = "the request names no companion key"
+        elif companion[:3] != _TEZOS_BLS or companion == item.delegate:
+            why = f"{companion} is no companion key"
+        elif not self._holds_key(companion):
+            why = f"no secret key of {companion} in the key store"
+        else:
+            return companion
+        self._drop_dal(item.delegate, why)
+        return None
+
+    def _drop_dal(self, delegate: str, why: str) -> None:
+        self._turn.notes.append(f"dal_dropped key={delegate} why={why!r}")
+
     def _refuse_key(self, task: Task) -> None:
         text = f"no secret key of {task.delegate} in the key store; see `forgepool keys import`"
         self._end(task, Outcome.REFUSED, ("unknown_delegate", text))
@@ -278,6 +340,9 @@ class Worker:
             job = with_bytes(task, unsigned, read_signable(unsigned), draft)
         except MalformedBytes as e:
             self._end(task, Outcome.REFUSED, ("malformed", str(e)))
+            return
+        if task.delegate[:3] == _MAVRYK_BLS and job.signable.kind is not Kind.GENERIC:
+            self._end(task, Outcome.REFUSED, _NO_CONSENSUS_KEY)
             return
         del self._tasks[task]
         self._tasks[job] = None
@@ -384,7 +449,7 @@ class Worker:
     def signs_slowly(self, job: SigningJob, now: float) -> None:
         """The job was given to a signer that answers later, through `signed`."""
         self._signing[job] = now + SIGNER_LIMIT_S
-        if job.epoch == self.epoch:
+        if job.epoch == self.epoch and not _is_companions(job):
             self._turn.to_broker.append(CreditBack([job.number]))
 
     def committed(self, token: Committed) -> None:
@@ -419,7 +484,7 @@ class Worker:
 
     def _signer_answered(self, job: SigningJob) -> None:
         reported = self._signing.pop(job, 0.0) < 0  # as failed, at its time limit
-        if reported and job.epoch == self.epoch:
+        if reported and job.epoch == self.epoch and not _is_companions(job):
             self._turn.to_broker.append(Freed([job.number]))
 
     # -- ends -------------------------------------------------------------------------------------
@@ -440,14 +505,36 @@ class Worker:
         pipeline = self.pipeline
         results, tasks = self._results, self._tasks
         for job in pipeline.released:
+            if job.bls_vote is not None:
+                self._bls_vote_released(job, job.bls_vote)
+                continue
             del tasks[job]
             results.append((job, Result(job.number, job.attempt, READY, _ready_body(job))))
         for ended in pipeline.ended:
-            if ended.body[0] == CONFLICT and ended.job.draft is not None:
+            if _is_companions(ended.job):
+                self._companion_ended(ended.job, *ended.body)
+            elif ended.body[0] == CONFLICT and ended.job.draft is not None:
                 self._look_for_the_others_block(ended)
             else:
                 self._end(ended.job, ended.outcome, ended.body)
         pipeline.released, pipeline.ended = [], []
+
+    def _bls_vote_released(self, job: SigningJob, vote: BlsVote) -> None:
+        assert job.signature is not None
+        vote.released(job.delegate, job.signature)
+        self._report_bls_vote(vote)
+
+    def _companion_ended(self, job: SigningJob, code: str, text: str) -> None:
+        """The companion key has not signed: the vote goes without its DAL content."""
+        vote = job.bls_vote
+        assert vote is not None
+        self._drop_dal(vote.delegate, f"{code} {text}".strip())
+        vote.drop_dal()
+        self._report_bls_vote(vote)
+
+    def _report_bls_vote(self, vote: BlsVote) -> None:
+        if vote.is_whole() and (job := vote.job) in self._tasks:
+            self._end(job, Outcome.READY, vote.operation())
 
     def _look_for_the_others_block(self, ended: Ended) -> None:
         """An earlier attempt has taken the mark while we prepared: its block is the answer."""
@@ -478,6 +565,9 @@ class Worker:
                     continue  # its commit has failed: it was reported, and only the signer is late
                 job.batch = None
                 text = f"the signer of {job.delegate} has not answered in {SIGNER_LIMIT_S} s"
+                if _is_companions(job):
+                    self._companion_ended(job, "signer_timeout", text)
+                    continue
                 self._end(job, Outcome.FAILED, ("signer_timeout", text), occupied=True)
 
     def _send_results(self, results: list[tuple[Task, Result]]) -> None:
@@ -572,6 +662,11 @@ def _ready_body(job: SigningJob) -> bytes:
     return msgspec.msgpack.encode(
         BlockReady(header, job.draft.operations, hash_, job.draft.seed_nonce)
     )
+
+
+def _is_companions(job: SigningJob) -> bool:
+    """Whether it is the part of a vote that a companion key signs: the broker knows none such."""
+    return job.bls_vote is not None and job.delegate != job.bls_vote.delegate
 
 
 @lru_cache(maxsize=256)  # a level's batch arrives in many pieces with the same payload

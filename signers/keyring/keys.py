@@ -40,8 +40,10 @@ _CURVE_OF_PUBLIC_KEY = {curve.value.public_key: curve for curve in Curve}
 _CURVE_OF_SECRET = {curve.value.secret: curve for curve in Curve if curve.value.secret} | {
     base58.ED25519_LONG_SECRET: Curve.ED25519
 }
-_NETWORK_OF_HASH = {
-    prefix: network for network in NETWORKS.values() for prefix in network.key_hash_prefixes
+_KIND_OF_HASH = {
+    prefix: (network, CURVE_OF_TAG[tag])
+    for network in NETWORKS.values()
+    for tag, prefix in enumerate(network.key_hash_prefixes)
 }
 _SIGNATURES = (*(curve.value.signature for curve in Curve), base58.GENERIC_SIGNATURE)
 
@@ -223,10 +225,10 @@ def read_key_hash(text: str, network: Network) -> bytes:
     return base58.decode(network.key_hash_prefixes, text)
 
 
-def network_of(key_hash: str) -> Network:
-    """Return the network whose prefix a key hash has. Raises MalformedBytes."""
-    prefix, _ = base58.read(_NETWORK_OF_HASH, key_hash)
-    return _NETWORK_OF_HASH[prefix]
+def kind_of_hash(key_hash: str) -> tuple[Network, Curve]:
+    """Return of which network and curve the key of a hash is. Raises MalformedBytes."""
+    prefix, _ = base58.read(_KIND_OF_HASH, key_hash)
+    return _KIND_OF_HASH[prefix]
 
 
 def write_signature(signature: bytes, curve: Curve | None = None) -> str:

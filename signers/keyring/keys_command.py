@@ -1,6 +1,9 @@
 """The commands `forgepool keys …`: make, import, list, enable and disable keys."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,8 +21,13 @@ from signers.command_line import (
 )
 from signers.formats.networks import NETWORKS
 from signers.keyring import key_administration as administration
+from signers.keyring.curve import CURVES_BY_NAME, Curve
 from signers.keyring.key_administration import NewKey, Place
+from signers.keyring.passwords import Passwords
 from signers.marks.watermark import FRESH
+
+# From so many keys on it takes long enough to show how far it is.
+_COUNT_SHOWN = 100
 
 _delegate = click.option(
     "--delegate", metavar="NAME|HASH", help="Whose consensus key it is.  [default: its own]"
@@ -29,6 +37,14 @@ _floor = click.option(
 )
 _fresh = click.option(
     "--fresh", is_flag=True, help="The key has never signed anything, here or elsewhere."
+)
+_encrypted = click.option("--encrypted", is_flag=True, help="Write the secret under a password.")
+_password_file = click.option(
+    "--password-filename",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="FORGEPOOL_PASSWORD_FILENAME",
+    show_envvar=True,
+    help="A file with one password a line.  [default: FORGEPOOL_PASSWORD, else asked for]",
 )
 _network = click.option(
     "--network",
@@ -52,6 +68,15 @@ def keys() -> None:
     help="How many; more than one are called NAME-1, NAME-2 …",
 )
 @click.option(
+    "--curve",
+    type=click.Choice(list(CURVES_BY_NAME)),
+    default=Curve.ED25519.value.name,
+    show_default=True,
+    help="The signature scheme: tz1, tz2, tz3 or tz4 (mv1 to mv4).",
+)
+@_encrypted
+@_password_file
+@click.option(
     "--delegate", metavar="HASH", help="Whose consensus keys they become.  [default: their own]"
 )
 @_network
@@ -61,23 +86,33 @@ def keys() -> None:
 def generate_keys(
     name: str,
     count: int,
+    curve: str,
+    encrypted: bool,
+    password_filename: Path | None,
     delegate: str | None,
     network: str | None,
     state_dir: Path | None,
     base_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Make new Ed25519 keys and let them sign, with fresh marks."""
+    """Make new keys and let them sign, with fresh marks."""
     place = place_of(state_dir, base_dir)
     with reporting(as_json):
         known = administration.network_of(place, network)
-        made = administration.generate(place, name, count, known, delegate)
+        kind = CURVES_BY_NAME[curve]
+        password = _new_password(_passwords(password_filename)) if encrypted else None
+        with _progress(count if encrypted else 0) as progress:
+            made = administration.generate(
+                place, name, count, known, delegate, kind, password, progress
+            )
     _print_new_keys(place, made, as_json)
 
 
 @keys.command("import")
 @click.argument("name")
 @click.argument("secret", required=False)
+@_encrypted
+@_password_file
 @_delegate
 @_floor
 @_fresh
@@ -89,6 +124,8 @@ def generate_keys(
 def import_key(
     name: str,
     secret: str | None,
+    encrypted: bool,
+    password_filename: Path | None,
     delegate: str | None,
     floor: int | None,
     fresh: bool,
@@ -98,7 +135,9 @@ def import_key(
     as_json: bool,
     yes: bool,
 ) -> None:
-    """Take over a key that exists: unencrypted:edsk…
+    """Take over a key that exists: unencrypted:edsk…, encrypted:edesk…, of any curve.
+
+    What is encrypted stays as it is; what is not is put under a password with --encrypted.
 
     SECRET is better not given but typed when asked, or piped in: other users of the host may
     see the arguments of a command.
@@ -112,7 +151,11 @@ def import_key(
         known = administration.network_of(place, network)
         above = delegate and administration.find_hash(place, delegate, known)
         locator = (secret or _read_secret()).strip()
-        made = administration.import_key(place, name, locator, known, above, start)
+        passwords = _passwords(password_filename)
+        new_password = partial(_new_password, passwords) if encrypted else None
+        made = administration.import_key(
+            place, name, locator, known, above, start, passwords, new_password
+        )
     _print_new_keys(place, [made], as_json)
 
 
@@ -121,6 +164,38 @@ def _read_secret() -> str:
         typed: str = click.prompt("Secret key", hide_input=True, err=True)
         return typed
     return sys.stdin.readline()
+
+
+def _passwords(file: Path | None) -> Passwords:
+    """Return the known passwords; who is at the terminal is asked for more."""
+    return Passwords.from_surroundings(file, _ask if sys.stdin.isatty() else None)
+
+
+def _ask(name: str) -> bytes | None:
+    typed: str = click.prompt(f"Password of {name}", hide_input=True, default="", err=True)
+    return typed.encode() or None
+
+
+def _new_password(passwords: Passwords) -> bytes:
+    """Return the password to encrypt with: the first known one, else it is asked for, twice."""
+    if passwords.first is not None:
+        return passwords.first
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "Nobody is there to give a password: give --password-filename, or FORGEPOOL_PASSWORD."
+        )
+    typed: str = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
+    return typed.encode()
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[], object]]:
+    """Show how far a long piece of work is, to people alone."""
+    if count < _COUNT_SHOWN or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    with click.progressbar(length=count, label="Encrypting", file=sys.stderr) as bar:
+        yield lambda: bar.update(1)
 
 
 def _print_new_keys(place: Place, made: list[NewKey], as_json: bool) -> None:
@@ -145,7 +220,8 @@ def list_keys(state_dir: Path | None, base_dir: Path | None, as_json: bool) -> N
         return
     words = {True: "enabled", False: "disabled", None: "not enabled"}
     lines = [
-        f"{key.key_hash:36}  {words[key.enabled]:11}  {key.scheme or '-':11}  {key.name or '-'}"
+        f"{key.key_hash:36}  {words[key.enabled]:11}  {key.curve or '-':9}  "
+        f"{key.scheme or '-':11}  {key.name or '-'}"
         + (f"  for {key.delegate}" if key.delegate not in (None, key.key_hash) else "")
         for key in listed
     ]

@@ -2,8 +2,8 @@
 
 The directory has three files: ``public_key_hashs``, ``public_keys`` and ``secret_keys``, each a
 list of names with a value (`wallet_file`). The value of a secret key says where the key is:
-``unencrypted:edsk…`` is in the file; other schemes name an encrypted key, a device or a remote
-signer.
+``unencrypted:edsk…`` is in the file, ``encrypted:edesk…`` as well but under a password; other
+schemes name a device or a remote signer.
 
 Source: Octez ``src/lib_client_base/client_keys.ml``, ``src/lib_signer_backends/``.
 """
@@ -17,10 +17,18 @@ from typing import Any, NamedTuple
 
 from signers.errors import BadRequest
 from signers.formats.networks import Network
-from signers.keyring.keys import SecretKey, network_of
+from signers.keyring.encrypted_key import EncryptedKey
+from signers.keyring.keys import SecretKey, kind_of_hash
+from signers.keyring.passwords import Passwords
 from signers.keyring.wallet_file import BrokenWalletFile, Stamp, WalletFile
 
 UNENCRYPTED = "unencrypted"
+ENCRYPTED = "encrypted"
+# Octez once wrote encrypted BLS keys so.
+_ENCRYPTED_BLS = "aggregate_encrypted"
+ENCRYPTED_SCHEMES = (ENCRYPTED, _ENCRYPTED_BLS)
+_ENCRYPTED_LETTERS = "esk"  # after two for the curve: edesk…, spesk…
+SCHEMES = (UNENCRYPTED, *ENCRYPTED_SCHEMES)
 
 
 class UnknownKey(BadRequest):
@@ -55,10 +63,14 @@ class KeystoreEntry(NamedTuple):
 
 
 class Keystore:
-    """The keys of one client directory; those that were used stay in memory."""
+    """The keys of one client directory; those that were used stay in memory.
 
-    def __init__(self, base_dir: Path) -> None:
+    Threads may load different keys at once: opening an encrypted one takes its time.
+    """
+
+    def __init__(self, base_dir: Path, passwords: Passwords | None = None) -> None:
         self._base_dir = base_dir
+        self._passwords = passwords or Passwords()
         self._hashes = WalletFile(base_dir / "public_key_hashs")
         self._public_keys = WalletFile(base_dir / "public_keys")
         self._secret_keys = WalletFile(base_dir / "secret_keys")
@@ -69,12 +81,17 @@ class Keystore:
     def secret_key(self, key_hash: str) -> SecretKey:
         """Return the secret key with this hash.
 
-        Raises UnknownKey, UnsupportedKey, BrokenWalletFile, MalformedBytes.
+        Raises UnknownKey, UnsupportedKey, BrokenWalletFile, MalformedBytes, and what `Passwords`
+        raises for an encrypted key.
         """
         key = self._loaded.get(key_hash)
         if key is None:
             key = self._loaded[key_hash] = self._load(key_hash)
         return key
+
+    def has_loaded(self, key_hash: str) -> bool:
+        """Whether the key with this hash is in memory."""
+        return key_hash in self._loaded
 
     def entries(self) -> Iterator[KeystoreEntry]:
         """List all keys by their hashes. Raises BrokenWalletFile."""
@@ -88,8 +105,17 @@ class Keystore:
         value = self._hashes.value(name)
         return value if isinstance(value, str) else None
 
-    def add(self, keys: Mapping[str, SecretKey], network: Network) -> None:
-        """Write new keys into the directory. Raises NameTaken, BrokenWalletFile."""
+    def add(
+        self,
+        keys: Mapping[str, SecretKey],
+        network: Network,
+        encrypted: Mapping[str, EncryptedKey] | None = None,
+    ) -> None:
+        """Write new keys into the directory: as they are, or `encrypted` in their place.
+
+        Raises NameTaken, BrokenWalletFile.
+        """
+        sealed = encrypted or {}
         self._base_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _wallet_lock(self._base_dir):
             for name in keys:
@@ -97,7 +123,12 @@ class Keystore:
                     raise NameTaken(f"{self._base_dir} has a key {name!r} already")
             # The hash comes last: a key is found by it, so a key that is found is whole.
             self._secret_keys.add(
-                {name: f"{UNENCRYPTED}:{key.secret_text()}" for name, key in keys.items()}
+                {
+                    name: f"{ENCRYPTED}:{sealed[name].text()}"
+                    if name in sealed
+                    else f"{UNENCRYPTED}:{key.secret_text()}"
+                    for name, key in keys.items()
+                }
             )
             self._public_keys.add(
                 {
@@ -118,14 +149,16 @@ class Keystore:
         ]
         if not locators:
             raise UnknownKey(f"{self._base_dir} has no secret key of {key_hash[:40]}")
-        plain = [locator for locator in locators if _scheme(locator) == UNENCRYPTED]
-        if not plain:
+        usable = sorted((each for each in locators if _scheme(each) in SCHEMES), key=_cost)
+        if not usable:
             raise UnsupportedKey(
                 f"the secret key of {key_hash} is kept as {_scheme(locators[0])!r}, which is not "
-                f"supported yet; supported is {UNENCRYPTED!r}"
+                f"supported yet; supported are {UNENCRYPTED!r} and {ENCRYPTED!r}"
             )
-        network = network_of(key_hash)
-        key = SecretKey.read(plain[0].removeprefix(f"{UNENCRYPTED}:"), network.bls_scheme)
+        network, _ = kind_of_hash(key_hash)
+        key = read_locator(usable[0], network)
+        if isinstance(key, EncryptedKey):
+            key = self._passwords.open(key, key_hash, network.bls_scheme)
         if key.public_key.hash(network) != key_hash:
             raise BrokenWalletFile(
                 f"{self._base_dir}: the secret key under the name of {key_hash} is another key's"
@@ -139,11 +172,30 @@ class Keystore:
 
     def _names_of(self, key_hash: str) -> list[str]:
         if (stamp := self._hashes.stamp()) != self._names_stamp:
-            self._names = {}
+            names: dict[str, list[str]] = {}
             for name, value in self._key_hashes():
-                self._names.setdefault(value, []).append(name)
-            self._names_stamp = stamp
+                names.setdefault(value, []).append(name)
+            self._names, self._names_stamp = names, stamp
         return self._names.get(key_hash, [])
+
+
+def read_locator(locator: str, network: Network) -> SecretKey | EncryptedKey:
+    """Read the key that a locator holds, or a text without a scheme: plain or encrypted.
+
+    Raises MalformedBytes, UnsupportedKey for a key that is elsewhere.
+    """
+    scheme, _, text = locator.strip().rpartition(":")
+    if scheme in ENCRYPTED_SCHEMES or (not scheme and text[2:5] == _ENCRYPTED_LETTERS):
+        return EncryptedKey.read(text)
+    if scheme not in ("", UNENCRYPTED):
+        scheme = scheme.partition(":")[0]
+        raise UnsupportedKey(f"keys kept as {scheme[:40]!r} are not supported yet")
+    return SecretKey.read(text, network.bls_scheme)
+
+
+def _cost(locator: str) -> int:
+    """Say what to try first of several places that hold one key: the quickest."""
+    return SCHEMES.index(_scheme(locator))
 
 
 def _scheme(locator: Any) -> str:

@@ -249,5 +249,6 @@ def test_a_field_that_is_not_known_yet_is_ignored() -> None:
 
 
 def test_votes_are_short_arrays() -> None:
-    assert msgpack.unpackb(wire.encode(Vote("mv1a", 7))) == ["mv1a", 7, None]
+    assert msgpack.unpackb(wire.encode(Vote("mv1a", 7))) == ["mv1a", 7, None, None]
     assert msgspec.convert(["mv1a", 7], Vote) == Vote("mv1a", 7)
+    assert msgspec.convert(["tz4a", 7, "5", "tz4b"], Vote) == Vote("tz4a", 7, "5", "tz4b")

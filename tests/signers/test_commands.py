@@ -12,8 +12,11 @@ from watermark_cases import asked, code, sign
 
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.formats.signable import Kind, Signable
+from signers.keyring.encrypted_key import EncryptedKey
 from signers.keyring.keys import SecretKey
 from signers.keyring.keys_command import keys
+from signers.keyring.keystore import Keystore
+from signers.keyring.passwords import Passwords
 from signers.marks.init_command import init
 from signers.marks.watermark_store import WatermarkStore
 from signers.marks.watermarks_command import watermarks
@@ -177,12 +180,86 @@ def test_fresh_is_asked_for_and_a_piped_secret_is_no_answer(pool: Path) -> None:
 
 @pytest.mark.parametrize(
     "locator",
-    ["encrypted:edesk1abc", "ledger://a-b-c-d/ed25519/0h/1h", "http://127.0.0.1:6732/tz1abc"],
+    ["remote:tz1abc", "ledger://a-b-c-d/ed25519/0h/1h", "http://127.0.0.1:6732/tz1abc"],
 )
 def test_other_schemes_are_named(pool: Path, locator: str) -> None:
     refused = run(keys, "import", "old", locator, "--floor", "5", "--json", ends=1)
     assert as_json(refused)["code"] == "unsupported_key"
     assert locator.partition(":")[0] in as_json(refused)["error"]
+
+
+@pytest.mark.parametrize(
+    ("curve", "prefix"),
+    [("ed25519", "mv1"), ("secp256k1", "mv2"), ("p256", "mv3"), ("bls", "mv4")],
+)
+def test_keys_of_every_curve_are_made_listed_and_imported(
+    pool: Path, tmp_path: Path, curve: str, prefix: str
+) -> None:
+    (made,) = as_json(run(keys, "generate", "new", "--curve", curve, "--json"))
+    (listed,) = as_json(run(keys, "list", "--json"))
+    assert made["key_hash"].startswith(prefix)
+    assert (listed["curve"], listed["scheme"]) == (curve, "unencrypted")
+    assert curve in run(keys, "list").stdout
+    secret = Keystore(pool.parent / "keys").secret_key(made["key_hash"]).secret_text()
+    elsewhere = ("--base-dir", str(tmp_path / "elsewhere"))
+    run(keys, "import", "same", "--floor", "5", *elsewhere, input=secret)
+    (again,) = as_json(run(keys, "list", *elsewhere, "--json"))
+    assert (again["key_hash"], again["curve"]) == (made["key_hash"], curve)
+
+
+@pytest.fixture
+def password_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv("FORGEPOOL_PASSWORD", raising=False)
+    path = tmp_path / "passwords"
+    path.write_text("first\nsecond\n")
+    return str(path)
+
+
+def test_keys_are_made_under_a_password(pool: Path, password_file: str) -> None:
+    options = ("--encrypted", "--password-filename", password_file)
+    made = as_json(run(keys, "generate", "new", "--count", "3", *options, "--json"))
+    assert {each["scheme"] for each in as_json(run(keys, "list", "--json"))} == {"encrypted"}
+    assert "unencrypted:ed" not in (pool.parent / "keys" / "secret_keys").read_text()
+    keystore = Keystore(pool.parent / "keys", Passwords([b"first"]))
+    for each in made:
+        key = keystore.secret_key(each["key_hash"])
+        assert key.public_key.text() == each["public_key"]
+        assert verdicts(pool, each["key_hash"], asked(1)) == ["advance"]
+
+
+def test_nobody_is_there_to_give_a_password(pool: Path, password_file: str) -> None:
+    refused = run(keys, "generate", "new", "--encrypted", ends=2)
+    assert "--password-filename" in refused.stderr
+    assert as_json(run(keys, "list", "--json")) == []
+
+
+def test_an_encrypted_key_is_imported_as_it_is(pool: Path, password_file: str) -> None:
+    text = EncryptedKey.seal(SECRET, b"second").text()
+    options = ("--floor", "5", "--password-filename", password_file)
+    run(keys, "import", "old", *options, input=f"encrypted:{text}\n")
+    (listed,) = as_json(run(keys, "list", "--json"))
+    assert (listed["key_hash"], listed["scheme"]) == (SECRET_HASH, "encrypted")
+    assert text in (pool.parent / "keys" / "secret_keys").read_text()
+
+
+def test_an_encrypted_key_needs_its_password(pool: Path, password_file: str) -> None:
+    text = EncryptedKey.seal(SECRET, b"third").text()
+    for options, expected in (
+        (("--password-filename", password_file), "wrong_password"),
+        ((), "no_password"),
+        (("--password-filename", password_file + ".absent"), "bad_password_file"),
+    ):
+        words = ("import", "old", text, "--floor", "5", *options, "--json")
+        assert as_json(run(keys, *words, ends=1))["code"] == expected
+    assert as_json(run(keys, "list", "--json")) == []
+
+
+def test_a_plain_key_is_put_under_a_password(pool: Path, password_file: str) -> None:
+    options = ("--floor", "5", "--encrypted", "--password-filename", password_file)
+    run(keys, "import", "old", *options, input=SECRET.secret_text())
+    assert SECRET.secret_text() not in (pool.parent / "keys" / "secret_keys").read_text()
+    keystore = Keystore(pool.parent / "keys", Passwords([b"first"]))
+    assert keystore.secret_key(SECRET_HASH).public_key == SECRET.public_key
 
 
 def test_a_key_directory_of_an_octez_client_is_enabled_where_it_is(

@@ -26,7 +26,7 @@ from signers.keyring.keys import (
     PublicKey,
     SecretKey,
     UnsupportedCurve,
-    network_of,
+    kind_of_hash,
     read_key_hash,
     read_signature,
     write_signature,
@@ -74,9 +74,9 @@ def test_secret_keys_and_their_seeds(row: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("row", VECTORS["keys"], ids=lambda row: row["tezos_pkh"])
-def test_the_prefix_of_a_hash_names_its_network(row: dict[str, str]) -> None:
-    assert network_of(row["tezos_pkh"]) is TEZOS
-    assert network_of(row["mavryk_pkh"]) is MAVRYK
+def test_the_prefix_of_a_hash_names_network_and_curve(row: dict[str, str]) -> None:
+    assert kind_of_hash(row["tezos_pkh"]) == (TEZOS, Curve[row["curve"]])
+    assert kind_of_hash(row["mavryk_pkh"]) == (MAVRYK, Curve[row["curve"]])
 
 
 @pytest.mark.parametrize("row", VECTORS["keys"], ids=lambda row: row["tezos_pkh"])

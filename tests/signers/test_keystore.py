@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from signers.errors import MalformedBytes
+from signers.formats.hashes import blake2b_32
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import Keystore, NameTaken, UnknownKey, UnsupportedKey
@@ -62,14 +64,24 @@ def test_all_keys_are_listed_with_how_they_are_kept(base_dir: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("key_hash", "scheme"), [(BOB["mavryk_pkh"], "encrypted"), ("mv1Device", "ledger")]
-)
-def test_another_scheme_is_named_when_it_is_not_supported(
-    base_dir: Path, key_hash: str, scheme: str
-) -> None:
-    with pytest.raises(UnsupportedKey, match=scheme):
-        Keystore(base_dir).secret_key(key_hash)
+def test_another_scheme_is_named_when_it_is_not_supported(base_dir: Path) -> None:
+    with pytest.raises(UnsupportedKey, match="ledger"):
+        Keystore(base_dir).secret_key("mv1Device")
+
+
+def test_an_encrypted_key_that_was_cut_is_not_read(base_dir: Path) -> None:
+    with pytest.raises(MalformedBytes):
+        Keystore(base_dir).secret_key(BOB["mavryk_pkh"])
+
+
+@pytest.mark.parametrize("row", VECTORS["keys"], ids=lambda row: row["tezos_pkh"])
+def test_keys_of_every_curve_sign_as_their_network_does(tmp_path: Path, row: dict) -> None:
+    key = SecretKey.read(row["secret"])
+    for network, key_hash in ((TEZOS, row["tezos_pkh"]), (MAVRYK, row["mavryk_pkh"])):
+        Keystore(tmp_path / network.name).add({"key": key}, network)
+        loaded = Keystore(tmp_path / network.name).secret_key(key_hash)
+        signature = loaded.sign(b"message", blake2b_32(b"message"))
+        assert key.public_key.verify(b"message", signature, network.bls_scheme)
 
 
 def test_a_key_that_is_not_there_is_unknown(base_dir: Path, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from signers.errors import SignersError
 from signers.formats.networks import MAVRYK
+from signers.keyring.encrypted_key import EncryptedKey
 from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import Keystore
+from signers.keyring.passwords import Passwords
 from workers.key_ring import KeyRing
 
 ALICE, BOB, CAROL = (SecretKey(bytes([i]) * 32) for i in (1, 2, 3))
@@ -82,7 +84,7 @@ def test_who_signs_is_loaded_once(base_dir: Path) -> None:
         ring.signer(B)
 
 
-@pytest.mark.parametrize("locator", ["ledger://a-b-c-d/ed25519/0h", "encrypted:edesk1abc", None])
+@pytest.mark.parametrize("locator", ["ledger://a-b-c-d/ed25519/0h", None])
 def test_a_key_that_cannot_be_loaded_is_not_claimed(base_dir: Path, locator: str | None) -> None:
     secrets = [] if locator is None else [{"name": "alice", "value": locator}]
     (base_dir / "secret_keys").write_text(json.dumps(secrets))
@@ -122,3 +124,16 @@ def test_a_directory_that_is_none_is_told(tmp_path: Path) -> None:
     assert not ring.look()
     assert "file" in ring.problem
     assert ring.hashes == []
+
+
+def test_an_encrypted_key_is_held_and_locked_until_it_is_used(base_dir: Path) -> None:
+    Keystore(base_dir).add({"carol": CAROL}, MAVRYK, {"carol": EncryptedKey.seal(CAROL, b"pass")})
+    ring = KeyRing(base_dir, Passwords([b"pass"]))
+    ring.look()
+    assert ring.holds(C)
+    assert ring.locked == {C}
+    assert not ring.is_open(C)
+    ring.open(C)
+    assert ring.is_open(C)
+    assert ring.signer(C)(b"", bytes(32)) == CAROL.sign(b"", bytes(32))
+    assert ring.locked == set()

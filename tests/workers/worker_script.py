@@ -44,9 +44,10 @@ from broker.messages import (
 )
 from signers.formats import base58, block_header
 from signers.formats.block_header import BlockHeader, Fitness
-from signers.formats.networks import MAVRYK
+from signers.formats.networks import MAVRYK, TEZOS, BlsScheme
 from signers.formats.signable import Kind, Signable, read_signable
 from signers.formats.vote import VoteTemplate
+from signers.keyring.curve import Curve
 from signers.keyring.keys import SecretKey
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import ADVANCE, FRESH, UNMARKED, Verdict, floor_mark, judge
@@ -65,6 +66,10 @@ KEYS = {
     key.public_key.hash(MAVRYK): key for key in (SecretKey(bytes([i]) * 32) for i in range(1, 6))
 }
 A, B, C, D, E = KEYS
+_BLS = [SecretKey(bytes([i]) * 32, Curve.BLS, BlsScheme.POSSESSION) for i in (1, 2)]
+TZ4, COMPANION = (key.public_key.hash(TEZOS) for key in _BLS)
+MV4 = _BLS[0].public_key.hash(MAVRYK)
+KEYS |= {TZ4: _BLS[0], COMPANION: _BLS[1], MV4: _BLS[0].with_scheme(BlsScheme.AUGMENTED)}
 STRANGER = SecretKey(bytes([99]) * 32).public_key.hash(MAVRYK)
 
 _numbers = itertools.count(1)
@@ -75,8 +80,8 @@ M = TypeVar("M")
 
 
 def assignment(kind: str, payload: bytes, *delegates: str, ttl_ms: int = TTL_MS,
-               dal: str | None = None) -> Assignment:  # fmt: skip
-    items = [Item(next(_numbers), 1, d, slot, dal) for slot, d in enumerate(delegates)]
+               dal: str | None = None, companion: str | None = None) -> Assignment:  # fmt: skip
+    items = [Item(next(_numbers), 1, d, slot, dal, companion) for slot, d in enumerate(delegates)]
     id = next(_numbers).to_bytes(16)
     return Assignment("baker", id, kind, b"fingerprint of %b" % id, ttl_ms, payload, items)
 
