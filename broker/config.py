@@ -58,6 +58,7 @@ class Gateway(Struct, frozen=True, forbid_unknown_fields=True):
     allow_unauthenticated: bool = False  # also on addresses that other machines reach
     host_names: list[str] = []  # under which clients may call, besides localhost and addresses
     list_known_keys: bool = False
+    prove_possession: bool = False
     timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 7.0  # of a request, from its arrival
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from signers.curves.signing import Signer
 from signers.errors import SignersError
+from signers.keyring.curve import Curve
+from signers.keyring.keys import PublicKey
 from signers.keyring.keystore import ENCRYPTED_SCHEMES, SCHEMES, Keystore
 from signers.keyring.passwords import Passwords
 
@@ -57,6 +59,16 @@ class KeyRing:
             signer = self._signers[key_hash] = self._keystore.secret_key(key_hash).sign
             self.locked.discard(key_hash)
         return signer
+
+    def prove_possession(self, key_hash: str, proven: bytes) -> bytes:
+        """Prove the possession of a BLS key, over its own public key or, if not empty, another.
+
+        Raises SignersError.
+        """
+        other = None
+        if proven:
+            other = PublicKey.from_tagged(bytes([Curve.BLS.value.tag]) + proven)
+        return self._keystore.secret_key(key_hash).prove_possession(other)
 
     def is_open(self, key_hash: str) -> bool:
         """Whether the key has been loaded, so that signing with it takes no time."""

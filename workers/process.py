@@ -23,6 +23,7 @@ from broker.collector import tune_collector
 from broker.errors import MalformedMessage
 from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, WorkerHello
 from broker.sockets import CurveIdentity, connect, receive, send
+from signers.errors import SignersError
 from signers.host import host_id
 from signers.keyring.passwords import Passwords
 from signers.marks.store_lock import STALL_S, lock_holder
@@ -31,7 +32,7 @@ from workers.key_ring import KeyRing
 from workers.pipeline import Committed
 from workers.preparation.block_preparer import BlockPreparer
 from workers.preparation.preparation_job import PreparerSetup
-from workers.signing_job import SigningJob
+from workers.signing_job import PendingTask, SigningJob
 from workers.slow_signers import SIGN_DELAY_ENV, SlowSigners, delays_from_environment
 from workers.store_thread import DraftAnswer, Judged, StoreAvailable, StoreFailed, StoreThread
 from workers.unlocking import KEYS_PER_NOTE, Unlocking
@@ -167,7 +168,7 @@ class WorkerProcess:
             now, store_wait_ms=wait_ms, stalled_by=self._who_stalls(now) if wait_ms else 0
         )
         self._perform(turn, now)
-        while turn.to_sign:  # what was signed may be on disk by now
+        while turn.to_sign or turn.to_prove:  # what was signed may be on disk by now
             self._read_store(now)
             turn = self._core.end_turn(now)
             self._perform(turn, now)
@@ -242,6 +243,8 @@ class WorkerProcess:
             self._store.probe()
         for jobs in turn.to_sign:
             self._sign_all(jobs, now)
+        for task in turn.to_prove:
+            self._prove(task)
         for preparation in turn.to_prepare:
             if self._preparer is not None:
                 self._preparer.submit(preparation)
@@ -270,6 +273,14 @@ class WorkerProcess:
 
     def _sign(self, job: SigningJob) -> bytes:
         return self._keys.signer(job.delegate)(job.unsigned, job.signable.digest)
+
+    def _prove(self, task: PendingTask) -> None:
+        try:
+            proof = self._keys.prove_possession(task.delegate, task.request.payload)
+        except SignersError as e:
+            self._core.not_proven(task, e.code, str(e))
+        else:
+            self._core.proven(task, proof)
 
     def close(self) -> None:
         if self._preparer is not None:

@@ -23,6 +23,7 @@ from broker.messages import (
     FORGE_AND_SIGN_BLOCK,
     FORGE_AND_SIGN_PREATTESTATIONS,
     PROTOCOL_VERSION,
+    PROVE_POSSESSION,
     SIGN,
     VOTE_KINDS,
     Assign,
@@ -116,6 +117,7 @@ class Turn:
     to_store: list[SigningBatch | FindDraft] = field(default_factory=list)
     to_sign: list[list[SigningJob]] = field(default_factory=list)
     to_prepare: list[PreparationJob] = field(default_factory=list)
+    to_prove: list[PendingTask] = field(default_factory=list)
     probe_store: bool = False
     notes: list[str] = field(default_factory=list)
     stop: bool = False
@@ -248,6 +250,8 @@ class Worker:
                 self._take_bytes(task, request.payload)
             elif request.kind == FORGE_AND_SIGN_BLOCK:
                 self._take_block(task)
+            elif request.kind == PROVE_POSSESSION:
+                self._turn.to_prove.append(task)  # it binds nobody to anything: no mark is asked
             else:
                 text = f"this worker does not know {request.kind[:40]!r}"
                 self._end(task, Outcome.REFUSED, ("unknown_kind", text))
@@ -438,6 +442,13 @@ class Worker:
 
     def _take_draft(self, task: PendingTask, chain_id: bytes, draft: BlockDraft) -> None:
         self._take_bytes(task, _BLOCK_WATERMARK + chain_id + draft.header, draft)
+
+    def proven(self, task: PendingTask, proof: bytes) -> None:
+        """The possession of a task's key has been proven."""
+        self._end(task, Outcome.READY, proof)
+
+    def not_proven(self, task: PendingTask, code: str, text: str) -> None:
+        self._end(task, Outcome.REFUSED, (code, text))
 
     # -- store and signers ------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ ALICE = SecretKey(bytes(range(32)))  # a test key: a client that may ask
 @pytest.fixture(scope="module")
 def gateway(running: PoolProcess) -> GatewayProcess:
     """A gateway of a running pool, for tests that leave both as they were."""
-    found = GatewayProcess(running, "--list-known-keys")
+    found = GatewayProcess(running, "--allow-list-known-keys")
     found.start()
     return found
 

@@ -206,6 +206,7 @@ class WorkerScript:
         self.wanted_drafts: deque[FindDraft] = deque()
         self.unsigned: list[SigningJob] = []
         self.preparations: deque[PreparationJob] = deque()
+        self.unproven: list[PendingTask] = []
         self.notes: list[str] = []
         self.probes = 0
         self.stopped = False
@@ -228,6 +229,7 @@ class WorkerScript:
                 self.wanted_drafts.append(job)
         self.unsigned += [job for jobs in turn.to_sign for job in jobs]
         self.preparations += turn.to_prepare
+        self.unproven += turn.to_prove
         self.notes += turn.notes
         self.probes += turn.probe_store
         self.stopped = turn.stop

@@ -66,7 +66,10 @@ _CLIENT_NAME = re.compile(r"[A-Za-z0-9._-]{1,27}")
               help="Sign for anybody, also on addresses that other machines reach.")  # fmt: skip
 @click.option("--host-name", "host_names", multiple=True, metavar="NAME",
               help="Name under which clients may call; repeatable.  [default: localhost]")  # fmt: skip  # noqa: E501
-@click.option("--list-known-keys", is_flag=True, default=None, help="Answer /known_keys.")
+@click.option("--allow-list-known-keys", "list_known_keys", is_flag=True, default=None,
+              help="List the keys to whoever asks.")  # fmt: skip
+@click.option("--allow-to-prove-possession", "prove_possession", is_flag=True, default=None,
+              help="Prove the possession of BLS keys.")  # fmt: skip
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1, 3600), metavar="SECONDS",
               help="How long a request may take.  [default: 7]")  # fmt: skip
 @click.option("--client", default="gateway", show_default=True,
@@ -139,6 +142,7 @@ async def _serve(
         GateOptions(
             require_authentication=options.require_authentication,
             list_known_keys=options.list_known_keys,
+            prove_possession=options.prove_possession,
             ttl_ms=int(options.timeout_s * 1000),
         ),
         os.urandom(16),

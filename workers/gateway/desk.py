@@ -104,10 +104,12 @@ class Desk:
 def _what(asked: Ask | Sign | AskPossessionProof, network: Network) -> str:
     """Key, kind, level and round of a question, as far as they are known."""
     if isinstance(asked, Ask):
-        kind, _, level, round_, _ = asked.signable
-        name = kind.name.lower()
         by = f" by={asked.client}" if asked.client else ""
-        return f"key={asked.request.delegate}{by} kind={name} level={level} round={round_}"
+        what = "kind=possession"
+        if asked.signable is not None:
+            kind, _, level, round_, _ = asked.signable
+            what = f"kind={kind.name.lower()} level={level} round={round_}"
+        return f"key={asked.request.delegate}{by} {what}"
     try:
         return f"key={hash_text(asked.key_hash, network)}"
     except MalformedBytes:

@@ -16,7 +16,15 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from broker.client_session import Refused
-from broker.messages import REQUEST_ID_BYTES, SIGN, SIGNED, Event, Request
+from broker.messages import (
+    POSSESSION_PROVEN,
+    PROVE_POSSESSION,
+    REQUEST_ID_BYTES,
+    SIGN,
+    SIGNED,
+    Event,
+    Request,
+)
 from signers.backends.socket_protocol import (
     AskAuthorizedKeys,
     AskKnownKeys,
@@ -27,12 +35,13 @@ from signers.backends.socket_protocol import (
     AskSupportsNonces,
     Sign,
     authentication_bytes,
+    possession_authentication_bytes,
 )
 from signers.backends.socket_protocol import Request as Question
 from signers.errors import MalformedBytes, SignersError
 from signers.formats.networks import NETWORKS, BlsScheme, Network
 from signers.formats.signable import Signable, read_signable
-from signers.formats.tagged_keys import hash_text
+from signers.formats.tagged_keys import BLS_TAG, hash_text
 from signers.keyring.curve import CURVE_OF_TAG, Curve
 from signers.keyring.keys import PublicKey
 from workers.gateway import denials
@@ -45,6 +54,7 @@ from workers.gateway.answers import (
     Denial,
     KnownKeys,
     NoNonces,
+    PossessionProof,
     PublicKeyText,
     Signature,
 )
@@ -64,6 +74,7 @@ class GateOptions:
 
     require_authentication: bool = False
     list_known_keys: bool = False
+    prove_possession: bool = False
     ttl_ms: int = TTL_MS_DEFAULT
 
 
@@ -74,7 +85,7 @@ class Ask:
     request: Request
     client: str  # key hash that the client has authenticated with; empty: nobody in particular
     curve: Curve
-    signable: Signable
+    signable: Signable | None  # None: no bytes of the client are signed
     question: bytes  # the same for an identical repeat
     attempt: int
 
@@ -110,7 +121,9 @@ class Gate:
                 return AuthorizedKeys(tuple(hashes))
             case AskKnownKeys():
                 if not self._options.list_known_keys:
-                    text = "keys are not listed here: start the gateway with --list-known-keys"
+                    text = (
+                        "keys are not listed here: start the gateway with --allow-list-known-keys"
+                    )
                     return Denial(FORBIDDEN, "not_allowed", text)
                 return KnownKeys(tuple(listing.public_keys))
             case AskSupportsNonces():
@@ -119,41 +132,77 @@ class Gate:
                 text = "nonces are not derived from keys here; bakers draw them at random"
                 return Denial(FORBIDDEN, "not_allowed", text)
             case AskPossessionProof():
-                text = "the possession of keys is not proven here"
-                return Denial(FORBIDDEN, "not_allowed", text)
+                return self._prove_possession(question, listing)
 
     def _sign(self, wanted: Sign, listing: KeyListing) -> Ask | Denial:
-        client = ""
-        if self._options.require_authentication:
-            found = _authenticate(wanted, listing)
-            if isinstance(found, Denial):
-                return found
-            client = found
+        message = authentication_bytes(wanted.key_hash, wanted.data)
+        client = self._client(message, wanted.authentication, listing)
         key_hash = _text_of(wanted.key_hash, listing.network.name)
+        if isinstance(client, Denial):
+            return client
         if key_hash not in listing.public_keys:
             return _unknown(key_hash)
         curve = CURVE_OF_TAG[wanted.key_hash[0]]
         if curve is Curve.BLS:
             _check_version(wanted.version, listing.network)
         signable = read_signable(wanted.data)
-        question = self._name(client, key_hash, wanted.data)
+        return self._to_pool(SIGN, client, key_hash, curve, wanted.data, signable)
+
+    def _prove_possession(self, wanted: AskPossessionProof, listing: KeyListing) -> Ask | Denial:
+        if not self._options.prove_possession:
+            text = "keys are not proven here: start the gateway with --allow-to-prove-possession"
+            return Denial(FORBIDDEN, "not_allowed", text)
+        message = possession_authentication_bytes(wanted.key_hash, wanted.over)
+        client = self._client(message, wanted.authentication, listing)
+        key_hash = _text_of(wanted.key_hash, listing.network.name)
+        if isinstance(client, Denial):
+            return client
+        if key_hash not in listing.public_keys:
+            return _unknown(key_hash)
+        if wanted.key_hash[0] != BLS_TAG:
+            raise MalformedBytes(f"{key_hash} is no BLS key; only those prove their possession")
+        return self._to_pool(PROVE_POSSESSION, client, key_hash, Curve.BLS, wanted.over or b"")
+
+    def _client(self, message: bytes, signature: bytes | None, listing: KeyListing) -> str | Denial:
+        """Return the hash of the authorized key that has signed; empty where none needs to."""
+        if not self._options.require_authentication:
+            return ""
+        if signature is None:
+            text = "missing authentication signature field"
+            return Denial(FORBIDDEN, "not_authenticated", text)
+        for key in listing.authorized:
+            if _has_signed(key, message, signature, listing.network):
+                return _hash_of(key, listing.network.name)
+        return Denial(FORBIDDEN, "not_authenticated", "invalid authentication signature")
+
+    def _to_pool(
+        self,
+        kind: str,
+        client: str,
+        key_hash: str,
+        curve: Curve,
+        payload: bytes,
+        signable: Signable | None = None,
+    ) -> Ask:
+        question = self._name(kind, client, key_hash, payload)
         attempt = self._attempts.get(question, 0)
         id = blake2b(question, digest_size=REQUEST_ID_BYTES, key=attempt.to_bytes(8)).digest()
-        request = Request(id, SIGN, wanted.data, key_hash, ttl_ms=self._options.ttl_ms)
+        request = Request(id, kind, payload, key_hash, ttl_ms=self._options.ttl_ms)
         return Ask(request, client, curve, signable, question, attempt)
 
-    def _name(self, client: str, key_hash: str, data: bytes) -> bytes:
+    def _name(self, kind: str, client: str, key_hash: str, payload: bytes) -> bytes:
         """What makes two questions one; what one client may have, another may be denied."""
         name = blake2b(digest_size=32, salt=self._salt)
-        for part in (client.encode(), key_hash.encode(), data):
+        for part in (kind.encode(), client.encode(), key_hash.encode(), payload):
             name.update(len(part).to_bytes(4) + part)
         return name.digest()
 
     def conclude(self, ask: Ask, end: Event | Refused) -> Answer:
         """Turn the pool's end of a request into the client's answer."""
-        if isinstance(end, Event) and end.event == SIGNED:
+        if isinstance(end, Event) and end.event in (SIGNED, POSSESSION_PROVEN):
             self._attempts.pop(ask.question, None)
-            return Signature(end.body, ask.curve)
+            proven = end.event == POSSESSION_PROVEN
+            return PossessionProof(end.body) if proven else Signature(end.body, ask.curve)
         self._attempts[ask.question] = ask.attempt + 1
         self._attempts.move_to_end(ask.question)
         if len(self._attempts) > ATTEMPTS_MAX:
@@ -164,18 +213,6 @@ class Gate:
 @lru_cache(16_384)  # a text costs more than a signature
 def _text_of(tagged: bytes, network_name: str) -> str:
     return hash_text(tagged, NETWORKS[network_name])
-
-
-def _authenticate(wanted: Sign, listing: KeyListing) -> str | Denial:
-    """Return the hash of the authorized key that has signed the request."""
-    if wanted.authentication is None:
-        text = "missing authentication signature field"
-        return Denial(FORBIDDEN, "not_authenticated", text)
-    message = authentication_bytes(wanted.key_hash, wanted.data)
-    for key in listing.authorized:
-        if _has_signed(key, message, wanted.authentication, listing.network):
-            return _hash_of(key, listing.network.name)
-    return Denial(FORBIDDEN, "not_authenticated", "invalid authentication signature")
 
 
 def _has_signed(key: PublicKey, message: bytes, signature: bytes, network: Network) -> bool:

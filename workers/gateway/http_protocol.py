@@ -163,7 +163,7 @@ def _read_call(call: Call, body: bytes) -> Question | AskHealth:
         case ["bls_prove_possession", key_hash]:
             other = query.get("bls_pk")
             over = None if other is None else base58.decode(base58.BLS_PUBLIC_KEY, other)
-            return AskPossessionProof(_tagged_hash(key_hash), over)
+            return AskPossessionProof(_tagged_hash(key_hash), over, signature)
         case [name]:
             return AskHealth(even_alone=name == "livez")
     raise MalformedBytes("this path is none of a signer")

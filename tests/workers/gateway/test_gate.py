@@ -27,6 +27,7 @@ from workers.gateway.answers import (
     Denial,
     KnownKeys,
     NoNonces,
+    PossessionProof,
     PublicKeyText,
     Signature,
 )
@@ -79,6 +80,7 @@ def by(key: SecretKey, data: bytes, tagged: bytes = TAGGED) -> Sign:
 def test_a_request_to_sign_becomes_one_of_the_pool_with_a_deadline() -> None:
     ask = asked(Gate(GateOptions(ttl_ms=1234), SALT).admit(Sign(TAGGED, ATT), LISTING))
     assert ask.request == Request(ask.request.id, "sign", ATT, KEY_HASH, ttl_ms=1234)
+    assert ask.signable is not None
     assert (ask.signable.level, ask.signable.round) == (20877, 0)
     assert ask.curve is Curve.ED25519
 
@@ -242,6 +244,43 @@ def test_nonces_are_not_derived() -> None:
         assert denied(gate().admit(question, LISTING)) == (403, "not_allowed")
 
 
-def test_possession_is_not_proven_unasked() -> None:
-    question = AskPossessionProof(tagged_hash(TZ4))
+# -- proofs of possession -------------------------------------------------------------------------
+
+BLS = tagged_hash(TZ4)
+
+
+def test_possession_is_proven_only_where_that_is_allowed() -> None:
+    question = AskPossessionProof(BLS)
     assert denied(gate().admit(question, LISTING)) == (403, "not_allowed")
+    g = gate(prove_possession=True)
+    ask = asked(g.admit(question, LISTING))
+    assert (ask.request.kind, ask.request.delegate, ask.request.payload) == (
+        "prove_possession", TZ4, b"",
+    )  # fmt: skip
+    other = asked(g.admit(AskPossessionProof(BLS, b"p" * 48), LISTING))
+    assert other.request.payload == b"p" * 48
+    assert other.request.id != ask.request.id
+    end = ends(ask, "possession_proven", body=b"s" * 96)
+    assert g.conclude(ask, end) == PossessionProof(b"s" * 96)
+    assert denied(g.admit(AskPossessionProof(TAGGED), LISTING)) == (400, "malformed")
+    stranger = AskPossessionProof(bytes([3]) + bytes(20))
+    assert denied(g.admit(stranger, LISTING)) == (404, "unknown_key")
+
+
+def test_who_asks_for_a_proof_authenticates_for_just_that() -> None:
+    required = gate(require_authentication=True, prove_possession=True)
+    over = b"p" * 48
+
+    def by_alice(message: bytes) -> bytes:
+        return ALICE.sign(message, blake2b_32(message))
+
+    for authentication in (
+        None,
+        by_alice(b"\x04\x01" + BLS + over),  # for a request to sign
+        by_alice(b"\x04\x04" + BLS),  # for the key's own public key
+        by_alice(b"\x04\x04" + TAGGED + over),
+    ):
+        question = AskPossessionProof(BLS, over, authentication)
+        assert denied(required.admit(question, LISTING)) == (403, "not_authenticated")
+    right = AskPossessionProof(BLS, over, by_alice(b"\x04\x04" + BLS + over))
+    asked(required.admit(right, LISTING))
