@@ -21,6 +21,8 @@ from gateway_process import (
 )
 from pool_process import PoolProcess, batch, noop, until
 
+from broker.client import Watcher
+from broker.messages import Event
 from signers.formats.networks import MAVRYK
 from signers.formats.tagged_keys import tagged_hash
 from signers.keyring.curve import Curve
@@ -252,6 +254,25 @@ def test_only_authorized_clients_sign(strict: GatewayProcess) -> None:
         sign = b"\x00" + tagged_hash(key.key_hash) + len(data).to_bytes(4) + data
         assert exchange(connection, sign)[0] == 1
         assert exchange(connection, sign + authenticated(key.key_hash, data))[0] == 0
+
+
+def test_an_authenticated_client_has_a_name_of_its_own_at_the_broker(
+    strict: GatewayProcess,
+) -> None:
+    """So that a policy can tell clients apart."""
+    name = f"gateway.{ALICE.public_key.hash(MAVRYK)}"
+    key_hash = strict.pool.delegates[3]
+    data = noop("who")
+    proof = write_signature(authenticated(key_hash, data))
+    watcher = Watcher(strict.pool.endpoints, f"c/{name}")
+    try:
+        until(lambda: watcher.poll(0.1) or watcher.live, what="a subscription")
+        assert strict.sign(key_hash, data, f"?authentication={proof}").status == 200
+        [event] = until(lambda: watcher.poll(0.1), what="the client's event")
+        assert isinstance(event, Event)
+        assert (event.delegate, event.event) == (key_hash, "signed")
+    finally:
+        watcher.close()
 
 
 def test_a_client_whose_key_is_removed_signs_no_more(strict: GatewayProcess) -> None:

@@ -27,6 +27,7 @@ _STATUS_OF_REFUSAL = {
     "watermark_below": CONFLICT,
     "watermark_conflict": CONFLICT,
     "signature_lost": CONFLICT,
+    "device_watermark": CONFLICT,
 }
 # Of what failed: what no repeat can help against before somebody has looked at it.
 _BROKEN = frozenset(

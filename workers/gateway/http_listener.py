@@ -41,7 +41,7 @@ BODY_S_MAX = 10.0
 # Longer than clients and proxies keep idle connections, so that they close first.
 KEEP_ALIVE_S = 75.0
 TLS_HANDSHAKE_S_MAX = 10.0
-END_S_MAX = 2.0
+END_S_MAX = 1.0
 
 
 class _BoundedServer(web.Server):

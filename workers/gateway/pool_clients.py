@@ -18,8 +18,14 @@ CLIENTS_MAX = 64
 class PoolClients:
     """Clients that are connected when they are first needed."""
 
-    def __init__(self, connect: Callable[[str], Pool], name: str) -> None:
-        """Args: `connect` makes the pool's client of a name; `name` is that of the gateway."""
+    def __init__(
+        self, connect: Callable[[str], Pool], name: str, *, tells_apart: bool = True
+    ) -> None:
+        """Args: `connect` makes the pool's client of a name; `name` is that of the gateway.
+
+        `tells_apart` is False where the broker takes one name from us alone: a certificate's.
+        """
+        self._tells_apart = tells_apart
         self._connect = connect
         self._name = name
         self._pools = {"": connect(name)}
@@ -31,6 +37,7 @@ class PoolClients:
 
     def push(self, client: str, request: Request) -> bool:
         """Ask for work in a client's name; False when there are too many clients."""
+        client = client if self._tells_apart else ""
         pool = self._pools.get(client)
         if pool is None:
             if len(self._pools) > CLIENTS_MAX:

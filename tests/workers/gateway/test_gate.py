@@ -114,7 +114,10 @@ def test_a_signature_is_passed_on_and_its_repeat_is_the_same_request() -> None:
     [
         ("refused", "watermark_conflict", 409),
         ("refused", "watermark_below", 409),
+        ("refused", "signature_lost", 409),
+        ("refused", "device_watermark", 409),
         ("refused", "no_mark", 403),
+        ("refused", "sign_until", 403),
         ("refused", "key_disabled", 403),
         ("refused", "wrong_chain", 403),
         ("refused", "policy", 403),
@@ -123,6 +126,7 @@ def test_a_signature_is_passed_on_and_its_repeat_is_the_same_request() -> None:
         ("failed", "store_unavailable", 503),
         ("failed", "signer_timeout", 503),
         ("failed", "poison", 500),
+        ("failed", "signer_wrong_signature", 500),
         ("failed", "store_replaced", 500),
         ("expired", "", 503),
         ("cancelled", "", 503),
