@@ -100,8 +100,10 @@ def gateway(
             raise Misconfigured(f"--client {client!r}: 1 to 27 of A–Z a–z 0–9 . _ - are due")
         endpoints = resolve_endpoints(place, settings.endpoints)
         curve = own_identity(settings.curve)
+        # Who comes in by the broker's own certificate may have any name, others that of theirs.
+        tells_apart = curve is None or curve.server == curve.public
         pool = PoolClients(
-            lambda name: Pool(endpoints, name, curve=curve), client, tells_apart=curve is None
+            lambda name: Pool(endpoints, name, curve=curve), client, tells_apart=tells_apart
         )
         keys = base_dir or Path(settings.base_dir or place / "keys")
         asyncio.run(_serve(options, pool, keys, parent_fd))
