@@ -136,12 +136,10 @@ class Gate:
 
     def _sign(self, wanted: Sign, listing: KeyListing) -> Ask | Denial:
         message = authentication_bytes(wanted.key_hash, wanted.data)
-        client = self._client(message, wanted.authentication, listing)
-        key_hash = _text_of(wanted.key_hash, listing.network.name)
-        if isinstance(client, Denial):
-            return client
-        if key_hash not in listing.public_keys:
-            return _unknown(key_hash)
+        passed = self._let_in(wanted, message, listing)
+        if isinstance(passed, Denial):
+            return passed
+        client, key_hash = passed
         curve = CURVE_OF_TAG[wanted.key_hash[0]]
         if curve is Curve.BLS:
             _check_version(wanted.version, listing.network)
@@ -153,15 +151,23 @@ class Gate:
             text = "keys are not proven here: start the gateway with --allow-to-prove-possession"
             return Denial(FORBIDDEN, "not_allowed", text)
         message = possession_authentication_bytes(wanted.key_hash, wanted.over)
-        client = self._client(message, wanted.authentication, listing)
-        key_hash = _text_of(wanted.key_hash, listing.network.name)
-        if isinstance(client, Denial):
-            return client
-        if key_hash not in listing.public_keys:
-            return _unknown(key_hash)
+        passed = self._let_in(wanted, message, listing)
+        if isinstance(passed, Denial):
+            return passed
+        client, key_hash = passed
         if wanted.key_hash[0] != BLS_TAG:
             raise MalformedBytes(f"{key_hash} is no BLS key; only those prove their possession")
         return self._to_pool(PROVE_POSSESSION, client, key_hash, Curve.BLS, wanted.over or b"")
+
+    def _let_in(
+        self, wanted: Sign | AskPossessionProof, message: bytes, listing: KeyListing
+    ) -> tuple[str, str] | Denial:
+        """Return who asks, and the hash of the key, if he may and there is one."""
+        client = self._client(message, wanted.authentication, listing)
+        if isinstance(client, Denial):
+            return client
+        key_hash = _text_of(wanted.key_hash, listing.network.name)
+        return (client, key_hash) if key_hash in listing.public_keys else _unknown(key_hash)
 
     def _client(self, message: bytes, signature: bytes | None, listing: KeyListing) -> str | Denial:
         """Return the hash of the authorized key that has signed; empty where none needs to."""
