@@ -27,7 +27,7 @@ from demo import CHILD_END_S, STARTUP_S, Demo, DemoFailed, start_everything
 
 from signers.formats import base58
 from signers.formats.networks import network_by_name
-from signers.keyring.keys import PublicKey
+from signers.formats.tagged_keys import hash_text
 from workers.sandbox.accounts import SandboxKey
 
 ENVIRONMENTS = Path(".venv-clients")
@@ -38,6 +38,17 @@ ACCOUNTS_EACH = 2
 FIRST_LEVEL = 3
 # Both chains start in 20 s on a busy machine, a client needs up to a minute.
 TIME_MAX_S = 300.0
+
+
+# What a key of the pool may sign besides blocks and votes is said by its policy.
+RULE = """
+[[rule]]
+name = "{name}"
+keys = ["{key}"]
+kinds = ["consensus"]
+operations = ["any"]
+clients = ["gateway*"]
+"""
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,8 @@ def a_gateway(demo: Demo, client: Client, keys: list[SandboxKey]) -> Iterator[st
     pool = ["--state-dir", str(demo.directory / "pool")]
     remote, authorized = keys
     secret = f"unencrypted:{remote.secret_key_text}"
+    with (demo.directory / "pool" / "policy.toml").open("a") as policy:
+        policy.write(RULE.format(name=client.name, key=hash_of(remote, demo.network)))
     demo.run("keys", "import", client.name, secret, *pool, "--fresh", "--yes")
     element = {"name": client.name, "value": authorized.public_key_text}
     (demo.directory / "pool" / "keys" / "authorized_keys").write_text(json.dumps([element]))
@@ -117,6 +130,10 @@ def a_gateway(demo: Demo, client: Client, keys: list[SandboxKey]) -> Iterator[st
         demo.children.remove(process)
         process.terminate()
         process.wait(CHILD_END_S)
+
+
+def hash_of(key: SandboxKey, network: str) -> str:
+    return hash_text(key.address, network_by_name(network))
 
 
 def free_port() -> int:
@@ -137,19 +154,16 @@ def wait_for_gateway(demo: Demo, url: str) -> None:
         time.sleep(0.1)
 
 
-def try_remotely(
-    client: Client, demo: Demo, network: str, keys: list[SandboxKey], until: float
-) -> bool:
+def try_remotely(client: Client, demo: Demo, keys: list[SandboxKey], until: float) -> bool:
     """Let one client do its steps with a key of the pool; return whether all went well."""
     remote, other = keys
-    remote_key = PublicKey.read(remote.public_key_text)
     chain_id = httpx.get(f"{demo.url}/chains/main/chain_id").json()
     with a_gateway(demo, client, keys) as gateway:
         given = {
             "url": demo.url,
             "gateway": gateway,
             "key": remote.public_key_text,
-            "remote": remote_key.hash(network_by_name(network)),
+            "remote": hash_of(remote, demo.network),
             "secret_key": other.secret_key_text,
             "chain": base58.decode(base58.CHAIN_ID, chain_id).hex(),
         }
@@ -192,7 +206,7 @@ def try_chain(network: str, clients: list[Client], until: float) -> None:
         for number, client in enumerate(clients):
             theirs = keys[number * ACCOUNTS_EACH : (number + 1) * ACCOUNTS_EACH]
             well &= try_client(client, demo.url, theirs, until)
-            well &= try_remotely(client, demo, network, theirs, until)
+            well &= try_remotely(client, demo, theirs, until)
         if not well:
             raise DemoFailed("a client failed")
 
