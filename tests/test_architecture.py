@@ -37,7 +37,8 @@ PURE = {
         "topic_reader", "topics", "wire",
     },
     "workers": {
-        "bls_vote", "pipeline", "signing_job", "worker",
+        "bls_vote", "denials", "gate", "http_protocol", "key_listing", "pipeline", "signing_job",
+        "socket_answers", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",
