@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from pool_process import CHAIN, PoolProcess, an_empty_pool, batch, names, noop
+from pool_process import CHAIN, POLICY, PoolProcess, an_empty_pool, batch, names, noop
 
 from broker.client import Client, new_id
 from broker.messages import FORGE_AND_SIGN_ATTESTATIONS, SIGN, Event, Request, Vote
@@ -48,6 +48,7 @@ def pool(keys: dict[str, PublicKey]) -> Iterator[PoolProcess]:
         listed = json.loads(pool.run("keys", "list", "--json").stdout)
         assert [key["scheme"] for key in listed] == [*["encrypted"] * 4, "unencrypted"]
         keys |= {key["key_hash"]: PublicKey.read(key["public_key"]) for key in listed}
+        pool.set_policy(POLICY)
         pool.serve(2, "--password-filename", str(passwords))
         yield pool
 

@@ -47,7 +47,7 @@ def test_pytezos_reads_sends_and_is_refused_as_by_a_real_node() -> None:
         "transfers: 1000003 in a block",
         "transfers with async=True: in a block",
         "funds, reveals, transfers: a new account paid 64250",
-        "delegates: to tz1",
+        "delegates: to tz",
         "is refused: more than it has: TezArithmeticError",
         "is refused: counter in the past: RpcError, proto.025-PsUshuai.contract.counter_in_the_",
         "is refused at injection: RpcError, failure: Counter ",
