@@ -42,12 +42,12 @@ PURE = {
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bson", "circuit_breaker",
         "codec", "decision", "derivation", "device_errors", "device_marks", "device_name",
-        "diagnosis", "error_trace", "errors", "explain", "file_names", "forgepool_file",
+        "diagnosis", "ec_point", "error_trace", "errors", "explain", "file_names", "forgepool_file",
         "framing", "hashes", "key_uri", "located_json", "mark_table", "marks_comparison",
         "marks_in_force", "marks_report", "micheline", "networks", "octez_signer_file",
         "operation", "policy_changes", "policy_toml", "recorded_mark", "rule", "signable",
         "signatory_file", "signatory_policy", "signer_environment", "socket_protocol",
-        "status_words", "tagged_keys", "vote", "watermark",
+        "status_words", "tagged_keys", "token_errors", "vote", "watermark",
     },
 }  # fmt: skip
 WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}
