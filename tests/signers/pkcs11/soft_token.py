@@ -93,6 +93,12 @@ class SoftToken:
     def put_back(self) -> None:
         (self._files.parents[1] / "elsewhere").rename(self._files)
 
+    def hang(self) -> None:
+        """From now on each call into the module that looks at a file of the token hangs."""
+        for file in list(self._files.iterdir()):
+            file.rename(file.with_name(f"{file.name}.put-aside"))
+            os.mkfifo(file)  # nobody writes: to open it waits
+
     @contextmanager
     def process(self, **environment: str) -> Iterator[Child]:
         """A process with a module of its own."""
