@@ -38,8 +38,9 @@ ANSWER_S = 60.0
 def module() -> str:
     """Where Debian, Fedora and others put SoftHSM."""
     places = ("/usr/lib/softhsm", "/usr/lib64/pkcs11", "/usr/local/lib/softhsm")
-    [path, *_] = [p for p in (f"{d}/libsofthsm2.so" for d in places) if os.path.exists(p)]
-    return path
+    found = [p for p in (f"{d}/libsofthsm2.so" for d in places) if os.path.exists(p)]
+    assert found, "SoftHSM is missing: apt-get install softhsm2"
+    return found[0]
 
 
 class SoftToken:
