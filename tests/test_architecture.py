@@ -43,13 +43,13 @@ PURE = {
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",
         "circuit_breaker", "codec", "companion_weight", "curve", "decision", "derivation",
-        "device_errors", "device_marks", "device_name", "diagnosis", "ed25519", "error_trace",
-        "errors", "explain", "file_names", "forgepool_file", "framing", "hashes", "key_uri",
-        "located_json", "mark_table", "marks_comparison", "marks_in_force", "marks_report",
-        "micheline", "networks", "octez_signer_file", "operation", "p256", "policy_changes",
-        "policy_toml", "recorded_mark", "rule", "secp256k1", "signable", "signatory_file",
-        "signatory_policy", "signer_environment", "signing", "socket_protocol", "status_words",
-        "tagged_keys", "vote", "watermark",
+        "device_errors", "device_marks", "device_name", "diagnosis", "ec_point", "ed25519",
+        "error_trace", "errors", "explain", "file_names", "forgepool_file", "framing", "hashes",
+        "key_uri", "located_json", "mark_table", "marks_comparison", "marks_in_force",
+        "marks_report", "micheline", "networks", "octez_signer_file", "operation", "p256",
+        "policy_changes", "policy_toml", "recorded_mark", "rule", "secp256k1", "signable",
+        "signatory_file", "signatory_policy", "signer_environment", "signing", "socket_protocol",
+        "status_words", "tagged_keys", "token_errors", "vote", "watermark",
     },
 }  # fmt: skip
 WORLD = {"zmq", "os", "time", "random", "threading", "socket", "subprocess", "logging", "asyncio"}

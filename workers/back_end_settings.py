@@ -6,23 +6,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from ssl import SSLContext
+from typing import TypeVar
 
 from broker.config import BackEndSettings, SignerSettings
 from signers.backends.backend import BackEnd, ClientKey
 from signers.backends.http_signer import HttpSigner, tls_context
-from signers.backends.key_uri import HttpKey, LedgerKey, TcpKey, UnixKey
+from signers.backends.key_uri import HttpKey, LedgerKey, Pkcs11Key, TcpKey, UnixKey
 from signers.backends.signer_environment import http_headers
 from signers.backends.socket_signer import SocketSigner
 from signers.formats.tagged_keys import network_of_hash
 from signers.keyring.keys import SecretKey
 from signers.ledger.device_search import coin_of, device_finder
 from signers.ledger.ledger_signer import LedgerSigner
+from signers.pkcs11.module_file import check_installed, module_file
+from signers.pkcs11.pin import read_pin
 from workers.bulkhead import Limits
 from workers.key_source import DelayedKey, DelayedSigner, DeviceKey, Source
 
 # A played device serves one at a time, and may be told to be slower than any limit.
 _DELAYED_LIMITS = Limits(concurrency=1, time_limit_s=3600.0)
 _NOTHING_SET = BackEndSettings()
+
+Place = TypeVar("Place", LedgerKey, Pkcs11Key)
 
 
 class BackEndMaker:
@@ -51,16 +56,17 @@ class BackEndMaker:
             own.time_limit_s or common.time_limit_s or default.time_limit_s,
             own.open_s_max or common.open_s_max or default.open_s_max,
         )
-        # A device does one thing at a time, whatever the settings say.
-        return replace(limits, concurrency=1) if authority.startswith("ledger:") else limits
+        # A device does one thing at a time, whatever the settings say, and a module one call.
+        is_serial = authority.startswith(("ledger:", "pkcs11:"))
+        return replace(limits, concurrency=1) if is_serial else limits
 
     def make(self, source: Source) -> BackEnd:
         """Make the back-end that has a key. Raises SignersError for settings that do not work."""
         match source:
             case DelayedKey():
                 return DelayedSigner(source)
-            case DeviceKey(place=LedgerKey(device)):
-                return self._ledger(device, source)
+            case DeviceKey():
+                return self._device(source)
             case UnixKey(path):
                 return SocketSigner(path, client_key=self._identity(source.authority))
             case TcpKey(host, port):
@@ -74,14 +80,30 @@ class BackEndMaker:
                     tls=self._tls(source.authority) if base.startswith("https:") else None,
                 )
 
-    def _ledger(self, device: str, source: DeviceKey) -> LedgerSigner:
-        def find_key(key_hash: str) -> LedgerKey | None:
-            key = self._device_key(key_hash, source.authority)
-            return None if key is None else key.place
+    def _device(self, source: DeviceKey) -> BackEnd:
+        match source.place:
+            case LedgerKey(device):
+                network = network_of_hash(source.key_hash)
+                finder = device_finder(self._environment, network)
+                find_key = self._places(source.authority, LedgerKey)
+                return LedgerSigner(device, find_key, finder, coin=coin_of(network))
+            case Pkcs11Key(module_path=path, module_name=name):
+                check_installed()
+                from signers.pkcs11.module import open_module
+                from signers.pkcs11.token_signer import TokenSigner
 
-        network = network_of_hash(source.key_hash)
-        finder = device_finder(self._environment, network)
-        return LedgerSigner(device, find_key, finder, coin=coin_of(network))
+                module = open_module(module_file(path, name, self._environment))
+                place_of = self._places(source.authority, Pkcs11Key)
+                return TokenSigner(module, place_of, lambda key: read_pin(key, self._environment))
+
+    def _places(self, authority: str, kind: type[Place]) -> Callable[[str], Place | None]:
+        """Return what says where on one device a key is now."""
+
+        def place_of(key_hash: str) -> Place | None:
+            key = self._device_key(key_hash, authority)
+            return key.place if key is not None and isinstance(key.place, kind) else None
+
+        return place_of
 
     def _own(self, authority: str) -> BackEndSettings:
         return self._settings.back_ends.get(authority, _NOTHING_SET)

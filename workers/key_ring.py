@@ -11,6 +11,7 @@ from signers.backends.key_uri import (
     HttpKey,
     LedgerKey,
     MalformedKeyUri,
+    Pkcs11Key,
     TcpKey,
     UnixKey,
     read_key_uri,
@@ -24,10 +25,17 @@ from signers.keyring.passwords import Passwords
 from workers.key_source import BackEndSigner, DelayedKey, DeviceKey, LocalSigner, Source
 
 _FILES = ("public_key_hashs", "public_keys", "secret_keys")
-_ELSEWHERE = frozenset({"http", "https", "tcp", "unix", "remote", "ledger"})  # schemes
+_ELSEWHERE = frozenset({"http", "https", "tcp", "unix", "remote", "ledger", "pkcs11"})  # schemes
+_OTHERS_READ = 0o044
 _Stamps = tuple[tuple[int, int, int] | None, ...]
 
 KeySigner = LocalSigner | BackEndSigner
+
+
+class PinExposed(BadRequest):
+    """A token's PIN stands where others can read it: close the file, or use pin-source."""
+
+    code = "pin_exposed"
 
 
 class KeyReading(NamedTuple):
@@ -192,7 +200,8 @@ class KeyRing:
             if locator.partition(":")[0] not in _ELSEWHERE:
                 continue
             source = read_key_uri(locator, self._environment)
-            if isinstance(source, LedgerKey):
+            if isinstance(source, LedgerKey | Pkcs11Key):
+                self._check_pin_is_ours(source)
                 sources[DeviceKey(key_hash, source)] = None
                 continue
             assert isinstance(source, HttpKey | TcpKey | UnixKey)
@@ -201,6 +210,13 @@ class KeyRing:
                 raise MalformedKeyUri(f"the key at {source.authority} is another one")
             sources[source] = None
         return tuple(sources)
+
+    def _check_pin_is_ours(self, place: LedgerKey | Pkcs11Key) -> None:
+        """Raise PinExposed if a PIN stands in a file that others can read."""
+        if isinstance(place, Pkcs11Key) and place.pin is not None:
+            file = self._base_dir / "secret_keys"
+            if os.stat(file).st_mode & _OTHERS_READ:
+                raise PinExposed(f"pin-value stands in {file}, which others can read: chmod 600")
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:

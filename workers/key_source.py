@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from signers.backends.key_uri import HttpKey, LedgerKey, TcpKey, UnixKey
+from signers.backends.key_uri import HttpKey, LedgerKey, Pkcs11Key, TcpKey, UnixKey
 from signers.errors import Unavailable
 from signers.formats.hashes import blake2b_32
 from signers.keyring.keys import PublicKey, SecretKey
@@ -39,10 +39,10 @@ class DelayedKey:
 
 @dataclass(frozen=True, slots=True)
 class DeviceKey:
-    """A key on a device, which knows it by its place and not by its hash."""
+    """A key on a device or in a token, which knows it by its place and not by its hash."""
 
     key_hash: str
-    place: LedgerKey
+    place: LedgerKey | Pkcs11Key
 
     @property
     def authority(self) -> str:

@@ -15,9 +15,10 @@ secret. No value shows a secret or a PIN in its `repr`.
 Source: Octez ``src/lib_client_base/client_keys.ml``, ``src/lib_signer_backends/``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
+from typing import TypeAlias
+from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
 from signers.backends.signer_environment import remote_signer
 from signers.errors import BadRequest, MalformedBytes
@@ -40,6 +41,8 @@ _LEDGER_CURVES = {
     "bip25519": "bip25519",
     "bip32-ed25519": "bip25519",
 }
+
+_Attributes: TypeAlias = tuple[tuple[str, str | int | bytes | None], ...]
 
 
 class MalformedKeyUri(BadRequest):
@@ -135,8 +138,37 @@ class Pkcs11Key:
 
     @property
     def authority(self) -> str:
-        """Who keeps the key; keys with one authority share a fate."""
-        return f"pkcs11:{self.token or self.serial}"
+        """Who keeps the key, as its URI without key and PIN; keys with one share a fate."""
+        return self._uri(self._of_token(), self._of_module())
+
+    def uri(self) -> str:
+        """Write the key as a value of secret_keys, but for a PIN that stands in it."""
+        of_key = (("object", self.object), ("id", self.id))
+        of_user = (("pin-source", self.pin_source), ("x-public-key", self.public_key))
+        return self._uri((*self._of_token(), *of_key), (*self._of_module(), *of_user))
+
+    def _of_token(self) -> _Attributes:
+        return (
+            ("token", self.token),
+            ("serial", self.serial),
+            ("manufacturer", self.manufacturer),
+            ("model", self.model),
+            ("slot-id", self.slot),
+        )
+
+    def _of_module(self) -> _Attributes:
+        return ("module-path", self.module_path), ("module-name", self.module_name)
+
+    @staticmethod
+    def _uri(path: _Attributes, query: _Attributes) -> str:
+        semicolons, ampersands = ";".join(_written(path)), "&".join(_written(query))
+        return f"pkcs11:{semicolons}{'?' if ampersands else ''}{ampersands}"
+
+
+def _written(attributes: _Attributes) -> Iterator[str]:
+    for name, value in attributes:
+        if value is not None:
+            yield f"{name}={quote(value if isinstance(value, bytes) else str(value))}"
 
 
 RemoteKey = HttpKey | TcpKey | UnixKey

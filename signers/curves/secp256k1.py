@@ -14,6 +14,8 @@ from coincurve.ecdsa import cdata_to_der, deserialize_compact
 
 from signers.curves.signing import PUBLIC_KEYS_KEPT, NotASecret, Signer
 
+_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+_SCALAR_BYTES = 32
 _SIGNATURE_BYTES = 64  # what follows them is for recovering the key
 
 
@@ -32,6 +34,11 @@ def key_pair(secret: bytes) -> tuple[bytes, Signer]:
         return sign_recoverable(digest, hasher=None)[:_SIGNATURE_BYTES]
 
     return key.public_key.format(), sign
+
+
+def low_s(r: int, s: int) -> bytes:
+    """Write a signature with the smaller of its two s: the only one that `verify` takes."""
+    return r.to_bytes(_SCALAR_BYTES) + min(s, _ORDER - s).to_bytes(_SCALAR_BYTES)
 
 
 def verify(public_key: bytes, digest: bytes, signature: bytes) -> bool:

@@ -69,6 +69,6 @@ def test_every_environment_variable_is_described() -> None:
         name
         for package in ("broker", "workers", "signers")
         for path in (ROOT / package).rglob("*.py")
-        for name in re.findall(r"FORGEPOOL_[A-Z_]*[A-Z]", path.read_text())
+        for name in re.findall(r"FORGEPOOL_[A-Z0-9_]*[A-Z0-9]", path.read_text())
     }
     assert {name for name in used if f"`{name}`" not in TEXT} - {"FORGEPOOL_COMPLETE"} == set()

@@ -16,6 +16,7 @@ from broker.messages import AdminMessage, BrokerMessage, ClientMessage, ReplyMes
 from signers.backends import backend
 from signers.errors import Alarm, Unavailable
 from signers.marks import store_errors
+from signers.pkcs11 import token_errors
 from workers.preparation import block_request, preparation_errors
 
 ROOT = Path(__file__).parents[2]
@@ -140,8 +141,9 @@ def test_every_code_of_an_error_that_travels_is_described() -> None:
     ]
     travelling += [
         each
-        for each in vars(backend).values()
-        if is_error(each) and each.__module__ == backend.__name__
+        for module in (backend, token_errors)
+        for each in vars(module).values()
+        if is_error(each) and each.__module__ == module.__name__
     ]
     assert len(travelling) > 30
     assert {error.code for error in travelling} - NAMED == set()

@@ -188,10 +188,34 @@ def test_any_text_is_a_uri_or_malformed(text: str, scheme: str) -> None:
         (f"tcp://[::1]:1/{TZ1}", "tcp://[::1]:1"),
         (f"unix:/run/s?pkh={TZ1}", "unix:/run/s"),
         (f"ledger://{SQUIRREL}/ed25519/0h", f"ledger://{SQUIRREL}"),
-        ("pkcs11:token=t;object=b?pin-value=1", "pkcs11:t"),
+        ("pkcs11:token=t;object=b?pin-value=1", "pkcs11:token=t"),
+        (
+            "pkcs11:id=%01;serial=a1;token=my%20t?pin-source=/p&module-path=/usr/lib/m.so",
+            "pkcs11:token=my%20t;serial=a1?module-path=/usr/lib/m.so",
+        ),
     ],
 )
 def test_keys_of_one_keeper_have_one_authority(text: str, authority: str) -> None:
     key = read(text)
     assert not isinstance(key, PlainKey | EncryptedKey)
     assert key.authority == authority
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pkcs11:token=my%20t;serial=a1;slot-id=7;object=b%3B;id=%00%FFa?module-path=/usr/lib/m.so",
+        "pkcs11:serial=1;manufacturer=m;model=v;id=%01?module-name=n&pin-source=/p&x-public-key=k",
+        "pkcs11:token=t;object=b",
+    ],
+)
+def test_a_key_of_a_token_is_written_as_it_was_read(text: str) -> None:
+    key = read(text)
+    assert isinstance(key, Pkcs11Key)
+    assert key.uri() == text
+
+
+def test_a_pin_is_not_written() -> None:
+    key = read("pkcs11:token=t;object=b?pin-value=1234")
+    assert isinstance(key, Pkcs11Key)
+    assert key.uri() == "pkcs11:token=t;object=b"

@@ -11,16 +11,17 @@ from broker.config import load_settings
 from broker.errors import Misconfigured
 from signers.backends.backend import BackEnd, SignerRejected
 from signers.backends.http_signer import WrongTlsFile
-from signers.backends.key_uri import HttpKey, TcpKey, UnixKey
+from signers.backends.key_uri import HttpKey, Pkcs11Key, TcpKey, UnixKey
 from signers.backends.signer_environment import WrongHttpHeaders
 from signers.errors import SignersError
 from signers.formats.networks import MAVRYK
 from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import UnknownKey
+from signers.pkcs11.token_errors import ModuleMissing
 from tests.signers.signer_server import SignerServer
 from workers.back_end_settings import BackEndMaker
 from workers.bulkhead import Limits
-from workers.key_source import DelayedKey, Source
+from workers.key_source import DelayedKey, DeviceKey, Source
 
 ALICE, CLIENT = (SecretKey(bytes([i]) * 32) for i in (1, 2))
 A = ALICE.public_key.hash(MAVRYK)
@@ -54,6 +55,18 @@ def test_without_settings_the_defaults_hold(tmp_path: Path) -> None:
 def test_a_played_device_serves_one_at_a_time(tmp_path: Path) -> None:
     source = DelayedKey(A, 5, ALICE)
     assert a_maker(tmp_path, "").limits(source.authority).concurrency == 1
+
+
+def test_a_module_takes_one_call_at_a_time_whatever_is_set(tmp_path: Path) -> None:
+    authority = "pkcs11:token=t?module-path=/m.so"
+    toml = f'[signers]\nconcurrency = 8\n[signers.back_ends."{authority}"]\nqueue = 7\n'
+    assert a_maker(tmp_path, toml).limits(authority) == Limits(concurrency=1, queue=7)
+
+
+def test_a_token_without_its_module_is_said_when_it_is_first_needed(tmp_path: Path) -> None:
+    maker = a_maker(tmp_path, "", FORGEPOOL_PKCS11_MODULE="/nowhere.so")
+    with pytest.raises(ModuleMissing, match=r"/nowhere\.so"):
+        maker.make(DeviceKey(A, Pkcs11Key(token="t", object="o")))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from signers.backends.key_uri import HttpKey, LedgerKey, TcpKey, UnixKey, read_key_uri
+from signers.backends.key_uri import HttpKey, LedgerKey, Pkcs11Key, TcpKey, UnixKey, read_key_uri
 from signers.errors import SignersError
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.keyring.curve import Curve
@@ -237,6 +237,33 @@ def test_a_key_on_a_device_is_found_by_its_hash(tmp_path: Path) -> None:
     assert source == ring.device_key(A, "ledger://f2ed2bbe") == DeviceKey(A, place)
     assert ring.device_key(A, "ledger://another") is None
     assert ring.device_key(B, "ledger://f2ed2bbe") is None
+
+
+def test_a_key_in_a_token_is_found_by_its_hash(tmp_path: Path) -> None:
+    uri = "pkcs11:token=pool;object=alice?module-path=/m.so"
+    write(tmp_path, ("alice", uri))
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    place = read_key_uri(uri, {})
+    assert isinstance(place, Pkcs11Key)
+    [source] = elsewhere(ring).sources
+    assert source == ring.device_key(A, "pkcs11:token=pool?module-path=/m.so")
+    assert source == DeviceKey(A, place)
+
+
+def test_a_pin_that_others_can_read_makes_its_key_unusable(tmp_path: Path) -> None:
+    write(tmp_path, ("alice", "pkcs11:token=pool;object=alice?pin-value=1234"))
+    secrets = tmp_path / "secret_keys"
+    secrets.chmod(0o644)
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert ring.hashes == []
+    assert "chmod 600" in ring.unusable[A]
+    assert "1234" not in ring.unusable[A]
+    secrets.chmod(0o600)
+    again = KeyRing(tmp_path, {})
+    again.look()
+    assert again.holds(A)
 
 
 def test_a_public_key_of_another_key_is_no_ones(tmp_path: Path) -> None:
