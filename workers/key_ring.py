@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from signers.backends.key_uri import (
+    ELSEWHERE,
     HttpKey,
     LedgerKey,
     MalformedKeyUri,
@@ -25,7 +26,6 @@ from signers.keyring.passwords import Passwords
 from workers.key_source import BackEndSigner, DelayedKey, DeviceKey, LocalSigner, Source
 
 _FILES = ("public_key_hashs", "public_keys", "secret_keys")
-_ELSEWHERE = frozenset({"http", "https", "tcp", "unix", "remote", "ledger", "pkcs11"})  # schemes
 _OTHERS_READ = 0o044
 _Stamps = tuple[tuple[int, int, int] | None, ...]
 
@@ -99,7 +99,7 @@ class KeyRing:
         for entry in self._keystore.entries():
             if entry.scheme in SCHEMES:
                 here.add(entry.key_hash)
-            elif entry.scheme in _ELSEWHERE:
+            elif entry.scheme in ELSEWHERE:
                 elsewhere.add(entry.key_hash)
             if entry.scheme in ENCRYPTED_SCHEMES:
                 encrypted.add(entry.key_hash)
@@ -197,7 +197,7 @@ class KeyRing:
         """Who has a key, in the order of its names. Raises BadRequest."""
         sources: dict[Source, None] = {}
         for locator in self._keystore.locators(key_hash):
-            if locator.partition(":")[0] not in _ELSEWHERE:
+            if locator.partition(":")[0] not in ELSEWHERE:
                 continue
             source = read_key_uri(locator, self._environment)
             if isinstance(source, LedgerKey | Pkcs11Key):

@@ -30,6 +30,9 @@ HARDENED = 1 << 31
 # The baking app takes ten numbers, two of which every Tezos path begins with.
 LEDGER_PATH_MAX = 8
 
+# The schemes of keys that are not in the file.
+ELSEWHERE = frozenset({"http", "https", "tcp", "unix", "remote", "ledger", "pkcs11"})
+
 _PORTS = {"http": 80, "https": 443}
 _LEDGER_CURVES = {
     "ed": "ed25519",

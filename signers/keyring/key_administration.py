@@ -12,11 +12,21 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from signers.backends.key_uri import (
+    ELSEWHERE,
+    HttpKey,
+    LedgerKey,
+    Pkcs11Key,
+    TcpKey,
+    UnixKey,
+    read_key_uri,
+)
 from signers.errors import BadRequest, MalformedBytes
 from signers.formats.networks import Network, network_by_name
+from signers.formats.tagged_keys import hash_text, tagged_hash
 from signers.keyring.curve import Curve
 from signers.keyring.encrypted_key import EncryptedKey
-from signers.keyring.keys import SecretKey, kind_of_hash, read_key_hash
+from signers.keyring.keys import PublicKey, SecretKey, kind_of_hash, read_key_hash
 from signers.keyring.keystore import Keystore, UnknownKey, read_locator
 from signers.keyring.passwords import Passwords
 from signers.marks.store_copies import StoreView, read_store
@@ -82,8 +92,19 @@ class NewKey(NamedTuple):
 
     name: str
     key_hash: str
-    public_key: str
+    public_key: str | None  # None: its signer will be asked for it
     enabled: bool
+
+
+class KeyUnclear(BadRequest):
+    """What was said does not tell which key is meant: correct the URI or the public key."""
+
+    code = "key_unclear"
+
+
+def is_elsewhere(locator: str) -> bool:
+    """Say whether a locator names a signer or device instead of holding a key."""
+    return locator.strip().partition(":")[0] in ELSEWHERE
 
 
 def network_of(place: Place, given: str | None) -> Network:
@@ -173,6 +194,45 @@ def import_key(
     if view is not None:
         _enable(place, [(key_hash, delegate or key_hash)], floor, "keys import")
     return NewKey(name, key_hash, key.public_key.text(), view is not None)
+
+
+def import_elsewhere(
+    place: Place,
+    name: str,
+    uri: str,
+    network: Network,
+    delegate: str | None,
+    floor: int | None,
+    public_key: PublicKey | None,
+    environment: Mapping[str, str],
+) -> NewKey:
+    """Write down who has a key that is not here, and enable it as `import_key` does.
+
+    A device does not tell a key by its hash, so there the public key is needed. Raises
+    MalformedKeyUri, KeyUnclear, and what `import_key` raises for marks.
+    """
+    place_of_key = read_key_uri(uri, environment)
+    said = None
+    if isinstance(place_of_key, HttpKey | TcpKey | UnixKey):
+        said = hash_text(tagged_hash(place_of_key.key_hash), network)
+    else:
+        assert isinstance(place_of_key, LedgerKey | Pkcs11Key)  # `is_elsewhere` has said so
+    if public_key is None and said is None:
+        raise KeyUnclear("a device does not tell keys by their hashes: give --public-key")
+    key_hash = said if public_key is None else public_key.hash(network)
+    assert key_hash is not None
+    if said not in (None, key_hash):
+        raise KeyUnclear(f"the URI is of {said}, the public key of {key_hash}")
+    view = place.view()
+    if view is not None and floor is None:
+        for holder in {key_hash, delegate or key_hash}:
+            _check_marked(view, holder)
+    place.make_state_dir()
+    place.keystore.add_elsewhere(name, uri.strip(), key_hash, public_key)
+    if view is not None:
+        _enable(place, [(key_hash, delegate or key_hash)], floor, "keys import")
+    text = None if public_key is None else public_key.text()
+    return NewKey(name, key_hash, text, view is not None)
 
 
 def enable(place: Place, keys: Sequence[str], delegate: str | None, floor: int | None) -> list[str]:

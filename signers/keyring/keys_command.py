@@ -1,5 +1,6 @@
 """The commands `forgepool keys …`: make, import, list, enable and disable keys."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from signers.formats.networks import NETWORKS
 from signers.keyring import key_administration as administration
 from signers.keyring.curve import CURVES_BY_NAME, Curve
 from signers.keyring.key_administration import NewKey, Place
+from signers.keyring.keys import PublicKey
 from signers.keyring.passwords import Passwords
 from signers.marks.watermark import FRESH
 
@@ -112,7 +114,12 @@ def generate_keys(
 
 @keys.command("import")
 @click.argument("name")
-@click.argument("secret", required=False)
+@click.argument("secret", required=False, metavar="[SECRET|URI]")
+@click.option(
+    "--public-key",
+    metavar="edpk…",
+    help="Of a key elsewhere: needed for a device, else its signer is asked.",
+)
 @_encrypted
 @_password_file
 @_delegate
@@ -126,6 +133,7 @@ def generate_keys(
 def import_key(
     name: str,
     secret: str | None,
+    public_key: str | None,
     encrypted: bool,
     password_filename: Path | None,
     delegate: str | None,
@@ -138,6 +146,8 @@ def import_key(
     yes: bool,
 ) -> None:
     """Take over a key that exists: unencrypted:edsk…, encrypted:edesk…, of any curve.
+
+    Or write down who has it: http://…, https://…, tcp://…, unix:…, remote:…, ledger://…, pkcs11:….
 
     What is encrypted stays as it is; what is not is put under a password with --encrypted.
 
@@ -153,11 +163,17 @@ def import_key(
         known = administration.network_of(place, network)
         above = delegate and administration.find_hash(place, delegate, known)
         locator = (secret or _read_secret()).strip()
-        passwords = _passwords(password_filename)
-        new_password = partial(_new_password, passwords) if encrypted else None
-        made = administration.import_key(
-            place, name, locator, known, above, start, passwords, new_password
-        )
+        if administration.is_elsewhere(locator):
+            key = None if public_key is None else PublicKey.read(public_key)
+            made = administration.import_elsewhere(
+                place, name, locator, known, above, start, key, os.environ
+            )
+        else:
+            passwords = _passwords(password_filename)
+            new_password = partial(_new_password, passwords) if encrypted else None
+            made = administration.import_key(
+                place, name, locator, known, above, start, passwords, new_password
+            )
     _print_new_keys(place, [made], as_json)
 
 
@@ -204,7 +220,8 @@ def _print_new_keys(place: Place, made: list[NewKey], as_json: bool) -> None:
     if as_json:
         print_json([key._asdict() for key in made])
         return
-    click.echo("".join(f"{key.key_hash}  {key.public_key}  {key.name}\n" for key in made), nl=False)
+    for key in made:
+        click.echo(f"{key.key_hash}  {key.public_key or '-'}  {key.name}")
     if not made[0].enabled:
         click.echo(f"Not enabled: there is no store at {place.store_path} yet (forgepool init).")
 

@@ -142,6 +142,22 @@ class Keystore:
             )
             self._hashes.add({name: key.public_key.hash(network) for name, key in keys.items()})
 
+    def add_elsewhere(
+        self, name: str, uri: str, key_hash: str, public_key: PublicKey | None
+    ) -> None:
+        """Write down who has a key that is not here. Raises NameTaken, BrokenWalletFile.
+
+        A key may have several names, and each may say another place.
+        """
+        self._base_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _wallet_lock(self._base_dir):
+            if any(name in file for file in self._files()):
+                raise NameTaken(f"{self._base_dir} has a key {name!r} already")
+            self._secret_keys.add({name: uri})
+            if public_key is not None:
+                self._public_keys.add({name: {"locator": uri, "key": public_key.text()}})
+            self._hashes.add({name: key_hash})
+
     def locators(self, key_hash: str) -> list[str]:
         """Return where this key's secret is, one text for each of its names that has one."""
         values = (self._secret_keys.value(name) for name in self._names_of(key_hash))

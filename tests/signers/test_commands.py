@@ -201,10 +201,7 @@ def test_fresh_is_asked_for_and_a_piped_secret_is_no_answer(pool: Path) -> None:
     run(keys, "import", "old", "--fresh", "--floor", "5", input=SECRET.secret_text(), ends=2)
 
 
-@pytest.mark.parametrize(
-    "locator",
-    ["remote:tz1abc", "ledger://a-b-c-d/ed25519/0h/1h", "http://127.0.0.1:6732/tz1abc"],
-)
+@pytest.mark.parametrize("locator", ["aws:tz1abc", "carrier-pigeon://a/tz1abc"])
 def test_other_schemes_are_named(pool: Path, locator: str) -> None:
     refused = run(keys, "import", "old", locator, "--floor", "5", "--json", ends=1)
     assert as_json(refused)["code"] == "unsupported_key"
@@ -468,3 +465,41 @@ def test_what_was_changed_by_hand_is_logged(pool: Path) -> None:
     shown = run(watermarks, "log").stdout
     assert "watermarks set-floor" in shown
     assert f"    {key}: floor 5" in shown
+
+
+# -- keys that are elsewhere ----------------------------------------------------------------------
+
+
+SOMEBODY = SecretKey(bytes([77]) * 32).public_key
+THEIR_HASH = SOMEBODY.hash(MAVRYK)
+
+
+def test_a_key_elsewhere_is_written_down_and_enabled(pool: Path, state_dir: Path) -> None:
+    uri = f"http://signer:6732/{SOMEBODY.hash(TEZOS)}"
+    made = as_json(run(keys, "import", "far", uri, "--floor", "9", "--yes", "--json"))
+    assert made == [{"name": "far", "key_hash": THEIR_HASH, "public_key": None, "enabled": True}]
+    spare = f"tcp://spare:7732/{THEIR_HASH}"
+    run(keys, "import", "spare", spare, "--public-key", SOMEBODY.text(), "--floor", "9", "--yes")
+    keystore = Keystore(state_dir / "keys")
+    assert keystore.locators(THEIR_HASH) == [uri, spare]
+    assert keystore.public_key(THEIR_HASH) == SOMEBODY
+    level_10, level_9 = (asked(level, chain=CHAIN) for level in (10, 9))
+    assert verdicts(pool, THEIR_HASH, level_9, level_10) == ["watermark_conflict", "advance"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "public_key", "code"),
+    [
+        ("ledger://f2ed2bbe/0h/0h", None, "key_unclear"),
+        (f"http://h:1/{THEIR_HASH}", SECRET.public_key.text(), "key_unclear"),
+        ("tcp://h/nobody", None, "malformed_key_uri"),
+        (f"remote:{THEIR_HASH}", None, "remote_signer_unclear"),
+    ],
+)
+def test_who_has_a_key_must_be_clear(
+    pool: Path, state_dir: Path, uri: str, public_key: str | None, code: str
+) -> None:
+    options = [] if public_key is None else ["--public-key", public_key]
+    said = run(keys, "import", "far", uri, *options, "--fresh", "--yes", "--json", ends=1)
+    assert as_json(said)["code"] == code
+    assert not list(Keystore(state_dir / "keys").entries())

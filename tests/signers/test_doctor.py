@@ -184,6 +184,7 @@ def test_the_head_is_read_from_the_node() -> None:
         (b'{"chain_id":"NetXdQprcVkpaWU","level":7,"timestamp":"soon"}', 200),
         (b" " * (chain_head.ANSWER_BYTES_MAX + 1) + header(77), 200),
     ],
+    ids=range(10),  # the time is in some bodies, and all processes must agree on the names
 )
 def test_what_is_no_nodes_answer_is_unavailable(body: bytes, status: int) -> None:
     with answering(body, status) as url, pytest.raises(NodeUnavailable, match=r"127\.0\.0\.1"):
