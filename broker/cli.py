@@ -111,6 +111,8 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--base-dir", type=click.Path(file_okay=False, path_type=Path),
               envvar=BASE_DIR_ENV, show_envvar=True,
               help="Key store: a client directory.  [default: <state-dir>/keys]")  # fmt: skip
+@click.option("--gateway/--no-gateway", default=None,
+              help="Serve octez-signer clients too.  [default: if configured]")  # fmt: skip
 @click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
               envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
               help="Passwords of encrypted keys, one a line.")  # fmt: skip
@@ -129,6 +131,7 @@ def serve(
     workers: int | None,
     node: str | None,
     base_dir: Path | None,
+    gateway: bool | None,
     password_filename: Path | None,
     policy: Path | None,
     drain_timeout: float | None,
@@ -148,22 +151,26 @@ def serve(
     where = ["--state-dir", str(place.state_dir.absolute())]
     if place.config is not None:
         where += ["--config", str(place.config.absolute())]
-    worker = ["worker", *where]
+    worker, signer = ["worker", *where], ["gateway", *where]
     if url := node_url(node or place.settings.node):
         worker += ["--node", url]
     if base_dir:
         worker += ["--base-dir", str(base_dir.absolute())]
+        signer += ["--base-dir", str(base_dir.absolute())]
     if password_filename:
         worker += ["--password-filename", str(password_filename.absolute())]
     if policy:
         worker += ["--policy", str(policy.absolute())]
     if verbose:
         where.append("--verbose")
+    if gateway is None:
+        gateway = place.settings.gateway is not None
     timeout = place.settings.drain_timeout_s if drain_timeout is None else drain_timeout
     supervisor = Supervisor(
         ["broker", *where],
         {f"w{i}": [*worker, "--name", f"w{i}"] for i in range(count)},
         place.endpoints,
+        services={"gateway": signer} if gateway else {},
         drain_timeout_s=timeout,
         curve=place.curve,
         parent_fd=parent_fd,

@@ -182,6 +182,11 @@ class Client:
     def name(self) -> str:
         return self.session.name
 
+    @property
+    def live(self) -> bool:
+        """Whether a broker has heard our subscription on this connection."""
+        return self._events.live
+
     def __enter__(self) -> Self:
         return self
 

@@ -68,6 +68,23 @@ class SignerSettings(BackEndSettings, frozen=True, forbid_unknown_fields=True):
     back_ends: dict[str, BackEndSettings] = {}
 
 
+class Gateway(Struct, frozen=True, forbid_unknown_fields=True):
+    """The octez-signer protocol in front of the pool; an empty address is not listened on."""
+
+    http: str = ""  # "127.0.0.1:6732"; the default when no address is given at all
+    https: str = ""
+    tcp: str = ""
+    unix: str = ""  # path
+    certificate: str = ""  # PEM, for https
+    key: str = ""  # PEM, for https
+    require_authentication: bool = False  # by the keys of <base_dir>/authorized_keys
+    allow_unauthenticated: bool = False  # also on addresses that other machines reach
+    host_names: list[str] = []  # under which clients may call, besides localhost and addresses
+    list_known_keys: bool = False
+    prove_possession: bool = False
+    timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 7.0  # of a request, from its arrival
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that forgepool.toml may set."""
 
@@ -85,6 +102,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: Endpoints = Endpoints()
     curve: Curve = Curve()
     signers: SignerSettings = SignerSettings()
+    gateway: Gateway | None = None  # absent: `serve` starts none
 
 
 def default_state_dir() -> Path:

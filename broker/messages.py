@@ -52,6 +52,7 @@ FORGE_AND_SIGN_BLOCK = "forge_and_sign_block"
 FORGE_AND_SIGN_PREATTESTATIONS = "forge_and_sign_preattestations"
 FORGE_AND_SIGN_ATTESTATIONS = "forge_and_sign_attestations"
 SIGN = "sign"
+PROVE_POSSESSION = "prove_possession"
 
 
 class Urgency(IntEnum):
@@ -67,6 +68,7 @@ URGENCY = {
     FORGE_AND_SIGN_PREATTESTATIONS: Urgency.VOTE,
     FORGE_AND_SIGN_ATTESTATIONS: Urgency.VOTE,
     SIGN: Urgency.SIGN,
+    PROVE_POSSESSION: Urgency.SIGN,
 }
 VOTE_KINDS = frozenset({FORGE_AND_SIGN_PREATTESTATIONS, FORGE_AND_SIGN_ATTESTATIONS})
 
@@ -282,6 +284,7 @@ BLOCK_READY = "block_ready"
 PREATTESTATION_READY = "preattestation_ready"
 ATTESTATION_READY = "attestation_ready"
 SIGNED = "signed"
+POSSESSION_PROVEN = "possession_proven"
 EVENT_REFUSED = "refused"
 FAILED = "failed"
 CANCELLED = "cancelled"
@@ -292,6 +295,7 @@ READY_EVENT = {
     FORGE_AND_SIGN_PREATTESTATIONS: PREATTESTATION_READY,
     FORGE_AND_SIGN_ATTESTATIONS: ATTESTATION_READY,
     SIGN: SIGNED,
+    PROVE_POSSESSION: POSSESSION_PROVEN,
 }
 # Topics
 ALL_TOPIC = "all"

@@ -1,4 +1,4 @@
-"""`forgepool serve`: starts the broker and the workers, restarts what dies, drains on SIGTERM.
+"""`forgepool serve`: starts broker, workers and services, restarts what dies, drains on SIGTERM.
 
 SIGHUP has all workers read keys and policy again; from a terminal that was closed it drains.
 
@@ -77,14 +77,19 @@ class Supervisor:
         workers: dict[str, list[str]],
         endpoints: Endpoints,
         *,
+        services: dict[str, list[str]] | None = None,
         drain_timeout_s: float | None = None,
         curve: CurveIdentity | None = None,
         parent_fd: int | None = None,
     ) -> None:
-        """Args: the command line of each child, to which `--parent-fd N` is added."""
+        """Args: the command line of each child, to which `--parent-fd N` is added.
+
+        Services are clients of the broker that go as long as the pool.
+        """
         self._broker = Child("broker", broker, is_worker=False)
         self._children = [self._broker]
         self._children += [Child(n, argv, is_worker=True) for n, argv in workers.items()]
+        self._children += [Child(n, a, is_worker=False) for n, a in (services or {}).items()]
         self._endpoints = endpoints
         self._drain_timeout_s = drain_timeout_s
         self._parent_fd = parent_fd  # of whoever started us: when it closes, we drain

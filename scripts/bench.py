@@ -9,15 +9,18 @@ Runs are interleaved and medians quoted, because the machine is shared and noisy
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ import click
 import psutil
 from bench_back_ends import TROUBLES, measure_back_ends
 from bench_signers import measure_signers
+from bench_steps import measure_steps
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +42,8 @@ from broker.config import Endpoints, resolve_endpoints
 from broker.messages import FORGE_AND_SIGN_ATTESTATIONS, Event, Request, Vote, VoteBatch
 from broker.wire import encode
 from signers.formats import base58
+from signers.formats.signable import Kind
+from signers.formats.vote import VoteTemplate
 from signers.keyring.keystore import Keystore
 
 CORES = os.cpu_count() or 1
@@ -45,6 +51,7 @@ CHAIN_ID = base58.encode(base58.CHAIN_ID, b"bnch")
 BRANCH = base58.encode(base58.BLOCK_HASH, bytes(32))
 PAYLOAD_HASH = base58.encode(base58.PAYLOAD_HASH, bytes(32))
 SPAWN = get_context("spawn")
+VOTES = VoteTemplate(Kind.ATTESTATION, b"bnch", bytes(32), 1, 0, bytes(32))
 
 
 # -- the bare limit, and what one would use instead -----------------------------------------------
@@ -365,6 +372,93 @@ def measure_scale(seconds: float) -> dict[str, Any]:
     }
 
 
+GATEWAY_CLIENTS = 64
+
+
+@contextlib.contextmanager
+def running_gateway(pool: Pool) -> Iterator[int]:
+    """A gateway of a running pool; gives its HTTP port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    where = ["--state-dir", str(pool.state_dir), "--http", f"127.0.0.1:{port}"]
+    log = (pool.state_dir / "gateway.log").open("wb")
+    process = subprocess.Popen(_forgepool("gateway", *where), stderr=log)
+    try:
+        until = time.monotonic() + 20
+        while not _is_ready(port):
+            if time.monotonic() > until:
+                raise SystemExit("the gateway is not ready in 20 s")
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+async def _gateway_client(
+    port: int, key_hash: str, level: int, until: float, latencies: list[float]
+) -> None:
+    """One connection that stays open: a vote of the next level as soon as the last is signed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = (
+        f"POST /keys/{key_hash} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    )
+    while (start := time.perf_counter()) < until:
+        level += 1
+        vote = VOTES.signable(0, None)[:-40] + level.to_bytes(4) + bytes(36)
+        body = f'"{vote.hex()}"'
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        content = await reader.readexactly(length)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"the gateway did not sign: {content!r}")
+        latencies.append(time.perf_counter() - start)
+    writer.close()
+
+
+def measure_gateway(seconds: float, rounds: int) -> dict[str, Any]:
+    """Durable votes over HTTP, each client with a key of its own; one disk write for comparison."""
+    per_s, p50, p99, raw = [], [], [], []
+    level = 0
+    with running_pool(CORES, GATEWAY_CLIENTS) as pool, running_gateway(pool) as port:
+        for turn in range(rounds + 1):  # the first is to get warm
+            found: list[float] = []
+
+            async def round_of_all(found: list[float] = found, level: int = level) -> None:
+                until = time.perf_counter() + seconds
+                clients = (_gateway_client(port, d, level, until, found) for d in pool.delegates)
+                await asyncio.gather(*clients)
+
+            start = time.perf_counter()
+            asyncio.run(round_of_all())
+            taken = time.perf_counter() - start
+            level += len(found) + 1  # above whatever any of them has signed
+            if turn:
+                per_s.append(len(found) / taken)
+                p50.append(statistics.median(found) * 1e3)
+                p99.append(percentile(found, 0.99) * 1e3)
+                raw += raw_sync_latencies_s(pool.state_dir, 200)
+    raw_ms = statistics.median(raw) * 1e3
+    return {
+        "clients": GATEWAY_CLIENTS,
+        "per_s": statistics.median(per_s),
+        "p50_ms": statistics.median(p50),
+        "p99_ms": statistics.median(p99),
+        "raw_fdatasync_p50_ms": raw_ms,
+        "fsync_share_of_p50": raw_ms / statistics.median(p50),
+    }
+
+
 def measure_recovery(times: int = 10) -> dict[str, Any]:
     """From kill -9 of the broker to the next signed vote, and from kill -9 of a worker."""
     found: dict[str, list[float]] = {"broker": [], "worker": []}
@@ -407,6 +501,8 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "latency": lambda seconds, rounds: measure_latency(rounds),
     "broker": lambda seconds, rounds: measure_broker(seconds),
     "delegates": lambda seconds, rounds: measure_delegates(),
+    "steps": lambda seconds, rounds: measure_steps(),
+    "gateway": measure_gateway,
     "recovery": lambda seconds, rounds: measure_recovery(),
     "idle": lambda seconds, rounds: measure_idle(),
     "scale": lambda seconds, rounds: measure_scale(seconds),

@@ -2,7 +2,8 @@
 
 The chain is the demo's: `forgepool sandbox`, `serve` and `baker`, each in its own process. Every
 client runs in an environment of its own, which `scripts/real-clients` has set up, and tells its
-steps a line each. The exit status is 0 when all of them went well.
+steps a line each: first with keys of its own, then with a key that the pool holds and a
+`forgepool gateway` signs with. The exit status is 0 when all of them went well.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,8 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from demo import Demo, DemoFailed, start_everything
+from demo import CHILD_END_S, STARTUP_S, Demo, DemoFailed, start_everything
 
+from signers.formats import base58
+from signers.formats.networks import network_by_name
+from signers.formats.tagged_keys import hash_text
 from workers.sandbox.accounts import SandboxKey
 
 ENVIRONMENTS = Path(".venv-clients")
@@ -31,8 +36,19 @@ DELEGATES = 3
 ACCOUNTS_EACH = 2
 # Taquito takes the block two below the head as its branch.
 FIRST_LEVEL = 3
-# Both chains start in 20 s on a busy machine, a client needs half a minute.
-TIME_MAX_S = 180.0
+# Both chains start in 20 s on a busy machine, a client needs up to a minute.
+TIME_MAX_S = 300.0
+
+
+# What a key of the pool may sign besides blocks and votes is said by its policy.
+RULE = """
+[[rule]]
+name = "{name}"
+keys = ["{key}"]
+kinds = ["consensus"]
+operations = ["any"]
+clients = ["gateway*"]
+"""
 
 
 @dataclass(frozen=True)
@@ -43,19 +59,22 @@ class Client:
     network: str
     block_seconds: int
     wallet: str
+    remote_wallet: str
+    authenticates: bool  # towards the gateway
 
-    def command(self) -> list[str]:
-        script = str(WALLETS / self.wallet)
-        if self.wallet.endswith(".cjs"):
+    def command(self, wallet: str) -> list[str]:
+        script = str(WALLETS / wallet)
+        if wallet.endswith(".cjs"):
             return ["node", script]
         return [str(ENVIRONMENTS / self.name / "bin" / "python"), script, self.name]
 
 
+_PYTHON = ("python_wallet.py", "python_remote_wallet.py", True)
 CLIENTS = (
-    Client("pytezos", "tezos", 1, "python_wallet.py"),
-    Client("taquito", "tezos", 1, "taquito_wallet.cjs"),
+    Client("pytezos", "tezos", 1, *_PYTHON),
+    Client("taquito", "tezos", 1, "taquito_wallet.cjs", "taquito_remote_wallet.cjs", False),
     # It sleeps up to two seconds between looks at the head, and never looks back.
-    Client("pymavryk", "mavryk", 2, "python_wallet.py"),
+    Client("pymavryk", "mavryk", 2, *_PYTHON),
 )
 
 
@@ -90,14 +109,79 @@ def wait_for_level(demo: Demo, level: int, until: float) -> None:
         time.sleep(0.1)
 
 
+@contextlib.contextmanager
+def a_gateway(demo: Demo, client: Client, keys: list[SandboxKey]) -> Iterator[str]:
+    """Give the pool the first key, and serve it to anybody, or to whom the second authorizes."""
+    pool = ["--state-dir", str(demo.directory / "pool")]
+    remote, authorized = keys
+    secret = f"unencrypted:{remote.secret_key_text}"
+    with (demo.directory / "pool" / "policy.toml").open("a") as policy:
+        policy.write(RULE.format(name=client.name, key=hash_of(remote, demo.network)))
+    demo.run("keys", "import", client.name, secret, *pool, "--fresh", "--yes")
+    element = {"name": client.name, "value": authorized.public_key_text}
+    (demo.directory / "pool" / "keys" / "authorized_keys").write_text(json.dumps([element]))
+    address = f"127.0.0.1:{free_port()}"
+    options = ["--require-authentication"] if client.authenticates else []
+    process = demo.start(f"gateway-{client.name}", "gateway", *pool, "--http", address, *options)
+    try:
+        wait_for_gateway(demo, f"http://{address}")
+        yield f"http://{address}"
+    finally:
+        demo.children.remove(process)
+        process.terminate()
+        process.wait(CHILD_END_S)
+
+
+def hash_of(key: SandboxKey, network: str) -> str:
+    return hash_text(key.address, network_by_name(network))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def wait_for_gateway(demo: Demo, url: str) -> None:
+    until = time.monotonic() + STARTUP_S
+    while True:
+        demo.check_children()
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        if time.monotonic() > until:
+            raise DemoFailed(f"no gateway that is ready in {STARTUP_S} s")
+        time.sleep(0.1)
+
+
+def try_remotely(client: Client, demo: Demo, keys: list[SandboxKey], until: float) -> bool:
+    """Let one client do its steps with a key of the pool; return whether all went well."""
+    remote, other = keys
+    chain_id = httpx.get(f"{demo.url}/chains/main/chain_id").json()
+    with a_gateway(demo, client, keys) as gateway:
+        given = {
+            "url": demo.url,
+            "gateway": gateway,
+            "key": remote.public_key_text,
+            "remote": hash_of(remote, demo.network),
+            "secret_key": other.secret_key_text,
+            "chain": base58.decode(base58.CHAIN_ID, chain_id).hex(),
+        }
+        return run_wallet(client, client.remote_wallet, given, until)
+
+
 def try_client(client: Client, url: str, keys: list[SandboxKey], until: float) -> bool:
     """Let one client do its steps; return whether all went well."""
     given = {"url": url, "secret_keys": [key.secret_key_text for key in keys]}
+    return run_wallet(client, client.wallet, given, until)
+
+
+def run_wallet(client: Client, wallet: str, given: dict[str, object], until: float) -> bool:
     environment = os.environ | {"NODE_PATH": str(ENVIRONMENTS / "taquito" / "node_modules")}
     began = time.monotonic()
     try:
         done = subprocess.run(
-            client.command(),
+            client.command(wallet),
             input=json.dumps(given).encode(),
             env=environment,
             timeout=until - began,
@@ -122,6 +206,7 @@ def try_chain(network: str, clients: list[Client], until: float) -> None:
         for number, client in enumerate(clients):
             theirs = keys[number * ACCOUNTS_EACH : (number + 1) * ACCOUNTS_EACH]
             well &= try_client(client, demo.url, theirs, until)
+            well &= try_remotely(client, demo, theirs, until)
         if not well:
             raise DemoFailed("a client failed")
 

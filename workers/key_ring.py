@@ -18,7 +18,8 @@ from signers.backends.key_uri import (
 )
 from signers.errors import BadRequest, SignersError
 from signers.formats.tagged_keys import tagged_hash
-from signers.keyring.keys import SecretKey
+from signers.keyring.curve import Curve
+from signers.keyring.keys import PublicKey, SecretKey
 from signers.keyring.keystore import ENCRYPTED_SCHEMES, SCHEMES, Keystore
 from signers.keyring.passwords import Passwords
 from workers.key_source import BackEndSigner, DelayedKey, DeviceKey, LocalSigner, Source
@@ -139,6 +140,16 @@ class KeyRing:
             signer = self._signers[key_hash] = self._local_signer(key_hash)
             self.locked.discard(key_hash)
         return signer
+
+    def prove_possession(self, key_hash: str, proven: bytes) -> bytes:
+        """Prove the possession of a BLS key, over its own public key or, if not empty, another.
+
+        Raises SignersError.
+        """
+        other = None
+        if proven:
+            other = PublicKey.from_tagged(bytes([Curve.BLS.value.tag]) + proven)
+        return self._keystore.secret_key(key_hash).prove_possession(other)
 
     def is_open(self, key_hash: str) -> bool:
         """Whether the key has been loaded, so that signing with it takes no time."""

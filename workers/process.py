@@ -44,7 +44,7 @@ from workers.live_files import LiveFiles
 from workers.pipeline import Committed
 from workers.preparation.block_preparer import BlockPreparer
 from workers.preparation.preparation_job import PreparerSetup
-from workers.signing_job import SigningJob
+from workers.signing_job import PendingTask, SigningJob
 from workers.store_thread import (
     DraftAnswer,
     Judged,
@@ -203,7 +203,7 @@ class WorkerProcess:
             now, store_wait_ms=wait_ms, stalled_by=self._who_stalls(now) if wait_ms else 0
         )
         self._perform(turn, now)
-        while turn.to_sign:  # what was signed may be on disk by now
+        while turn.to_sign or turn.to_prove:  # what was signed may be on disk by now
             self._read_store(now)
             turn = self._core.end_turn(now)
             self._perform(turn, now)
@@ -305,6 +305,8 @@ class WorkerProcess:
         self._sign_for_a_slice(now)
         for job in turn.to_sign_elsewhere:
             self._ask_back_end(job, now)
+        for task in turn.to_prove:
+            self._prove(task)
         for preparation in turn.to_prepare:
             if self._preparer is not None:
                 self._preparer.submit(preparation)
@@ -347,6 +349,14 @@ class WorkerProcess:
             self._core.signer_failed(job, e.code, str(e))
         else:
             self._back_ends.submit(job, signer, now)
+
+    def _prove(self, task: PendingTask) -> None:
+        try:
+            proof = self._keys.prove_possession(task.delegate, task.request.payload)
+        except SignersError as e:
+            self._core.not_proven(task, e.code, str(e))
+        else:
+            self._core.proven(task, proof)
 
     def close(self) -> None:
         if self._preparer is not None:

@@ -23,6 +23,7 @@ from broker.messages import (
     FORGE_AND_SIGN_BLOCK,
     FORGE_AND_SIGN_PREATTESTATIONS,
     PROTOCOL_VERSION,
+    PROVE_POSSESSION,
     READY,
     SIGN,
     VOTE_KINDS,
@@ -126,6 +127,7 @@ class Turn:
     to_sign: list[list[SigningJob]] = field(default_factory=list)  # by keys of ours
     to_sign_elsewhere: list[SigningJob] = field(default_factory=list)
     to_prepare: list[PreparationJob] = field(default_factory=list)
+    to_prove: list[PendingTask] = field(default_factory=list)
     probe_store: bool = False
     notes: list[str] = field(default_factory=list)
     stop: bool = False
@@ -266,6 +268,8 @@ class Worker:
                 self._take_bytes(task, request.payload)
             elif request.kind == FORGE_AND_SIGN_BLOCK:
                 self._take_block(task)
+            elif request.kind == PROVE_POSSESSION:
+                self._take_proof(task)
             else:
                 text = f"this worker does not know {request.kind[:40]!r}"
                 self._end(task, Outcome.REFUSED, ("unknown_kind", text))
@@ -383,6 +387,11 @@ class Worker:
         self._tasks[job] = None
         self.pipeline.waiting.append(job)
 
+    def _take_proof(self, task: PendingTask) -> None:
+        """A proof binds nobody to anything: the policy is asked, and no mark."""
+        if self._may_sign(task, b"", Signable(Kind.PROOF_OF_POSSESSION, b"", 0, 0, b"")):
+            self._turn.to_prove.append(task)
+
     def _take_block(self, task: PendingTask) -> None:
         """First look whether an earlier attempt left its block: a repeat must be identical."""
         try:
@@ -486,6 +495,13 @@ class Worker:
 
     def _take_draft(self, task: PendingTask, chain_id: bytes, draft: BlockDraft) -> None:
         self._take_bytes(task, _BLOCK_WATERMARK + chain_id + draft.header, draft)
+
+    def proven(self, task: PendingTask, proof: bytes) -> None:
+        """The possession of a task's key has been proven."""
+        self._end(task, Outcome.READY, proof)
+
+    def not_proven(self, task: PendingTask, code: str, text: str) -> None:
+        self._end(task, Outcome.REFUSED, (code, text))
 
     # -- store and signers ------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ _OK, _ERROR = 0x00, 0x01
 # A client that must authenticate signs these two bytes, the tagged key hash and the data. Octez
 # declares other tags for nonces, but client and server use 1 everywhere.
 _AUTHENTICATION = b"\x04\x01"
+_POSSESSION_AUTHENTICATION = b"\x04\x04"
 
 Value = TypeVar("Value")
 
@@ -108,10 +109,14 @@ class AskKnownKeys:
 
 @dataclass(frozen=True, slots=True)
 class AskPossessionProof:
-    """Prove the possession of a BLS key, over its own public key or another (48 bytes)."""
+    """Prove the possession of a BLS key, over its own public key or another (48 bytes).
+
+    `authentication` is a signature of `possession_authentication_bytes`.
+    """
 
     key_hash: bytes
     over: bytes | None = None
+    authentication: bytes | None = None
 
 
 Request = (
@@ -144,8 +149,8 @@ def encode_request(request: Request, dialect: Dialect) -> bytes:
             return b"\x05" + key_hash
         case AskKnownKeys():
             return b"\x06"
-        case AskPossessionProof(key_hash, over):
-            return b"\x07" + key_hash + optional(over)
+        case AskPossessionProof(key_hash, over, authentication):
+            return b"\x07" + key_hash + optional(over) + (authentication or b"")
         case _:
             assert_never(request)
 
@@ -161,6 +166,11 @@ def decode_request(message: bytes, dialect: Dialect) -> Request:
 def authentication_bytes(key_hash: bytes, data: bytes) -> bytes:
     """Return what a client signs, by the rule of its own key's curve, to show who it is."""
     return _AUTHENTICATION + key_hash + data
+
+
+def possession_authentication_bytes(key_hash: bytes, over: bytes | None) -> bytes:
+    """Return what a client signs to ask for a proof of possession (Octez of 2026)."""
+    return _POSSESSION_AUTHENTICATION + key_hash + (over or b"")
 
 
 def _signing_key(key_hash: bytes, version: int | None, dialect: Dialect) -> bytes:
@@ -191,9 +201,8 @@ def _read_request(reader: Reader, dialect: Dialect) -> Request:
         case 0x06:
             return AskKnownKeys()
         case 0x07:
-            key_hash = _read_hash(reader)
-            over = reader.optional(lambda: reader.take(BLS_PUBLIC_KEY.payload_bytes))
-            return AskPossessionProof(key_hash, over)
+            key_hash, over = _read_hash(reader), _read_proven_key(reader)
+            return AskPossessionProof(key_hash, over, _read_authentication(reader))
     raise MalformedBytes(f"a signer knows no request with tag {tag}")
 
 
@@ -214,6 +223,14 @@ def _read_hash(reader: Reader) -> bytes:
     if tagged[0] >= len(PUBLIC_KEYS):
         raise MalformedBytes(f"no key hash has tag {tagged[0]}")
     return tagged
+
+
+def _read_proven_key(reader: Reader) -> bytes | None:
+    """Read a key that may be absent; newer clients write 01, where older ones write ff."""
+    presence = reader.u8()
+    if presence not in (0x00, 0x01, 0xFF):
+        raise MalformedBytes(f"a key is there (01, ff) or not (00), not {presence:02x}")
+    return reader.take(BLS_PUBLIC_KEY.payload_bytes) if presence else None
 
 
 def _read_authentication(reader: Reader) -> bytes | None:

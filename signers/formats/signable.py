@@ -47,6 +47,7 @@ class Kind(IntEnum):
     DAL_ATTESTATION = 3
     GENERIC = 4
     AUTHENTICATION = 5
+    PROOF_OF_POSSESSION = 6  # of a BLS key; never read from bytes, which carry no watermark
 
 
 class Signable(NamedTuple):

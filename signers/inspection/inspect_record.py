@@ -132,7 +132,7 @@ def _read_json(text: bytes) -> dict[str, Any]:
         raise MalformedBytes(f"a question is longer than {LINE_BYTES_MAX} bytes")
     try:
         value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedBytes(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise MalformedBytes("a question is a JSON object")

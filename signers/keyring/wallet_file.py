@@ -112,13 +112,13 @@ class WalletFile:
     def _elements(self, content: bytes) -> list[msgspec.Raw]:
         try:
             return _decode_elements(content)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise BrokenWalletFile(f"{self._path} is not a JSON list") from None
 
     def _element(self, raw: msgspec.Raw | bytes) -> _Element:
         try:
             return _decode_element(raw)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise BrokenWalletFile(
                 f"{self._path} has an element without a name and a value"
             ) from None

@@ -107,6 +107,8 @@ class _KeySection:
         operations: set[str] = set()
         for word, listed in self._allowed():
             self._allow(word, listed, kinds, operations)
+        if self._settings.get("allow_proof_of_possession"):
+            kinds.add(Kind.PROOF_OF_POSSESSION)
         chains = self._chains()
         if chains is not None and not kinds:
             chains = None
@@ -175,8 +177,6 @@ class _KeySection:
         settings = self._settings
         if settings.get("log_payloads"):
             self._warn("log_payloads: no counterpart; what is signed stands in the event log")
-        if settings.get("allow_proof_of_possession"):
-            self._warn("allow_proof_of_possession: no counterpart; left out")
         for word in settings:
             if word not in _READ:
                 self._warn(f"{word!r} is not known; left out")

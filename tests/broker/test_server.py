@@ -126,6 +126,19 @@ def test_the_same_question_again_and_again_is_answered_a_few_times(
     assert len(topics) < asked / 2, "each looks through the whole log"
 
 
+def test_a_question_that_is_repeated_meanwhile_is_answered_all_the_same(
+    broker: Broker, client: zmq.Socket[bytes]
+) -> None:
+    turns = 0
+    while not client.poll(0):
+        client.send(wire.encode(Replay("c/nobody", "old", 1)))
+        broker._requests.poll()  # it has arrived: each turn hears the question again
+        broker.turn()
+        turns += 1
+        assert turns < 100, "it begins again each time"
+    assert isinstance(wire.decode_reply(client.recv()), Replayed)
+
+
 def test_two_questions_are_answered_side_by_side(broker: Broker, client: zmq.Socket[bytes]) -> None:
     client.send(wire.encode(Replay("c/nobody", "old", 1)))
     client.send(wire.encode(Replay("c/baker", "old", 10 * SCAN_RECORDS - 3)))

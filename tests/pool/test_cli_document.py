@@ -11,7 +11,7 @@ import click
 import pytest
 
 from broker.command import GROUP
-from broker.config import Curve, Endpoints, Settings, SignerSettings
+from broker.config import Curve, Endpoints, Gateway, Settings, SignerSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -47,7 +47,7 @@ def test_every_option_of_every_command_is_described(name: str, command: click.Co
         if isinstance(parameter, click.Option) and not parameter.hidden
         for option in parameter.opts
     }
-    described = set(re.findall(r"`(--?[a-z-]+)", section(name)))
+    described = set(re.findall(r"`(--?[A-Za-z-]+)", section(name)))
     assert options - described == set()
 
 
@@ -59,7 +59,7 @@ def test_the_page_describes_no_command_that_does_not_exist() -> None:
 
 def test_every_setting_is_described() -> None:
     settings = TEXT[TEXT.index("## Settings") :]
-    for struct in (Settings, Endpoints, Curve, SignerSettings):
+    for struct in (Settings, Endpoints, Curve, Gateway, SignerSettings):
         for name in struct.__struct_fields__:
             assert re.search(rf"`\[?(curve\.)?{name}\]?`", settings), name
 

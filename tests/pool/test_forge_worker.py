@@ -169,6 +169,7 @@ def test_cancelling_touches_what_is_pending_and_never_what_is_active(pool: PoolP
 
 def test_all_pending_tasks_of_everybody_can_be_cancelled(pool: PoolProcess) -> None:
     """Description: "cancels all the worker's delegate queues pending tasks"."""
+    # Active for as long as it takes to start a command on a busy machine.
     pool.serve(delays_ms=dict.fromkeys(pool.delegates, 4000))
     with pool.client("one") as one, pool.client("two") as two:
         ids = [pool.attest(one, 10, [delegate]) for delegate in pool.delegates]

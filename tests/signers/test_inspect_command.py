@@ -150,6 +150,8 @@ def test_operations_may_come_as_a_node_takes_them() -> None:
 
 
 BAD_LINES = [
+    b'"\x80"',
+    b'{"id": "\x80"}',
     b"",
     b"{",
     b"null",

@@ -125,7 +125,16 @@ def test_a_secret_under_a_wrong_name_signs_nothing(base_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", '[{"name": "bob"}]', "[1]", '[{"name": "b', "[\xff]"]
+    "content",
+    [
+        "",
+        "{}",
+        '[{"name": "bob"}]',
+        "[1]",
+        '[{"name": "b',
+        "[\xff]",
+        '[{"name": "\xff", "value": 1}]',
+    ],
 )
 def test_a_broken_file_says_which_and_quotes_nothing(base_dir: Path, content: str) -> None:
     (base_dir / "secret_keys").write_bytes(content.encode("latin-1"))

@@ -76,7 +76,6 @@ def test_the_lists_of_old_configurations_are_read() -> None:
         ("    allow: {nonsense: }", "'nonsense' has no counterpart"),
         ("    colour: red", "'colour' is not known"),
         ("    log_payloads: true", "log_payloads: no counterpart"),
-        ("    allow_proof_of_possession: true", "allow_proof_of_possession: no counterpart"),
         ("    allow: {generic: [reveal]}\n    allowed_chains: [NetXdQprcVkpaWU]", "left out"),
     ],
 )
@@ -84,6 +83,12 @@ def test_what_has_no_counterpart_is_told(settings: str, told: str) -> None:
     _, (warning,) = rule_of(settings)
     assert warning.startswith(f"{KEY}: ")
     assert told in warning
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_proofs_of_possession_are_a_kind(is_allowed: bool) -> None:
+    rule, _ = rule_of(f"    allow: {{block: }}\n    allow_proof_of_possession: {is_allowed}")
+    assert (Kind.PROOF_OF_POSSESSION in rule.kinds) is is_allowed
 
 
 @pytest.mark.parametrize("word", ["authorized_keys", "jwt_users"])

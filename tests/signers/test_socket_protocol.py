@@ -42,6 +42,7 @@ from signers.backends.socket_protocol import (
     known_keys,
     known_keys_answer,
     nonce_answer,
+    possession_authentication_bytes,
     public_key_answer,
     signature_answer,
     supports_nonces,
@@ -113,6 +114,19 @@ def test_the_other_requests_byte_by_byte() -> None:
     )
 
 
+def test_a_proof_may_be_asked_for_as_newer_clients_do() -> None:
+    """Octez of 2026 writes 01 where a key is there, and may authenticate."""
+    over, signature = b"p" * 48, b"s" * 64
+    newer = b"\x07" + BLS + b"\x01" + over
+    assert decode_request(newer, VERSIONED) == AskPossessionProof(BLS, over)
+    authenticated = AskPossessionProof(BLS, over, signature)
+    assert decode_request(newer + signature, VERSIONED) == authenticated
+    assert possession_authentication_bytes(BLS, over) == b"\x04\x04" + BLS + over
+    assert possession_authentication_bytes(BLS, None) == b"\x04\x04" + BLS
+    with pytest.raises(MalformedBytes):
+        decode_request(b"\x07" + BLS + b"\x02" + over, VERSIONED)
+
+
 def test_what_a_client_signs_to_show_who_it_is() -> None:
     assert authentication_bytes(ED, PRE).hex() == (
         "0401004e99eea7224c93d2f1e614bf86d74025b3e26a64" + PRE.hex()
@@ -143,7 +157,12 @@ requests = (
     | st.builds(AskNonceHash, hashes, data, signatures)
     | st.builds(AskSupportsNonces, hashes)
     | st.just(AskKnownKeys())
-    | st.builds(AskPossessionProof, hashes, st.none() | st.binary(min_size=48, max_size=48))
+    | st.builds(
+        AskPossessionProof,
+        hashes,
+        st.none() | st.binary(min_size=48, max_size=48),
+        st.none() | st.binary(min_size=64, max_size=64),
+    )
 )
 
 

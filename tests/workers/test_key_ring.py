@@ -10,6 +10,7 @@ import pytest
 from signers.backends.key_uri import HttpKey, LedgerKey, Pkcs11Key, TcpKey, UnixKey, read_key_uri
 from signers.errors import SignersError
 from signers.formats.networks import MAVRYK, TEZOS
+from signers.keyring.curve import Curve
 from signers.keyring.encrypted_key import EncryptedKey
 from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import Keystore
@@ -304,3 +305,19 @@ def test_an_encrypted_key_is_held_and_locked_until_it_is_used(base_dir: Path) ->
     assert ring.is_open(C)
     assert signs(ring, C, CAROL)
     assert ring.locked == set()
+
+
+def test_a_bls_key_proves_its_possession_and_no_other_key_does(tmp_path: Path) -> None:
+    bls, other = (SecretKey.from_seed(bytes([n]) * 32, Curve.BLS) for n in (1, 2))
+    Keystore(tmp_path).add({"bls": bls, "alice": ALICE}, TEZOS)
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    key_hash = bls.public_key.hash(TEZOS)
+    assert bls.public_key.verify_possession(ring.prove_possession(key_hash, b""))
+    proof = ring.prove_possession(key_hash, other.public_key.raw)
+    assert bls.public_key.verify_possession(proof, other.public_key)
+    for wrong in (ALICE.public_key.hash(TEZOS), B):
+        with pytest.raises(SignersError):
+            ring.prove_possession(wrong, b"")
+    with pytest.raises(SignersError):
+        ring.prove_possession(key_hash, b"short")

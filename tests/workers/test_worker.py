@@ -9,6 +9,7 @@ from broker import wire
 from broker.messages import (
     FORGE_AND_SIGN_PREATTESTATIONS,
     PROTOCOL_VERSION,
+    PROVE_POSSESSION,
     BlockReady,
     CreditBack,
     Drain,
@@ -31,6 +32,8 @@ from signers.formats.networks import MAVRYK
 from signers.formats.operation import decode_operation
 from signers.formats.signable import Kind
 from signers.formats.vote import read_signed_vote
+from signers.policy.decision import Policy
+from signers.policy.rule import Rule
 from tests.workers.worker_script import (
     CHAIN,
     KEYS,
@@ -139,6 +142,26 @@ def test_bytes_to_sign_come_back_as_a_signature() -> None:
     worker.commits()
     assert worker.ends() == {A: "signed"}
     assert KEYS[A].public_key.verify(unsigned, worker.bodies[A])
+
+
+def test_a_proof_of_possession_needs_the_policys_word() -> None:
+    worker = WorkerScript()
+    worker.gets(assignment(PROVE_POSSESSION, b"", A))
+    assert not worker.unproven
+    assert worker.ends() == {A: "refused: policy"}
+    assert "proof of possession" in worker.bodies[A][1]
+
+
+def test_a_proof_of_possession_asks_no_store() -> None:
+    worker = WorkerScript(policy=Policy(Rule("prove", frozenset({Kind.PROOF_OF_POSSESSION}))))
+    worker.gets(assignment(PROVE_POSSESSION, b"", A), assignment(PROVE_POSSESSION, b"", B))
+    first, second = worker.unproven
+    assert not worker.in_store
+    worker.core.proven(first, b"proof")
+    worker.core.not_proven(second, "unsupported_curve", "no BLS key")
+    worker.turn()
+    assert worker.ends() == {A: "possession_proven", B: "refused: unsupported_curve"}
+    assert worker.bodies[A] == b"proof"
 
 
 def test_a_vote_against_the_mark_is_refused_and_the_others_are_signed() -> None:

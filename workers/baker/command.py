@@ -33,9 +33,9 @@ from signers.keyring.keystore import Keystore
 from workers.baker.automaton import Automaton, insist
 from workers.baker.baker_rpc import BakerRpc
 from workers.baker.baker_state import BakerState, ChainRules
-from workers.baker.pool import Pool
 from workers.node.rpc import ChainRpc
 from workers.node.transport import Node
+from workers.pool import Pool
 from workers.preparation.block_request import ToggleVote
 from workers.preparation.chain_view import forging_constants
 

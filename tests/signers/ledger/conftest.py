@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,8 +23,9 @@ ZEBRAS = " ".join(["zebra"] * 24)
 class Device:
     """An emulated device in a thread of its own."""
 
-    def __init__(self) -> None:
-        self.app = BakingApp(ZEBRAS)
+    def __init__(self, app: BakingApp, lock_dir: Path) -> None:
+        self.app = app
+        self._lock_dir = lock_dir
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="device")
         self._thread.start()
@@ -31,7 +34,11 @@ class Device:
         self.port, control = asyncio.run_coroutine_threadsafe(listening, self._loop).result(10)
         self._control = socket.create_connection(("127.0.0.1", control))
         self._answers = self._control.makefile("r")
-        self.environment = {PROXY_ADDRESS: "127.0.0.1", PROXY_PORT: str(self.port)}
+        self.environment = {
+            PROXY_ADDRESS: "127.0.0.1",
+            PROXY_PORT: str(self.port),
+            "TMPDIR": str(lock_dir),
+        }
 
     def does(self, what: str) -> str:
         """Say one line on the control port; returns the answer."""
@@ -39,7 +46,7 @@ class Device:
         return self._answers.readline().strip()
 
     def finder(self) -> DeviceFinder:
-        return DeviceFinder(lambda: places(self.environment))
+        return DeviceFinder(lambda: places(self.environment), lock_dir=self._lock_dir)
 
     def close(self) -> None:
         self._answers.close()
@@ -50,8 +57,14 @@ class Device:
         self._loop.close()
 
 
+@pytest.fixture(autouse=True)
+def _locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lock files of devices, which would otherwise pile up."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 @pytest.fixture
-def device() -> Iterator[Device]:
-    device = Device()
+def device(tmp_path: Path) -> Iterator[Device]:
+    device = Device(BakingApp(ZEBRAS), tmp_path)
     yield device
     device.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -179,8 +180,8 @@ def test_a_uri_whose_key_is_not_the_one_meant(device: Device) -> None:
         LedgerSigner(DEVICE, lambda _: other, device.finder()).public_key(KEY_HASH, WAIT_S)
 
 
-def test_mavryks_path_needs_mavryks_app(device: Device) -> None:
-    finder = DeviceFinder(lambda: places(device.environment), coin=COIN_MAVRYK)
+def test_mavryks_path_needs_mavryks_app(device: Device, tmp_path: Path) -> None:
+    finder = DeviceFinder(lambda: places(device.environment), coin=COIN_MAVRYK, lock_dir=tmp_path)
     with pytest.raises(DeviceMisconfigured), finder.device(DEVICE, WAIT_S):
         pass
 
@@ -190,8 +191,8 @@ def test_no_device_of_that_name(device: Device) -> None:
         pass
 
 
-def test_nothing_listens() -> None:
-    finder = DeviceFinder(lambda: iter([TcpPlace("127.0.0.1", 9)]))
+def test_nothing_listens(tmp_path: Path) -> None:
+    finder = DeviceFinder(lambda: iter([TcpPlace("127.0.0.1", 9)]), lock_dir=tmp_path)
     with pytest.raises(DeviceAbsent, match="nothing listens"), finder.device(DEVICE, WAIT_S):
         pass
     with pytest.raises(DeviceAbsent, match="port number"):

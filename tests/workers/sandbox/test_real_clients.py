@@ -52,6 +52,11 @@ def test_pytezos_reads_sends_and_is_refused_as_by_a_real_node() -> None:
         "is refused: counter in the past: RpcError, proto.025-PsUshuai.contract.counter_in_the_",
         "is refused at injection: RpcError, failure: Counter ",
         "is refused: wrong signature: refused in the mempool, proto.025-PsUshuai.operation.inv",
+        # With a key of the pool, through the gateway.
+        "asks the gateway for the public key: edpk",
+        "transfers, signed by the pool: 1000004 in a block",
+        "votes through the gateway: edsig",
+        "is refused by the gateway: 404 unknown key, 400 garbage, 403 not_authenticated: ",
     ):
         assert f"pytezos: {step}" in said, said
 

@@ -1,4 +1,4 @@
-"""The pool as the baker's loop uses it: pushes go in, news comes out, nothing blocks.
+"""The pool as an event loop uses it: pushes go in, news comes out, nothing blocks.
 
 The client library is synchronous, so it lives in a thread of its own, which a push wakes.
 """
@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from broker.client import Client
 from broker.config import Endpoints
 from broker.messages import Request
+from broker.sockets import CurveIdentity
 
-log = logging.getLogger("forgepool.baker")
+log = logging.getLogger("forgepool.pool")
 
 # A push and the end wake the thread; this is only how long it sleeps when nothing happens.
 POLL_S = 1.0
@@ -25,12 +26,17 @@ END_S_MAX = 5.0
 class Pool:
     """A client of the pool, in a thread."""
 
-    def __init__(self, endpoints: Endpoints, name: str) -> None:
+    def __init__(
+        self, endpoints: Endpoints, name: str, *, curve: CurveIdentity | None = None
+    ) -> None:
         self._endpoints = endpoints
+        self._curve = curve
         self._name = name
         self._outbox: deque[Request] = deque()
+        self.has_failed = False  # and `on_end` was called
         self._ended = threading.Event()
         self._waking = threading.Lock()
+        self._wakes_soon = False
         self._client: Client | None = None  # once the thread has connected
         self._thread = threading.Thread(target=self._run, name="pool", daemon=True)
 
@@ -47,7 +53,15 @@ class Pool:
     def push(self, request: Request) -> None:
         """Ask for work; its end comes as news."""
         self._outbox.append(request)
-        self._wake()
+        if not self._wakes_soon:  # one call of the system for all pushes of a turn of the loop
+            self._wakes_soon = True
+            self._loop.call_soon(self._wake)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the broker hears us now."""
+        client = self._client
+        return client is not None and client.live
 
     def close(self) -> None:
         """Disconnect; what is still open ends in the pool without us."""
@@ -56,13 +70,14 @@ class Pool:
         self._thread.join(END_S_MAX)
 
     def _wake(self) -> None:
+        self._wakes_soon = False
         with self._waking:  # not while the thread closes it
             if self._client is not None:
                 self._client.wake()
 
     def _run(self) -> None:
         try:
-            with Client(self._endpoints, self._name) as client:
+            with Client(self._endpoints, self._name, curve=self._curve) as client:
                 self._client = client
                 try:
                     while not self._ended.is_set():
@@ -75,6 +90,7 @@ class Pool:
                         self._client = None
         except Exception:
             log.exception("pool_client_failed")
+            self.has_failed = True
             self._loop.call_soon_threadsafe(self._on_end)
 
     def _push_all(self, client: Client) -> None:

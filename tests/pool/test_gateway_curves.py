@@ -1,0 +1,105 @@
+"""Keys of every curve behind a gateway: signatures as texts and bytes, versions, and proofs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from gateway_process import GatewayProcess, exchange
+from pool_process import PoolProcess, an_empty_pool
+
+from signers.formats import base58
+from signers.formats.hashes import blake2b_32
+from signers.formats.networks import TEZOS
+from signers.formats.signable import Kind
+from signers.formats.tagged_keys import tagged_hash
+from signers.formats.vote import VoteTemplate
+from signers.keyring.curve import CURVES_BY_NAME
+from signers.keyring.keys import PublicKey, read_signature
+
+pytestmark = pytest.mark.process
+
+CHAIN = bytes.fromhex("7a06a770")
+SCHEME = TEZOS.protocol.bls_scheme
+PREFIX = {"ed25519": "edsig", "secp256k1": "spsig1", "p256": "p2sig", "bls": "BLsig"}
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[GatewayProcess]:
+    """A gateway of a Tezos pool with one key of each curve, which may be proven and listed."""
+    with an_empty_pool() as pool:
+        pool.run("init", "--network", "tezos", "--chain-id", "mainnet")
+        for name in CURVES_BY_NAME:
+            pool.run("keys", "generate", name, "--curve", name)
+        (pool.state_dir / "policy.toml").write_text(
+            '[default]\nkinds = ["consensus", "proof_of_possession"]\n'
+        )
+        pool.serve(1)
+        found = GatewayProcess(pool, "--allow-to-prove-possession")
+        found.start()
+        yield found
+
+
+def public_key(gateway: GatewayProcess, curve: str) -> tuple[str, PublicKey]:
+    """The hash and the public key that the gateway says."""
+    listed = json.loads(gateway.pool.run("keys", "list", "--json").stdout)
+    key_hash = next(each["key_hash"] for each in listed if each["name"] == curve)
+    text = gateway.call("GET", f"/keys/{key_hash}").body["public_key"]
+    key = PublicKey.read(text)
+    assert key.hash(TEZOS) == key_hash
+    return key_hash, key
+
+
+def vote(pool: PoolProcess, curve: str) -> bytes:
+    """An attestation in the form that a key of the curve signs."""
+    level = pool.next_level()
+    template = VoteTemplate(Kind.ATTESTATION, CHAIN, bytes(32), level, 0, blake2b_32(b"payload"))
+    return template.bls_signable() if curve == "bls" else template.signable(0, None)
+
+
+@pytest.mark.parametrize("curve", CURVES_BY_NAME)
+def test_a_key_of_every_curve_signs_over_http(gateway: GatewayProcess, curve: str) -> None:
+    key_hash, key = public_key(gateway, curve)
+    data = vote(gateway.pool, curve)
+    answer = gateway.sign(key_hash, data, "?version=3")
+    assert answer.status == 200
+    assert answer.body["signature"].startswith(PREFIX[curve])
+    assert key.verify(data, read_signature(answer.body["signature"]), SCHEME)
+    assert gateway.sign(key_hash, data, "?version=2").body == answer.body
+
+
+@pytest.mark.parametrize("curve", CURVES_BY_NAME)
+def test_a_key_of_every_curve_signs_over_a_socket(gateway: GatewayProcess, curve: str) -> None:
+    """A BLS key is named as Octez does since 23.0: its tag twice, and the signature version."""
+    key_hash, key = public_key(gateway, curve)
+    data = vote(gateway.pool, curve)
+    named = tagged_hash(key_hash)
+    if curve == "bls":
+        named = b"\x03" + named + b"\x03"
+    with gateway.unix() as connection:
+        answer = exchange(connection, b"\x00" + named + len(data).to_bytes(4) + data)
+    assert answer[0] == 0
+    assert key.verify(data, answer[1:], SCHEME)
+
+
+def test_a_bls_key_does_not_sign_by_the_scheme_of_another_network(gateway: GatewayProcess) -> None:
+    key_hash, _ = public_key(gateway, "bls")
+    assert gateway.sign(key_hash, vote(gateway.pool, "bls"), "?version=1").status == 400
+
+
+def test_a_bls_key_proves_its_possession(gateway: GatewayProcess) -> None:
+    key_hash, key = public_key(gateway, "bls")
+    target = f"/bls_prove_possession/{key_hash}"
+    proof = gateway.call("GET", target).body["bls_prove_possession"]
+    assert key.verify_possession(base58.decode(base58.BLS_SIGNATURE, proof))
+    other = PublicKey.read(
+        "BLpk1ur5XXicWYMMzCVZZWyLZhybtyX8Zot2uCzDCZW8KcC5BdZiLVXRZvZzi4GuZYL9SarUvKpE"
+    )
+    over = gateway.call("GET", f"{target}?bls_pk={other.text()}").body["bls_prove_possession"]
+    assert key.verify_possession(base58.decode(base58.BLS_SIGNATURE, over), other)
+    with gateway.tcp() as connection:
+        answer = exchange(connection, b"\x07" + tagged_hash(key_hash) + b"\x00")
+        assert answer == b"\x00" + base58.decode(base58.BLS_SIGNATURE, proof)
+    ed_hash, _ = public_key(gateway, "ed25519")
+    assert gateway.call("GET", f"/bls_prove_possession/{ed_hash}").status == 400

@@ -1,0 +1,124 @@
+"""One question at a time to its answer: past the gate, to the pool and back, and a line in the log.
+
+Identical questions that are open at once wait for one end of the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from broker.client_session import Refused
+from broker.messages import Ack, Event, Request
+from signers.backends.socket_protocol import AskPossessionProof, Sign
+from signers.backends.socket_protocol import Request as Question
+from signers.errors import MalformedBytes
+from signers.formats.networks import Network
+from signers.formats.tagged_keys import hash_text
+from workers.gateway.answers import UNAVAILABLE, Answer, Denial
+from workers.gateway.client_directory import ClientDirectory
+from workers.gateway.gate import Ask, Gate
+
+log = logging.getLogger("forgepool.gateway")
+
+# Each holds what is signed, at most 64 KiB, here, in the broker and in a worker.
+OPEN_MAX = 4_096
+# An end at the deadline is still on its way: the broker looks once a turn, a worker commits.
+GRACE_S = 0.5
+
+
+class _Open(NamedTuple):
+    ask: Ask
+    answer: asyncio.Future[Answer]
+
+
+class Desk:
+    """Where the listeners bring their questions.
+
+    `push` gives a client's request to the pool; `hear` must be called with the pool's news.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        directory: ClientDirectory,
+        push: Callable[[str, Request], bool],
+    ) -> None:
+        self._gate = gate
+        self._directory = directory
+        self._push = push
+        self._open: dict[bytes, _Open] = {}
+
+    async def drain(self, wait_s: float) -> None:
+        """Wait until what is open now has ended."""
+        if self._open:
+            answers = [entry.answer for entry in self._open.values()]
+            _, late = await asyncio.wait(answers, timeout=wait_s)
+            if late:
+                log.warning("ends_with_open_requests count=%d", len(late))
+
+    async def answer(self, question: Question, client: str) -> Answer:
+        """Answer a question; `client` is where it came from, for the log."""
+        began = time.monotonic()
+        listing = self._directory.listing()
+        admitted = self._gate.admit(question, listing)
+        answer = await self._ask(admitted) if isinstance(admitted, Ask) else admitted
+        ms = (time.monotonic() - began) * 1000
+        if not isinstance(question, Sign | AskPossessionProof):
+            log.debug("answered client=%s question=%s", client, type(question).__name__)
+        else:
+            what = _what(admitted if isinstance(admitted, Ask) else question, listing.network)
+            _tell(f"client={client} {what} ms={ms:.1f}", answer)
+        return answer
+
+    async def _ask(self, ask: Ask) -> Answer:
+        entry = self._open.get(ask.request.id)
+        if entry is None:
+            if len(self._open) >= OPEN_MAX:
+                text = f"{OPEN_MAX} requests are open"
+                return Denial(UNAVAILABLE, "busy", text, may_repeat=True)
+            if not self._push(ask.client, ask.request):
+                text = "too many clients are authenticated"
+                return Denial(UNAVAILABLE, "busy", text, may_repeat=True)
+            entry = _Open(ask, asyncio.get_running_loop().create_future())
+            self._open[ask.request.id] = entry
+        wait_s = (ask.request.ttl_ms or 0) / 1000 + GRACE_S
+        try:
+            return await asyncio.wait_for(asyncio.shield(entry.answer), wait_s)
+        except TimeoutError:
+            text = "the pool has not answered in time; it may still sign: ask for the same again"
+            return Denial(UNAVAILABLE, "no_answer", text, may_repeat=True)
+
+    def hear(self, news: object) -> None:
+        """Take news of the pool: the end of a request."""
+        match news:
+            case Event(id=id) | Refused(ack=Ack(id=id)):
+                entry = self._open.pop(id, None)
+                if entry is not None:
+                    entry.answer.set_result(self._gate.conclude(entry.ask, news))
+
+
+def _what(asked: Ask | Sign | AskPossessionProof, network: Network) -> str:
+    """Key, kind, level and round of a question, as far as they are known."""
+    if isinstance(asked, Ask):
+        by = f" by={asked.client}" if asked.client else ""
+        what = "kind=possession"
+        if asked.signable is not None:
+            kind, _, level, round_, _ = asked.signable
+            what = f"kind={kind.name.lower()} level={level} round={round_}"
+        return f"key={asked.request.delegate}{by} {what}"
+    try:
+        return f"key={hash_text(asked.key_hash, network)}"
+    except MalformedBytes:
+        return "key=?"
+
+
+def _tell(what: str, answer: Answer) -> None:
+    if isinstance(answer, Denial):
+        status, code, text = answer.status, answer.code, answer.text
+        log.warning("not_signed %s status=%d code=%s text=%r", what, status, code, text)
+    else:
+        log.info("signed %s", what)
