@@ -484,7 +484,7 @@ def test_a_key_elsewhere_is_written_down_and_enabled(pool: Path, state_dir: Path
     assert keystore.locators(THEIR_HASH) == [uri, spare]
     assert keystore.public_key(THEIR_HASH) == SOMEBODY
     level_10, level_9 = (asked(level, chain=CHAIN) for level in (10, 9))
-    assert verdicts(pool, THEIR_HASH, level_9, level_10) == ["watermark_conflict", "advance"]
+    assert verdicts(pool, THEIR_HASH, level_9, level_10) == ["watermark_below", "advance"]
 
 
 @pytest.mark.parametrize(
