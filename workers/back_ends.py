@@ -29,6 +29,7 @@ from signers.backends.backend import (
     SignerLost,
     SignerRejected,
     SignerTimeout,
+    SignerUnavailable,
     SignerWrongSignature,
 )
 from signers.errors import SignersError
@@ -169,6 +170,8 @@ class BackEnds:
                 refusal = place.bulkhead.refusal(now)
             except SignersError as e:
                 refusal = e
+            except Exception as e:  # settings that nobody foresaw must not end the worker
+                refusal = SignerUnavailable(f"{type(e).__name__}: {e}")
             if refusal is None:
                 place.bulkhead.enter(Call(attempt, errand.give_up_at))
                 self._start(place, now)
@@ -276,7 +279,7 @@ class BackEnds:
             public_key = back_end.public_key(key_hash, call.end - time.monotonic())
             self._public_keys[key_hash] = public_key
         signature = back_end.sign(public_key, key_hash, job.unsigned, call.end - time.monotonic())
-        scheme = network_of_hash(key_hash).bls_scheme
+        scheme = network_of_hash(attempt.errand.signer.key_hash).bls_scheme  # as the pool knows it
         if not public_key.verify(job.unsigned, signature, scheme):
             raise SignerWrongSignature(f"what it gave is no signature of {key_hash}")
         return signature

@@ -18,11 +18,12 @@ from signers.backends.key_uri import (
     read_key_uri,
 )
 from signers.errors import BadRequest, SignersError
-from signers.formats.tagged_keys import tagged_hash
+from signers.formats.tagged_keys import BLS_TAG, tagged_hash
 from signers.keyring.curve import Curve
 from signers.keyring.keys import PublicKey, SecretKey
 from signers.keyring.keystore import ENCRYPTED_SCHEMES, SCHEMES, Keystore
 from signers.keyring.passwords import Passwords
+from signers.keyring.wallet_file import BrokenWalletFile
 from workers.key_source import BackEndSigner, DelayedKey, DeviceKey, LocalSigner, Source
 
 _FILES = ("public_key_hashs", "public_keys", "secret_keys")
@@ -187,7 +188,7 @@ class KeyRing:
             try:
                 sources = self._sources(key_hash)
                 public_key = self._keystore.public_key(key_hash)
-            except BadRequest as e:
+            except (BadRequest, BrokenWalletFile) as e:  # this key's trouble, not the others'
                 unusable[key_hash] = str(e)
             else:
                 found[key_hash] = BackEndSigner(key_hash, sources, public_key)
@@ -208,6 +209,9 @@ class KeyRing:
             # A signer of another network may have the key: its hash is written otherwise there.
             if tagged_hash(source.key_hash) != tagged_hash(key_hash):
                 raise MalformedKeyUri(f"the key at {source.authority} is another one")
+            if tagged_hash(key_hash)[0] == BLS_TAG and source.key_hash != key_hash:
+                # BLS signatures of the two networks differ.
+                raise MalformedKeyUri(f"the key at {source.authority} is of another network")
             sources[source] = None
         return tuple(sources)
 

@@ -61,7 +61,7 @@ from signers.formats.operation import signature_suffix
 from signers.formats.signable import WATERMARK_BYTES, Kind, Signable, read_signable
 from signers.formats.vote import VoteTemplate
 from signers.marks.store_tables import BlockDraft
-from signers.marks.watermark import CONFLICT, Verdict
+from signers.marks.watermark import CONFLICT, MARKED_KINDS, Verdict
 from signers.policy.decision import Denied, Policy, decide
 from workers.bls_vote import BlsVote
 from workers.pipeline import Committed, Ended, Pipeline, SigningBatch
@@ -324,16 +324,18 @@ class Worker:
         if not self._holds_key(delegate):
             self._refuse_key(task)
             return
-        companion = None if item.dal is None else self._companion_of(item)
+        unsigned = template.bls_signable()
+        signable, is_elsewhere = read_signable(unsigned), self._is_elsewhere
+        if not self._may_sign(task, unsigned, signable):
+            return
+        companion = None
+        if item.dal is not None:
+            companion = self._companion_of(item, unsigned, signable, request.client)
         dal = None if companion is None else int(item.dal or 0)
         try:
             vote = BlsVote(template, delegate, item.slot, dal, companion)
         except MalformedBytes as e:
             self._end(task, Outcome.REFUSED, ("malformed", str(e)))
-            return
-        unsigned = template.bls_signable()
-        signable, is_elsewhere = read_signable(unsigned), self._is_elsewhere
-        if not self._may_sign(task, unsigned, signable):
             return
         job = with_bytes(task, unsigned, signable, is_elsewhere=is_elsewhere(delegate))
         job.bls_vote, vote.job = vote, job
@@ -346,8 +348,10 @@ class Worker:
                 )
             )
 
-    def _companion_of(self, item: Item) -> str | None:
-        """Return the key that signs the DAL content of a tz4 vote, if there is one here."""
+    def _companion_of(
+        self, item: Item, unsigned: bytes, signable: Signable, client: str
+    ) -> str | None:
+        """Return the key that signs the DAL content of a tz4 vote, if one here may do so."""
         companion = item.companion
         if companion is None:
             why = "the request names no companion key"
@@ -356,7 +360,10 @@ class Worker:
         elif not self._holds_key(companion):
             why = f"no secret key of {companion} in the key store"
         else:
-            return companion
+            decision = decide(self.policy, companion, unsigned, signable, client)
+            if type(decision) is not Denied:
+                return companion
+            why = decision.text
         self._drop_dal(item.delegate, why)
         return None
 
@@ -546,7 +553,7 @@ class Worker:
 
     def signed_elsewhere(self, job: SigningJob, signature: bytes) -> None:
         """A signer elsewhere has answered, in time or not, with a signature of the job's key."""
-        if job.signable.kind is Kind.GENERIC:  # no mark, so nothing that a repeat could ask for
+        if job.signable.kind not in MARKED_KINDS:  # nothing that a repeat could ask for
             self.kept([(job, signature)])
             return
         if self._signing[job] >= 0:

@@ -172,10 +172,11 @@ class HttpSigner:
             return self._exchange("GET", path, None)
         except SignerLost:
             pass
+        except SignerTimeout as e:  # no signature was asked for yet
+            raise SignerUnavailable(str(e)) from None
         try:
             return self._exchange("GET", path, None)
         except (SignerLost, SignerTimeout) as e:
-            # No signature was asked for yet.
             raise SignerUnavailable(str(e)) from None
 
     def _exchange(self, method: str, path: str, content: bytes | None) -> bytes:
@@ -222,9 +223,9 @@ def _error_of(status: int, body: bytes) -> SignersError:
         return SignerRejected(text)
     if status == 500:
         return error_of_trace(trace)
-    if status in (429, 503):
+    if status == 429:
         return SignerFailed(text)
-    if status > 500:  # a proxy's word: nobody knows what happened behind it
+    if status > 500:  # a proxy's word, 503 too: nobody knows what happened behind it
         return SignerLost(text)
     return SignerMalformed(text)
 

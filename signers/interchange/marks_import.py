@@ -26,7 +26,8 @@ from signers.marks.watermark_store import WatermarkStore
 STEPS_PER_TRANSACTION: Final = 2_000
 
 
-_P256_HASHES: Final = ("tz3", "mv3")
+# Signers of these curves may take a random nonce, and nobody knows which one this was.
+_ECDSA_HASHES: Final = ("tz2", "mv2", "tz3", "mv3")
 
 
 class Action(Enum):
@@ -121,7 +122,7 @@ def _step(
     recorded: RecordedMark, holder: str, action: Action, before: Signable | None
 ) -> ImportStep:
     mark, signature = recorded.mark, recorded.signature if holder == recorded.holder else None
-    if mark.kind is Kind.BLOCK and recorded.holder.startswith(_P256_HASHES):
+    if mark.kind is Kind.BLOCK and recorded.holder.startswith(_ECDSA_HASHES):
         mark, signature = mark._replace(digest=b""), None
     return ImportStep(holder, mark.kind, action, before, mark, signature)
 

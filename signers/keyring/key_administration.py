@@ -324,18 +324,21 @@ def list_keys(place: Place) -> Iterator[ListedKey]:
 
 
 def find_hash(place: Place, key: str, network: Network) -> str:
-    """Return the hash of a key that is given by name or by hash. Raises UnknownKey."""
-    named = place.keystore.key_hash(key)
-    if named is not None:
-        return named
+    """Return the hash of a key that is given by name or by hash. Raises UnknownKey.
+
+    A directory that clients of both networks share may have one key under both hashes. In a store
+    they would be two holders with two marks, and the key could sign two blocks: so the other
+    network's hash is refused.
+    """
+    key_hash = place.keystore.key_hash(key) or key
     try:
-        read_key_hash(key, network)
+        read_key_hash(key_hash, network)
     except MalformedBytes:
+        said = f"{key[:40]!r} is" if key_hash == key else f"{key[:40]!r} is {key_hash}, which is"
         raise UnknownKey(
-            f"{key[:40]!r} is neither the name of a key in {place.base_dir} nor a key hash of "
-            f"{network.name}"
+            f"{said} neither the name of a key in {place.base_dir} nor a key hash of {network.name}"
         ) from None
-    return key
+    return key_hash
 
 
 def _seal(

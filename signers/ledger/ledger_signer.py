@@ -76,7 +76,7 @@ class LedgerSigner:
 
     @contextmanager
     def _having(self, timeout_s: float) -> Iterator[BakingDevice]:
-        if not self._turn.acquire(timeout=timeout_s):
+        if not self._turn.acquire(timeout=max(timeout_s, 0.0)):
             raise DeviceBusy(f"{self._device} is still busy with another command of ours")
         try:
             with self._finder.device(self._device, timeout_s) as device:

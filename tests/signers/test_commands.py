@@ -503,3 +503,12 @@ def test_who_has_a_key_must_be_clear(
     said = run(keys, "import", "far", uri, *options, "--fresh", "--yes", "--json", ends=1)
     assert as_json(said)["code"] == code
     assert not list(Keystore(state_dir / "keys").entries())
+
+
+def test_a_key_of_the_other_network_is_not_enabled_by_its_name(pool: Path, state_dir: Path) -> None:
+    keystore = Keystore(state_dir / "keys")
+    keystore.add({"here": SECRET}, MAVRYK)
+    keystore.add({"there": SECRET}, TEZOS)
+    run(keys, "enable", "here", "--fresh", "--yes")
+    refused = run(keys, "enable", "there", "--fresh", "--yes", "--json", ends=1)
+    assert as_json(refused)["code"] == "unknown_key", "one key must not have two marks"

@@ -214,7 +214,7 @@ def test_without_time_nothing_is_sent(server: SignerServer, connect: Connect) ->
         (500, b'[{"msg":"magic byte 0x03 not allowed"}]', SignerRejected, "magic byte"),
         (500, b'[{"msg":"no Ledger"}]', SignerFailed, "no Ledger"),
         (502, b"<html>", SignerLost, "status 502"),
-        (503, b"", SignerFailed, "status 503"),
+        (503, b"", SignerLost, "status 503"),
         (504, b"", SignerLost, "status 504"),
         (301, b"", SignerMalformed, "status 301"),
         (200, b"", SignerMalformed, "answer"),

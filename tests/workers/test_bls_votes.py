@@ -19,12 +19,15 @@ from signers.formats.signable import Kind
 from signers.formats.vote import VoteTemplate, read_signed_vote
 from signers.keyring.curve import Curve
 from signers.keyring.keys import PublicKey, SecretKey
+from signers.policy.decision import Policy
+from signers.policy.rule import Rule
 from tests.workers.worker_script import (
     CHAIN,
     COMPANION,
     KEYS,
     MV4,
     PAYLOAD_HASH,
+    POLICY,
     PREDECESSOR,
     STRANGER,
     TZ4,
@@ -319,3 +322,15 @@ def test_an_mv4_key_signs_operations() -> None:
     assert worker.ends() == {MV4: "signed"}
     signature = worker.bodies[MV4]
     assert KEYS[MV4].public_key.verify(failing_noop, signature, BlsScheme.AUGMENTED)
+
+
+def test_a_companion_that_the_policy_forbids_takes_the_dal_content_with_it() -> None:
+    forbidden = Rule("nothing", frozenset())
+    worker = WorkerScript(policy=Policy(POLICY.default, [(forbidden, [COMPANION])]))
+    worker.gets(votes(TZ4, dal=str(DAL), companion=COMPANION))
+    assert worker.judges() == [TZ4]
+    worker.signs()
+    worker.commits()
+    assert worker.ends() == {TZ4: READY}
+    assert signed_vote(worker).dal is None
+    assert "the policy does not let" in worker.notes[0]

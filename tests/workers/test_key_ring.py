@@ -266,15 +266,6 @@ def test_a_pin_that_others_can_read_makes_its_key_unusable(tmp_path: Path) -> No
     assert again.holds(A)
 
 
-def test_a_public_key_of_another_key_is_no_ones(tmp_path: Path) -> None:
-    write(tmp_path, ("alice", f"tcp://h:1/{A}"))
-    key = {"locator": "", "key": BOB.public_key.text()}
-    (tmp_path / "public_keys").write_text(json.dumps([{"name": "alice", "value": key}]))
-    ring = KeyRing(tmp_path, {})
-    assert not ring.look()
-    assert "another key's" in ring.problem
-
-
 def test_a_chosen_key_plays_a_slow_device(base_dir: Path) -> None:
     ring = KeyRing(base_dir, {}, {A: 50})
     assert elsewhere(ring) == BackEndSigner(
@@ -321,3 +312,26 @@ def test_a_bls_key_proves_its_possession_and_no_other_key_does(tmp_path: Path) -
             ring.prove_possession(wrong, b"")
     with pytest.raises(SignersError):
         ring.prove_possession(key_hash, b"short")
+
+
+def test_a_wrong_public_key_is_the_trouble_of_its_own_key_alone(tmp_path: Path) -> None:
+    write(tmp_path, ("alice", f"tcp://h:1/{A}"))
+    Keystore(tmp_path).add({"bob": BOB}, MAVRYK)
+    keys = json.loads((tmp_path / "public_keys").read_text())
+    keys[0]["value"]["key"] = CAROL.public_key.text()
+    (tmp_path / "public_keys").write_text(json.dumps(keys))
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert ring.hashes == [B]
+    assert "another key's" in ring.unusable[A]
+    assert ring.problem == ""
+
+
+def test_a_bls_key_is_asked_of_a_signer_of_its_own_network(tmp_path: Path) -> None:
+    bls = SecretKey.from_seed(bytes([1]) * 32, Curve.BLS).public_key
+    here, there = bls.hash(MAVRYK), bls.hash(TEZOS)
+    for file, value in (("public_key_hashs", here), ("secret_keys", f"tcp://h:1/{there}")):
+        (tmp_path / file).write_text(json.dumps([{"name": "bls", "value": value}]))
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert "another network" in ring.unusable[here]

@@ -444,6 +444,19 @@ def test_what_has_no_mark_is_not_kept() -> None:
     assert worker.ends() == {A: "signed"}
 
 
+def test_an_authentication_elsewhere_is_not_kept_either() -> None:
+    policy = Policy(Rule("auth", frozenset({Kind.AUTHENTICATION})))
+    worker = WorkerScript(elsewhere=A, policy=policy)
+    request = sign(A, b"\x04\x01" + b"\x00" + bytes(20) + a_vote())
+    request.client = "gateway"
+    worker.gets(request)
+    worker.judges()
+    worker.commits()
+    worker.answers(worker.asks())
+    assert not worker.unkept
+    assert worker.ends() == {A: "signed"}
+
+
 def test_a_signature_that_cannot_be_kept_is_not_released() -> None:
     worker = WorkerScript(elsewhere=A)
     worker.answers(asked_elsewhere(worker))

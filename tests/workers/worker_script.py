@@ -50,7 +50,15 @@ from signers.formats.vote import VoteTemplate
 from signers.keyring.curve import Curve
 from signers.keyring.keys import SecretKey
 from signers.marks.store_tables import BlockDraft
-from signers.marks.watermark import ADVANCE, FRESH, UNMARKED, Verdict, floor_mark, judge
+from signers.marks.watermark import (
+    ADVANCE,
+    FRESH,
+    MARKED_KINDS,
+    UNMARKED,
+    Verdict,
+    floor_mark,
+    judge,
+)
 from signers.policy.decision import Policy
 from signers.policy.rule import CONSENSUS_KINDS, Rule
 from workers.pipeline import Committed, SigningBatch
@@ -180,7 +188,7 @@ class PlayedStore:
 
     def _judge(self, job: SigningJob) -> Verdict:
         asked = job.signable
-        if asked.kind is Kind.GENERIC:
+        if asked.kind not in MARKED_KINDS:
             return UNMARKED
         mark = self.marks.get((job.delegate, asked.kind), floor_mark(asked.kind, CHAIN, FRESH))
         return judge(mark, asked, job.delegate)
