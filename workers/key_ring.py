@@ -24,6 +24,8 @@ from signers.keyring.keys import PublicKey, SecretKey
 from signers.keyring.keystore import ENCRYPTED_SCHEMES, SCHEMES, Keystore
 from signers.keyring.passwords import Passwords
 from signers.keyring.wallet_file import BrokenWalletFile
+from signers.ledger.device_name import is_called
+from signers.ledger.device_search import WORDS_ENV
 from workers.key_source import BackEndSigner, DelayedKey, DeviceKey, LocalSigner, Source
 
 _FILES = ("public_key_hashs", "public_keys", "secret_keys")
@@ -203,6 +205,7 @@ class KeyRing:
             source = read_key_uri(locator, self._environment)
             if isinstance(source, LedgerKey | Pkcs11Key):
                 self._check_pin_is_ours(source)
+                self._check_words_are_known(source)
                 sources[DeviceKey(key_hash, source)] = None
                 continue
             assert isinstance(source, HttpKey | TcpKey | UnixKey)
@@ -214,6 +217,11 @@ class KeyRing:
                 raise MalformedKeyUri(f"the key at {source.authority} is of another network")
             sources[source] = None
         return tuple(sources)
+
+    def _check_words_are_known(self, place: LedgerKey | Pkcs11Key) -> None:
+        """Raise UnknownDeviceName for a device that could never be found, before it is needed."""
+        if WORDS_ENV not in self._environment and isinstance(place, LedgerKey):
+            is_called(place.device, b"", None)
 
     def _check_pin_is_ours(self, place: LedgerKey | Pkcs11Key) -> None:
         """Raise PinExposed if a PIN stands in a file that others can read."""

@@ -74,7 +74,7 @@ def is_called(name: str, root_key: bytes, lists: WordLists | None) -> bool:
     if name.count("-") == 3:
         if lists is None:
             raise UnknownDeviceName(
-                "a device called by four words needs Octez' word lists: see docs/signers.md, or "
+                "a device called by four words needs Octez' word lists: see docs/ledger.md, or "
                 "call it by the hash of its root key, as `forgepool ledger list` shows it"
             )
         return name == four_words(root_key, lists)

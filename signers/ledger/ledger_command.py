@@ -106,7 +106,13 @@ def show_key(uri: str, network: str, as_json: bool, on_screen: bool) -> None:
     if as_json:
         print_json(record)
         return
-    for name, value in record.items():
+    shown = record | {
+        "bakes_with_this_key": "yes" if record["bakes_with_this_key"] else "no",
+        "bakes_with": record["bakes_with"] or "nothing",
+        "main_mark": _mark(marks.main),
+        "test_mark": _mark(marks.test),
+    }
+    for name, value in shown.items():
         click.echo(f"{name.replace('_', ' '):20} {value}")
 
 
@@ -178,6 +184,10 @@ def deauthorize(device_name: str, network: str, as_json: bool, yes: bool) -> Non
 
 def _finder(network: str) -> DeviceFinder:
     return device_finder(os.environ, network_by_name(network))
+
+
+def _mark(mark: apdu.DeviceMark) -> str:
+    return f"level {mark.level} round {mark.round}"
 
 
 def _ledger_key(uri: str) -> LedgerKey:

@@ -78,7 +78,8 @@ def list_tokens(
     for each in found:
         click.echo(f"{each['token']}: {each['manufacturer']} {each['model']}, {each['serial']}")
         for key in each["keys"]:
-            click.echo(f"  {key['key_hash'] or key['error']}\n    {key['uri']}")
+            public_key = f"  {key['public_key']}" if key["public_key"] else ""
+            click.echo(f"  {key['key_hash'] or key['error']}{public_key}\n    {key['uri']}")
     if not found:
         click.echo("The module shows no token.")
 

@@ -226,6 +226,17 @@ def test_a_key_that_nobody_can_be_asked_for_is_not_claimed(
     assert why in ring.unusable[A]
 
 
+def test_a_device_called_by_words_that_nobody_knows_is_told_at_once(tmp_path: Path) -> None:
+    write(tmp_path, ("alice", "ledger://crouching-tiger-hidden-dragon/ed25519/0h/0h"))
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert ring.hashes == []
+    assert "word lists" in ring.unusable[A]
+    ring = KeyRing(tmp_path, {"FORGEPOOL_LEDGER_WORDS": "somewhere"})
+    ring.look()
+    assert ring.hashes == [A]
+
+
 def test_a_key_on_a_device_is_found_by_its_hash(tmp_path: Path) -> None:
     uri = "ledger://f2ed2bbe/ed25519/0h/1h"
     write(tmp_path, ("alice", uri))

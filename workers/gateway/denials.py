@@ -32,8 +32,10 @@ _STATUS_OF_REFUSAL = {
 # Of what failed: what no repeat can help against before somebody has looked at it.
 _BROKEN = frozenset(
     {
-        "bad_result", "poison", "signer_wrong_signature", "store_broken", "store_corrupt",
-        "store_defect", "store_missing", "store_replaced", "wrong_store",
+        "bad_result", "device_misconfigured", "no_password", "pkcs11_other_key",
+        "pkcs11_pin_locked", "pkcs11_wrong_pin", "poison", "signer_wrong_signature",
+        "store_broken", "store_corrupt", "store_defect", "store_missing", "store_replaced",
+        "unknown_device_name", "wrong_password", "wrong_store",
     }
 )  # fmt: skip
 # Of what the broker did not take.
