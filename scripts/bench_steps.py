@@ -33,6 +33,7 @@ from broker.messages import (
 from signers.formats import base58
 from signers.marks.watermark import FRESH
 from signers.marks.watermark_store import WatermarkStore
+from signers.policy.decision import Policy
 from workers.pipeline import Committed, SigningBatch
 from workers.worker import Worker
 
@@ -68,7 +69,12 @@ class OneProcess:
         hello = WorkerHello(
             PROTOCOL_VERSION, "w0", 1, 1, self.store.uuid, "host", CREDIT_US_DEFAULT, "", []
         )
-        self.worker = Worker(hello, holds_key=frozenset(self.keys).__contains__)
+        self.worker = Worker(
+            hello,
+            holds_key=frozenset(self.keys).__contains__,
+            is_elsewhere=frozenset[str]().__contains__,
+            policy=Policy(),
+        )
         self.worker.keys_known(self.keys)
         for _ in range(2):  # hello, then the keys
             for message in self.worker.end_turn(self.now).to_broker:
@@ -115,7 +121,7 @@ class OneProcess:
         [jobs] = self.worker.end_turn(now).to_sign
         timed("signature", lambda: self._sign(jobs))
         self.worker.signed(jobs)
-        self.worker.committed(Committed(batch))
+        self.worker.committed(Committed(batch), now)
         results = timed("worker: results", lambda: self.worker.end_turn(now)).to_broker[0]
         sent = timed("worker: encode results", lambda: wire.encode(results))
         got = timed("broker: decode results", lambda: wire.decode_worker_message(sent))
