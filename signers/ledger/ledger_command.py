@@ -7,6 +7,7 @@ import click
 
 from signers.backends.key_uri import LedgerKey, MalformedKeyUri, read_key_uri
 from signers.command_line import confirm, json_option, print_json, reporting, yes_option
+from signers.errors import Unavailable
 from signers.formats import base58
 from signers.formats.networks import NETWORKS, network_by_name
 from signers.keyring.curve import Curve
@@ -50,7 +51,11 @@ def list_devices(network: str, as_json: bool) -> None:
             if not isinstance(device, BakingDevice):
                 found.append({"place": place, "error": str(device), "code": device.code})
                 continue
-            root = finder.root_key(device)
+            try:
+                root = finder.root_key(device)
+            except Unavailable as error:  # most often the app of the other network
+                found.append({"place": place, "error": str(error), "code": error.code})
+                continue
             name = PublicKey(Curve.ED25519, root).hash(network_by_name(network))
             found.append(
                 {

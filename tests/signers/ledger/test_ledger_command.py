@@ -42,6 +42,11 @@ def test_devices_are_listed_with_the_uris_of_their_keys(device: Device) -> None:
     assert "locked" in run(device, "list").output
 
 
+def test_a_device_with_the_other_networks_app_is_listed_with_its_trouble(device: Device) -> None:
+    [found] = answer(device, "list", "--network", "mavryk")
+    assert found["code"] == "device_misconfigured"
+
+
 def test_a_device_is_set_up_shown_and_stopped(device: Device) -> None:
     level = ("--level", "7", "--yes")
     done = answer(device, "setup", URI, "--chain-id", CHAIN, *level)
