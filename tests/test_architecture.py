@@ -26,6 +26,7 @@ BROKER_LEAVES = {
     "broker.sockets",
     "broker.telemetry",
     "broker.topic_reader",
+    "broker.verification",
     "broker.wire",
 }
 
@@ -34,18 +35,19 @@ PURE = {
     "broker": {
         "client_session", "deadlines", "delegate_queue", "dispatcher", "errors", "known_requests",
         "membership", "messages", "ready_lines", "reload", "restart_policy", "ring",
-        "topic_reader", "topics", "wire",
+        "topic_reader", "topics", "verification", "wire",
     },
     "workers": {
-        "bls_vote", "denials", "gate", "http_protocol", "key_listing", "pipeline", "signing_job",
-        "socket_answers", "worker",
+        "bls_vote", "chain_rules", "denials", "evidence_check", "gate", "header_check",
+        "http_protocol", "key_listing", "level_rights", "pipeline", "signing_job",
+        "socket_answers", "verdicts", "vote_check", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",
         "circuit_breaker", "codec", "companion_weight", "curve", "decision", "derivation",
         "device_errors", "device_marks", "device_name", "diagnosis", "ec_point", "ed25519",
-        "error_trace", "errors", "explain", "file_names", "forgepool_file", "framing", "hashes",
-        "key_uri", "located_json", "mark_table", "marks_comparison", "marks_in_force",
+        "error_trace", "errors", "evidence", "explain", "file_names", "forgepool_file", "framing",
+        "hashes", "key_uri", "located_json", "mark_table", "marks_comparison", "marks_in_force",
         "marks_report", "micheline", "networks", "octez_signer_file", "operation", "p256",
         "policy_changes", "policy_toml", "recorded_mark", "rule", "secp256k1", "signable",
         "signatory_file", "signatory_policy", "signer_environment", "signing", "socket_protocol",
