@@ -33,7 +33,7 @@ BROKER_LEAVES = {
 # State machines, codecs and rules: no clock, no socket, no file, no chance of their own.
 PURE = {
     "broker": {
-        "client_session", "deadlines", "delegate_queue", "dispatcher", "errors", "known_requests",
+        "check_routing", "client_session", "deadlines", "delegate_queue", "dispatcher", "errors", "known_requests",
         "membership", "messages", "ready_lines", "reload", "restart_policy", "ring",
         "topic_reader", "topics", "verification", "wire",
     },
