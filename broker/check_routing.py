@@ -14,6 +14,7 @@ Pure: what to send is handed back. Answers of workers that were given up are dro
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from hashlib import blake2b
 
 from broker.membership import Worker, WorkerState
 from broker.verification import CheckAnswer, CheckSlice
@@ -31,10 +32,11 @@ Asker = Hashable
 class CheckRouting:
     """What each worker is checking, and for whom."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: str) -> None:
         self._asked: dict[int, tuple[Asker, int]] = {}  # who, and what he calls it
         self._in_hand: dict[Worker, dict[int, int]] = {}  # costs of its slices, by number
-        self._next_number = 1
+        # A worker may still answer what a broker that is no more has given it.
+        self._next_number = int.from_bytes(blake2b(epoch.encode(), digest_size=6).digest())
         self.counts = {"given": 0, "answered": 0, BUSY: 0, NO_WORKER: 0, WORKER_LOST: 0}
 
     def give(

@@ -185,7 +185,7 @@ class Dispatcher:
         self.active: dict[int, Task] = {}  # tasks given to a worker, by number
         self.draining = False
         self.stopped = False
-        self.checks = CheckRouting()
+        self.checks = CheckRouting(epoch)
         self._to_check: list[tuple[Peer, BrokerMessage]] = []  # sent behind this turn's duties
         self.counts: dict[str, int] = {}  # events by name, since the start
         self.late_results = 0

@@ -557,12 +557,5 @@ class CheckSlices(Struct, tag=7, array_like=True):
 
 
 BrokerMessage = (
-    Assign
-    | PrepareAhead
-    | Welcome
-    | HelloWanted
-    | ResultsAck
-    | Drain
-    | ReloadAsked
-    | CheckSlices
+    Assign | PrepareAhead | Welcome | HelloWanted | ResultsAck | Drain | ReloadAsked | CheckSlices
 )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from broker.verification import HeaderFacts, Judgement, Verdict, VoteFacts
+from broker.verification import ChainFacts, HeaderFacts, Judgement, Verdict, VoteFacts
 
-Facts = VoteFacts | HeaderFacts | None
+Facts = VoteFacts | HeaderFacts | ChainFacts | None
 
 
 class Reason(StrEnum):

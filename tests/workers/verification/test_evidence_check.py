@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import real_objects
+from made_votes import CHAIN, Delegate
 
 from broker.verification import Judgement
 from signers.formats.hashes import blake2b_32
@@ -12,8 +14,6 @@ from signers.formats.networks import MAVRYK, TEZOS
 from signers.formats.operation import decode_operation
 from signers.formats.signable import Kind, read_signable
 from signers.formats.vote import read_signed_vote
-from tests.workers.verification import real_objects
-from tests.workers.verification.test_vote_check import CHAIN, Delegate
 from workers.sandbox.double_signing import DoubleSigning, Position
 from workers.verification.evidence_check import make_evidence
 from workers.verification.verdicts import Reason

@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import real_objects
 from hypothesis import given
 from hypothesis import strategies as st
+from real_objects import at, rights_of, voter
 
 from broker.verification import HeaderFacts, Judgement, Position, Verdict
 from signers.formats import block_header
 from signers.formats.block_header import Fitness
 from signers.formats.hashes import blake2b_32
-from tests.workers.verification import real_objects
-from tests.workers.verification.real_objects import at, rights_of, voter
 from workers.verification.header_check import HEADER_BYTES_MAX, check_header, fitness_key
 from workers.verification.verdicts import Reason
 

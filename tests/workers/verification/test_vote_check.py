@@ -5,26 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import real_objects
+from made_votes import HEAD_S, LEVEL, Delegate
 
 from broker.verification import Judgement, Position, Verdict, VoteFacts
 from signers.curves import bls
 from signers.formats.companion_weight import companion_weight
-from signers.formats.hashes import blake2b_20, blake2b_32
+from signers.formats.hashes import blake2b_20
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.formats.signable import Kind
-from signers.formats.vote import VoteTemplate, read_signed_vote
+from signers.formats.vote import read_signed_vote
 from signers.keyring.curve import Curve
 from signers.keyring.keys import SecretKey
-from tests.workers.verification import real_objects
-from tests.workers.verification.real_objects import rights_of
 from workers.verification.level_rights import LevelRights, Voter
 from workers.verification.verdicts import Reason
 from workers.verification.vote_check import VoteCheck, check_vote
 
 REAL = real_objects.votes()
-CHAIN = bytes.fromhex("01020304")
-LEVEL, HEAD_S = 1000, 1_800_000_000
-POSITION = Position(HEAD_S * 1000 + 500, LEVEL - 2, LEVEL, 0, HEAD_S)
 BLS_KEYS = [SecretKey.from_seed(bytes([n]) * 32, Curve.BLS, TEZOS.bls_scheme) for n in (1, 2)]
 
 
@@ -110,41 +107,6 @@ def test_one_bad_vote_spoils_no_other() -> None:
 
 
 # -- made votes: slots, levels, rounds, DAL content ------------------------------------------------
-
-
-class Delegate:
-    """A key with two slots of its own at a level."""
-
-    def __init__(self, network: Any = TEZOS, protocol: int = 0, curve: Curve = Curve.ED25519):
-        self.secret = SecretKey.from_seed(b"7" * 32, curve, network.bls_scheme)
-        self.rules = real_objects.rules(
-            CHAIN, network=network, protocol=network.protocols[protocol]
-        )
-        hash_ = self.secret.public_key.hash(network)
-        self.voter = Voter(hash_, hash_, self.secret.public_key, (3, 5))
-
-    def template(self, **other: Any) -> VoteTemplate:
-        return VoteTemplate(
-            **{
-                "kind": Kind.ATTESTATION,
-                "chain_id": CHAIN,
-                "branch": b"b" * 32,
-                "level": LEVEL,
-                "round": 0,
-                "payload_hash": b"p" * 32,
-                **other,
-            }
-        )
-
-    def vote(self, slot: int = 3, dal: int | None = None, **other: Any) -> bytes:
-        template = self.template(**other)
-        is_bls = self.secret.public_key.curve is Curve.BLS and self.rules.protocol.bls_votes
-        signed = template.bls_signable() if is_bls else template.signable(slot, dal)
-        return template.operation(slot, self.secret.sign(signed, blake2b_32(signed)), dal)
-
-    def check(self, raw: bytes, position: Position = POSITION, **known: Any) -> Verdict:
-        level = known.get("level", LEVEL)
-        return check_vote(0, raw, self.rules, rights_of(level, self.voter), position)
 
 
 def test_another_slot_of_ones_own() -> None:
