@@ -16,11 +16,12 @@ process has ended, or its worker's lease is over; a task has one end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from broker.check_routing import CheckRouting
 from broker.deadlines import Deadlines
 from broker.delegate_queue import (
     ACTIVE,
@@ -63,6 +64,9 @@ from broker.messages import (
     BrokerMessage,
     Cancel,
     Cancelled,
+    CheckAsked,
+    Checked,
+    CheckSlices,
     ClientMessage,
     CreditBack,
     Done,
@@ -91,6 +95,7 @@ from broker.messages import (
     Results,
     ResultsAck,
     Shutdown,
+    SlicesChecked,
     Status,
     StatusWanted,
     Urgency,
@@ -103,6 +108,7 @@ from broker.messages import (
 from broker.ready_lines import COST_US
 from broker.reload import Reload as ReloadUnderWay
 from broker.topics import EndedOfClient, LogRecord, Topics
+from broker.verification import CheckAnswer
 from broker.wire import portions
 
 # Bounds. At each of them a push is refused as busy, with the time after which to try again.
@@ -179,6 +185,8 @@ class Dispatcher:
         self.active: dict[int, Task] = {}  # tasks given to a worker, by number
         self.draining = False
         self.stopped = False
+        self.checks = CheckRouting(epoch)
+        self._to_check: list[tuple[Peer, BrokerMessage]] = []  # sent behind this turn's duties
         self.counts: dict[str, int] = {}  # events by name, since the start
         self.late_results = 0
         self._adopted: dict[tuple[str, bytes, str], Adopted] = {}
@@ -216,6 +224,7 @@ class Dispatcher:
             KeysKnown: self._on_keys_known,
             PreparedAhead: self._on_prepared_ahead,
             ReloadAnswer: self._on_reload_answer,
+            SlicesChecked: self._on_slices_checked,
             Leaving: self._on_leaving,
         }
 
@@ -235,6 +244,8 @@ class Dispatcher:
                 self._turn.replays.append((peer, message))
             case StatusWanted():
                 self._reply(peer, Status(self.epoch, self.status(now)))
+            case CheckAsked():
+                self._give_checks(peer, message)
             case Shutdown():
                 self.shut_down(now_means_now=message.now)
                 self._reply(peer, Done(self.epoch))
@@ -264,6 +275,36 @@ class Dispatcher:
 
     def _reply(self, peer: Peer, message: ReplyMessage) -> None:
         self._turn.replies.append((peer, message))
+
+    # -- checks -----------------------------------------------------------------------------------
+
+    def _give_checks(self, peer: Peer, asked: CheckAsked) -> None:
+        """Give slices to workers; what cannot be given is answered at once."""
+        workers: list[Worker] = [] if self.draining else list(self.members)
+        ended: list[CheckAnswer] = []
+        for each in asked.slices:
+            owner = self.members.owner_of_key(each.hint) if each.hint else None
+            given = self.checks.give(peer, each, workers, owner)
+            if isinstance(given, CheckAnswer):
+                ended.append(given)
+            else:
+                worker, slice_ = given
+                self._to_check.append((worker.peer, CheckSlices([slice_])))
+        if ended or not asked.slices:
+            self._reply_checked([(peer, answer) for answer in ended] or [(peer, None)])
+
+    def _on_slices_checked(self, worker: Worker, checked: SlicesChecked, now: float) -> None:
+        self._reply_checked(self.checks.answered(worker, checked.answers))
+
+    def _lose_checks(self, worker: Worker) -> None:
+        self._reply_checked(self.checks.lost(worker))
+
+    def _reply_checked(self, ended: Sequence[tuple[Peer, CheckAnswer | None]]) -> None:
+        by_peer: dict[Peer, list[CheckAnswer]] = {}
+        for peer, answer in ended:
+            by_peer.setdefault(peer, []).extend([answer] if answer is not None else [])
+        for peer, answers in by_peer.items():
+            self._reply(peer, Checked(self.epoch, answers, self.checks.room(self.members)))
 
     def _accept(self, client: str, request: Request, now: float, unix_now: float) -> Ack:
         key = (client, request.id)
@@ -564,6 +605,7 @@ class Dispatcher:
         self._heard_of(hello.pid)
         worker.credit_us = hello.credit_us
         self._prepare_in_queue(worker)
+        self._lose_checks(worker)
         if hello.epoch == self.epoch:
             self._settle_held(worker, hello)
         else:
@@ -826,6 +868,8 @@ class Dispatcher:
     def undeliverable(self, peer: Peer, message: BrokerMessage, now: float) -> None:
         """A message could not be put into the worker's socket: full, or its connection is gone."""
         worker = self.members.by_peer.get(peer)
+        if worker is not None and isinstance(message, CheckSlices):
+            self._lose_checks(worker)
         if worker is None or not isinstance(message, Assign | PrepareAhead):
             return
         for assignment in message.assignments:
@@ -839,6 +883,7 @@ class Dispatcher:
     def _lose(self, worker: Worker, why: str, state: WorkerState) -> None:
         """The lease is over: others take its keys, but its attempts may still run."""
         self.members.set_state(worker, state)
+        self._lose_checks(worker)
         self._prepare_in_queue(worker)
         self._abandon_all(worker)
         self._note(f"worker_lost name={worker.name} pid={worker.hello.pid} why={why!r}")
@@ -858,6 +903,7 @@ class Dispatcher:
         """Its process is gone: nothing of it runs any more."""
         self._note(f"worker_ended name={worker.name} pid={worker.hello.pid} how={how!r}")
         self.members.remove(worker)
+        self._lose_checks(worker)
         self._unowned += worker.ready.clear()
         self._prepare_in_queue(worker)
         for task in self._tasks_of(worker):
@@ -1094,6 +1140,8 @@ class Dispatcher:
             self._remember_ends()
         turn.publish += self.topics.heads_due(self.queues, now)
         turn.to_workers += [(p, ResultsAck(n)) for p, n in self._acks_due.items()]
+        turn.to_workers += self._to_check
+        self._to_check = []
         turn.stop = self.stopped or (self.draining and not self.active and not self._adopted)
         self._turn, self._acks_due = Turn(), {}
         return turn
@@ -1145,6 +1193,7 @@ class Dispatcher:
             "waits_for": sorted(t.queue.delegate for t in self.active.values())[:20],
             "late_results": self.late_results,
             "events": dict(self.counts),
+            "checks": dict(self.checks.counts),
             "workers": [
                 {
                     "name": w.name,
@@ -1155,6 +1204,7 @@ class Dispatcher:
                     "active": sum(t.worker is w for t in self.active.values()),
                     "ready": len(w.ready),
                     "credit_us": w.credit_us,
+                    "checking": self.checks.in_hand(w),
                     "silent_ms": int((now - w.last_seen) * 1000),
                     "store_wait_ms": w.store_wait_ms,
                     "stalled_by": w.stalled_by,

@@ -152,11 +152,11 @@ class Membership:
     def owner(self, queue: DelegateQueue) -> Worker | None:
         """The worker that owns the queue's key now."""
         if queue.ring_version != self.ring_version:
-            queue.owner = self._find_owner(queue.delegate)
+            queue.owner = self.owner_of_key(queue.delegate)
             queue.ring_version = self.ring_version
         return queue.owner
 
-    def _find_owner(self, key: str) -> Worker | None:
+    def owner_of_key(self, key: str) -> Worker | None:
         """The first worker on the ring that has the key; if nobody has, the first, to say so."""
         first = None
         for name in self.ring.owners(key):

@@ -15,6 +15,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from broker.verification import CheckAnswer, CheckSlice
+
 # The small values that pass by the hundred thousand are made with gc=False: they hold no other
 # container, so the garbage collector need not look at them.
 
@@ -32,6 +34,8 @@ PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 TTL_MS_MAX = 24 * 3600 * 1000
 TTL_MS_DEFAULT = 60_000  # nothing is open for ever
+# More than the workers of one host can have in hand.
+CHECK_SLICES_PER_MESSAGE_MAX = 256
 
 RequestId = Annotated[bytes, Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
 # The longest is a tz4/mv4 hash of 36 characters; application ids will be longer.
@@ -140,6 +144,16 @@ class StatusWanted(Struct, tag="status", tag_field="type"):
     """Ask how the pool is."""
 
 
+class CheckAsked(Struct, tag="check", tag_field="type"):
+    """Have workers check what comes from the network; answered by one or several Checked.
+
+    Each slice gets one answer. None is kept or repeated: who misses one asks again. Without slices
+    it asks how much room there is.
+    """
+
+    slices: Annotated[list[CheckSlice], Meta(max_length=CHECK_SLICES_PER_MESSAGE_MAX)]
+
+
 class Shutdown(Struct, tag="shutdown", tag_field="type", omit_defaults=True):
     """Admin: cancel what is pending, wait for what is active, then end."""
 
@@ -168,7 +182,7 @@ class AwaitWorkers(Struct, tag="await_workers", tag_field="type"):
     pids: list[int]
 
 
-ClientMessage = Push | Cancel | Replay | StatusWanted
+ClientMessage = Push | Cancel | Replay | StatusWanted | CheckAsked
 AdminMessage = Cancel | Replay | StatusWanted | Shutdown | Reload | WorkerEnded | AwaitWorkers
 
 
@@ -277,7 +291,15 @@ class Done(Struct, tag="done", tag_field="type"):
     epoch: str
 
 
-ReplyMessage = Acks | Cancelled | Replayed | Gone | Status | Reloaded | Problem | Done
+class Checked(Struct, tag="checked", tag_field="type"):
+    """Slices that were asked for by CheckAsked have ended."""
+
+    epoch: str
+    answers: list[CheckAnswer]
+    room: int  # how many slices the workers could take now
+
+
+ReplyMessage = Acks | Cancelled | Replayed | Gone | Status | Reloaded | Problem | Done | Checked
 
 # The events that end a task. Refused: a rule said no. Failed: we or a back-end broke.
 BLOCK_READY = "block_ready"
@@ -443,6 +465,12 @@ class ReloadAnswer(Struct, tag=9, array_like=True):
     problem: str = ""
 
 
+class SlicesChecked(Struct, tag=10, array_like=True):
+    """Ends of slices; not acknowledged and not repeated."""
+
+    answers: list[CheckAnswer]
+
+
 WorkerMessage = (
     WorkerHello
     | Heartbeat
@@ -453,6 +481,7 @@ WorkerMessage = (
     | KeysKnown
     | PreparedAhead
     | ReloadAnswer
+    | SlicesChecked
     | Leaving
 )
 
@@ -521,4 +550,12 @@ class ReloadAsked(Struct, tag=6, array_like=True):
     step: int  # ReloadStep
 
 
-BrokerMessage = Assign | PrepareAhead | Welcome | HelloWanted | ResultsAck | Drain | ReloadAsked
+class CheckSlices(Struct, tag=7, array_like=True):
+    """Check these between duties, and answer each."""
+
+    slices: list[CheckSlice]
+
+
+BrokerMessage = (
+    Assign | PrepareAhead | Welcome | HelloWanted | ResultsAck | Drain | ReloadAsked | CheckSlices
+)

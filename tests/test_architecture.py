@@ -26,29 +26,31 @@ BROKER_LEAVES = {
     "broker.sockets",
     "broker.telemetry",
     "broker.topic_reader",
+    "broker.verification",
     "broker.wire",
 }
 
 # State machines, codecs and rules: no clock, no socket, no file, no chance of their own.
 PURE = {
     "broker": {
-        "accounting", "areas", "backoff", "bounds", "cleared_chain", "client_session", "deadlines",
-        "delegate_queue", "dispatcher", "errors", "flights", "held_blocks", "held_briefly",
-        "held_votes", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
-        "messages", "missing_blocks", "peers", "quarantine.quarantine", "ready_lines", "records",
-        "reload", "requests", "restart_policy", "ring", "slashing_table", "topic_reader", "topics",
-        "turn", "verification", "wire",
+        "accounting", "areas", "backoff", "bounds", "check_routing", "cleared_chain", "client_session",
+        "deadlines", "delegate_queue", "dispatcher", "errors", "flights", "held_blocks",
+        "held_briefly", "held_votes", "items", "known_hashes", "known_requests", "lanes", "load",
+        "membership", "messages", "missing_blocks", "peers", "quarantine.quarantine", "ready_lines",
+        "records", "reload", "requests", "restart_policy", "ring", "slashing_table", "topic_reader",
+        "topics", "turn", "verification", "wire",
     },
     "workers": {
-        "bls_vote", "denials", "gate", "http_protocol", "key_listing", "pipeline", "signing_job",
-        "socket_answers", "worker",
+        "ancestor_block", "bls_vote", "chain_rules", "chain_verdict", "denials", "evidence_check",
+        "gate", "header_check", "http_protocol", "key_listing", "known_chain", "lane",
+        "level_rights", "node_questions", "pipeline", "signing_job", "socket_answers", "verdicts", "vote_check", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",
         "circuit_breaker", "codec", "companion_weight", "curve", "decision", "derivation",
         "device_errors", "device_marks", "device_name", "diagnosis", "ec_point", "ed25519",
-        "error_trace", "errors", "explain", "file_names", "forgepool_file", "framing", "hashes",
-        "key_uri", "located_json", "mark_table", "marks_comparison", "marks_in_force",
+        "error_trace", "errors", "evidence", "explain", "file_names", "forgepool_file", "framing",
+        "hashes", "key_uri", "located_json", "mark_table", "marks_comparison", "marks_in_force",
         "marks_report", "micheline", "networks", "octez_signer_file", "operation", "p256",
         "policy_changes", "policy_toml", "recorded_mark", "rule", "secp256k1", "signable",
         "signatory_file", "signatory_policy", "signer_environment", "signing", "socket_protocol",

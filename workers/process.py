@@ -2,7 +2,8 @@
 
 Only this loop reads the broker's socket and signs with local keys. The store has its thread
 (`store_thread`), each signer elsewhere its own (`back_ends`), an encrypted key is opened in threads
-(`unlocking`), a block is prepared in a child process (`block_preparer`): jobs in, results out.
+(`unlocking`), a block is prepared in a child process (`block_preparer`): jobs in, results out. What
+is checked for the quarantine (`verification.lane`) gets the moments in which there is no duty.
 """
 
 from __future__ import annotations
@@ -23,9 +24,18 @@ from broker import wire
 from broker.collector import tune_collector
 from broker.config import SignerSettings
 from broker.errors import MalformedMessage
-from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, ReloadAsked, WorkerHello
+from broker.messages import (
+    CREDIT_US_DEFAULT,
+    PROTOCOL_VERSION,
+    CheckSlices,
+    ReloadAsked,
+    SlicesChecked,
+    WorkerHello,
+)
 from broker.sockets import CurveIdentity, connect, receive, send
+from broker.verification import SLICE_US_MAX
 from signers.errors import SignersError
+from signers.formats.networks import network_by_name
 from signers.host import host_id
 from signers.keyring.passwords import Passwords
 from signers.marks.store_lock import STALL_S, lock_holder
@@ -43,7 +53,7 @@ from workers.key_source import (
 from workers.live_files import LiveFiles
 from workers.pipeline import Committed
 from workers.preparation.block_preparer import BlockPreparer
-from workers.preparation.preparation_job import PreparerSetup
+from workers.preparation.preparation_job import NodeTold, PreparerSetup
 from workers.signing_job import PendingTask, SigningJob
 from workers.store_thread import (
     DraftAnswer,
@@ -55,6 +65,7 @@ from workers.store_thread import (
     StoreThread,
 )
 from workers.unlocking import KEYS_PER_NOTE, Unlocking
+from workers.verification.lane import Lane
 from workers.worker import Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
@@ -126,6 +137,10 @@ class WorkerProcess:
         if options.nodes:
             self._preparer = BlockPreparer(PreparerSetup(store.network, options.nodes))
             self._preparer.start()
+        # The CPU time of this thread: a busy machine does not make a check more expensive.
+        self._lane = Lane(
+            network_by_name(store.network), cpu=time.thread_time, has_node=bool(options.nodes)
+        )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._broker = connect(self._context, zmq.DEALER, options.broker, options.curve)
         self._poller = zmq.Poller()
@@ -173,13 +188,13 @@ class WorkerProcess:
         return self.exit_status
 
     def _turn(self) -> bool:
-        deadlines = [self._core.deadline(), self._files.next_look]
+        deadlines = [self._core.deadline(), self._files.next_look, self._lane.deadline()]
         if self._preparer is not None and (at := self._preparer.deadline()) is not None:
             deadlines.append(at)
         if (at := self._back_ends.deadline()) is not None:
             deadlines.append(at)
         wait_ms = max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
-        if self._unsigned:
+        if self._unsigned or self._lane:
             wait_ms = 0
         readable = {fd for fd, _ in self._poller.poll(wait_ms)}
         now = time.monotonic()
@@ -196,7 +211,10 @@ class WorkerProcess:
         self._read_unlocked(now)
         if self._preparer is not None:
             for outcome in self._preparer.receive():
-                self._core.prepared(outcome)
+                if isinstance(outcome, NodeTold) or self._lane.has_asked(outcome.job):
+                    self._lane.answered(outcome, now)
+                else:
+                    self._core.prepared(outcome)
         self._look_at_files(now)
         wait_ms = self._store.wait_ms(now)
         turn = self._core.end_turn(
@@ -207,6 +225,7 @@ class WorkerProcess:
             self._read_store(now)
             turn = self._core.end_turn(now)
             self._perform(turn, now)
+        self._check(now)
         return turn.stop or bool(self.exit_status)
 
     # -- in ---------------------------------------------------------------------------------------
@@ -220,6 +239,9 @@ class WorkerProcess:
                 message = wire.decode_broker_message(frames[-1])
                 if isinstance(message, ReloadAsked):
                     self._reload(message)
+                elif isinstance(message, CheckSlices):
+                    for each in message.slices:
+                        self._lane.take(each, now)
                 else:
                     self._core.broker_message(message, now)
             except MalformedMessage as e:
@@ -315,6 +337,19 @@ class WorkerProcess:
         for message in turn.to_broker:
             if not send(self._broker, [wire.encode(message)]):
                 self._core.not_sent()
+
+    def _check(self, now: float) -> None:
+        """Give the lane a slice of time, unless a duty waits; pass on what it asks and answers."""
+        self._lane.wake(now)
+        if not self._unsigned:
+            self._lane.work(now, SLICE_US_MAX / 1e6)
+        questions, self._lane.questions = self._lane.questions, []
+        for question in questions:
+            if self._preparer is not None:
+                self._preparer.submit(question)
+        answers, self._lane.answers = self._lane.answers, []
+        if answers and not send(self._broker, [wire.encode(SlicesChecked(answers))]):
+            self._core.not_sent()
 
     def _sign_for_a_slice(self, now: float) -> None:
         until = time.monotonic() + SIGNING_SLICE_S

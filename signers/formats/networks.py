@@ -76,6 +76,15 @@ class Protocol:
     minimal_block_delay_s: int
     delay_increment_per_round_s: int
 
+    @property
+    def votes_in_lowest_slot(self) -> bool:
+        """Whether a delegate votes in its lowest slot and no other.
+
+        Since Seoul, which has also brought BLS votes. Where it may take any slot of its own, two
+        votes in two slots are an offence; where it may not, evidence names the slot.
+        """
+        return self.bls_votes
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
