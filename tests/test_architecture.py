@@ -32,12 +32,13 @@ BROKER_LEAVES = {
 # State machines, codecs and rules: no clock, no socket, no file, no chance of their own.
 PURE = {
     "broker": {
-        "accounting", "areas", "backoff", "bounds", "cleared_chain", "client_session", "deadlines",
-        "delegate_queue", "dispatcher", "errors", "flights", "held_blocks", "held_briefly",
-        "held_votes", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
-        "messages", "missing_blocks", "peers", "quarantine.quarantine", "ready_lines", "records",
-        "reload", "requests", "restart_policy", "ring", "slashing_table", "topic_reader", "topics",
-        "turn", "verification", "wire",
+        "accounting", "areas", "backoff", "bounds", "chain_watch", "cleared_chain",
+        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "errors",
+        "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding",
+        "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
+        "messages", "missing_blocks", "offences", "peers", "quarantine.quarantine", "ready_lines",
+        "records", "reload", "requests", "restart_policy", "ring", "slashing_table", "storing",
+        "topic_reader", "topics", "turn", "verification", "wire",
     },
     "workers": {
         "bls_vote", "denials", "gate", "http_protocol", "key_listing", "pipeline", "signing_job",
