@@ -39,7 +39,7 @@ from broker.errors import (
     NoStore,
 )
 from broker.messages import BLOCK_READY, BlockReady, Event, Reloaded, Vote, VoteBatch
-from broker.server import Broker, BrokerLock
+from broker.server import Broker, ServiceLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
 from broker.telemetry import log_to_stderr
@@ -113,6 +113,8 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
               help="Key store: a client directory.  [default: <state-dir>/keys]")  # fmt: skip
 @click.option("--gateway/--no-gateway", default=None,
               help="Serve octez-signer clients too.  [default: if configured]")  # fmt: skip
+@click.option("--quarantine/--no-quarantine", default=None,
+              help="Verify what the network sends too.  [default: if configured]")  # fmt: skip
 @click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
               envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
               help="Passwords of encrypted keys, one a line.")  # fmt: skip
@@ -132,6 +134,7 @@ def serve(
     node: str | None,
     base_dir: Path | None,
     gateway: bool | None,
+    quarantine: bool | None,
     password_filename: Path | None,
     policy: Path | None,
     drain_timeout: float | None,
@@ -147,11 +150,12 @@ def serve(
     count = place.settings.workers if workers is None else workers
     if count and not (place.state_dir / STORE_NAME).exists():
         raise NoStore(place.state_dir)
-    BrokerLock(place.state_dir).release()  # another pool here? say so before anything starts
+    ServiceLock(place.state_dir).release()  # another pool here? say so before anything starts
     where = ["--state-dir", str(place.state_dir.absolute())]
     if place.config is not None:
         where += ["--config", str(place.config.absolute())]
     worker, signer = ["worker", *where], ["gateway", *where]
+    services = {}
     if url := node_url(node or place.settings.node):
         worker += ["--node", url]
     if base_dir:
@@ -163,14 +167,16 @@ def serve(
         worker += ["--policy", str(policy.absolute())]
     if verbose:
         where.append("--verbose")
-    if gateway is None:
-        gateway = place.settings.gateway is not None
+    if gateway if gateway is not None else place.settings.gateway is not None:
+        services["gateway"] = signer
+    if quarantine if quarantine is not None else place.settings.quarantine is not None:
+        services["quarantine"] = ["quarantine", "run", *where]
     timeout = place.settings.drain_timeout_s if drain_timeout is None else drain_timeout
     supervisor = Supervisor(
         ["broker", *where],
         {f"w{i}": [*worker, "--name", f"w{i}"] for i in range(count)},
         place.endpoints,
-        services={"gateway": signer} if gateway else {},
+        services=services,
         drain_timeout_s=timeout,
         curve=place.curve,
         parent_fd=parent_fd,
@@ -178,14 +184,9 @@ def serve(
     sys.exit(supervisor.run())
 
 
-@click.command()
-@at_a_place
-@parent_fd_option
-@click.option("--verbose", is_flag=True, help="Log more.")
-def broker(place: Place, parent_fd: int | None, verbose: bool) -> None:
-    """Run the broker alone; workers join it with `forgepool worker`."""
-    log_to_stderr("broker", verbose=verbose)
-    wanted_to_end = []
+def end_on_signals(parent_fd: int | None) -> tuple[Callable[[], bool], list[int]]:
+    """Whether a signal has asked us to end, and the descriptors that tell of such news."""
+    wanted_to_end: list[bool] = []
     wake, woken = socket.socketpair()
     for end in (wake, woken):
         end.setblocking(False)
@@ -196,12 +197,25 @@ def broker(place: Place, parent_fd: int | None, verbose: bool) -> None:
         signal.signal(signal.SIGINT, lambda *_: wanted_to_end.append(True))
     else:  # Ctrl-C reaches the whole foreground group; the supervisor decides what it means
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wakers = [woken.detach(), *([parent_fd] if parent_fd is not None else [])]
+    wake.detach()
+    return lambda: bool(wanted_to_end), wakers
+
+
+@click.command()
+@at_a_place
+@parent_fd_option
+@click.option("--verbose", is_flag=True, help="Log more.")
+def broker(place: Place, parent_fd: int | None, verbose: bool) -> None:
+    """Run the broker alone; workers join it with `forgepool worker`."""
+    log_to_stderr("broker", verbose=verbose)
+    ended, wakers = end_on_signals(parent_fd)
     running = Broker(
         place.state_dir,
         place.endpoints,
         place.settings,
-        ended=lambda: bool(wanted_to_end),
-        wakers=[woken.fileno(), *([parent_fd] if parent_fd is not None else [])],
+        ended=ended,
+        wakers=wakers,
         parent_fd=parent_fd,
     )
     try:

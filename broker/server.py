@@ -47,15 +47,15 @@ POLL_MAX_MS = 1000
 Peer = tuple[zmq.Socket[bytes], bytes]  # the socket, and the connection's identity on it
 
 
-class BrokerLock:
-    """The exclusive lock of a state directory; taken before any socket is bound.
+class ServiceLock:
+    """The exclusive lock of a service of a state directory; taken before any socket is bound.
 
     Binding an ipc path that is in use succeeds silently in ZeroMQ and steals it.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, service: str = "broker") -> None:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = state_dir / "broker.lock"
+        path = state_dir / f"{service}.lock"
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,7 +63,8 @@ class BrokerLock:
             pid = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._fd)
             raise AlreadyRunning(
-                f"a pool is already running, pid {pid} is its broker (state directory {state_dir})"
+                f"a pool is already running, pid {pid} is its {service} "
+                f"(state directory {state_dir})"
             ) from None
         os.ftruncate(self._fd, 0)
         with suppress(OSError):  # a full disk costs the note, not the pool
@@ -96,7 +97,7 @@ class Broker:
         self._ended = ended
         self._wakers = wakers
         self._parent_fd = parent_fd
-        self._lock = BrokerLock(state_dir)
+        self._lock = ServiceLock(state_dir)
         self.epoch = os.urandom(8).hex()
         self._log = EventLog(state_dir / "events", self.epoch, settings.event_log_bytes)
         logged = list(self._known_from_log())

@@ -121,6 +121,7 @@ class ChainFacts(Struct, tag=2, array_like=True, frozen=True):
     delegates: int  # how many have rights at the head's level
     committee_slots: int
     round_ms: int  # duration of round 0
+    chain_id: str  # "Net…"
 
 
 class Verdict(Struct, array_like=True, frozen=True, gc=False):

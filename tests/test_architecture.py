@@ -33,12 +33,13 @@ BROKER_LEAVES = {
 # State machines, codecs and rules: no clock, no socket, no file, no chance of their own.
 PURE = {
     "broker": {
-        "accounting", "areas", "backoff", "bounds", "check_routing", "cleared_chain", "client_session",
-        "deadlines", "delegate_queue", "dispatcher", "errors", "flights", "held_blocks",
-        "held_briefly", "held_votes", "items", "known_hashes", "known_requests", "lanes", "load",
-        "membership", "messages", "missing_blocks", "peers", "quarantine.quarantine", "ready_lines",
-        "records", "reload", "requests", "restart_policy", "ring", "slashing_table", "topic_reader",
-        "topics", "turn", "verification", "wire",
+        "accounting", "areas", "backoff", "bounds", "chain_watch", "check_routing", "cleared_chain",
+        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "errors",
+        "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding",
+        "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
+        "messages", "missing_blocks", "notices", "offences", "peers", "quarantine.quarantine",
+        "ready_lines", "records", "reload", "requests", "restart_policy", "ring", "slashing_table",
+        "storing", "topic_reader", "topics", "turn", "verification", "wire",
     },
     "workers": {
         "ancestor_block", "bls_vote", "chain_rules", "chain_verdict", "denials", "evidence_check",

@@ -24,11 +24,6 @@ class Accounting:
         self.outcomes = Tally(len(OUTCOMES))
         self.by_reason = Tally(REASONS_MAX)  # "rejected bad_signature": all but cleared
 
-    def taken(self) -> None:
-        """An item came in."""
-        self.received += 1
-        self.in_flight += 1
-
     def moved(self, from_: int, to: int) -> None:
         """An item went from one place to another."""
         change = (to >= HELD_FROM) - (from_ >= HELD_FROM)
@@ -41,6 +36,13 @@ class Accounting:
             self.held -= 1
         else:
             self.in_flight -= 1
+        self.outcomes.add(event)
+        if code:
+            self.by_reason.add(f"{event} {code}")
+
+    def passed(self, event: str, code: str) -> None:
+        """A request came and ended at once."""
+        self.received += 1
         self.outcomes.add(event)
         if code:
             self.by_reason.add(f"{event} {code}")

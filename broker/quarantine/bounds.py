@@ -102,6 +102,12 @@ class Bounds:
         }
         return replace(cls(), **(derived | overrides))  # type: ignore[arg-type]
 
+    @property
+    def open(self) -> int:
+        """Items that have not ended, in all areas together."""
+        held = self.held_blocks + self.held_votes + self.held_for_time + self.held_for_rights
+        return self.ingress_votes + self.ingress_blocks + self.storing + held
+
     @classmethod
     def names(cls) -> Mapping[str, str]:
         """What can be configured, and the type of each."""

@@ -52,11 +52,18 @@ class ClearedChain:
         self._move()
         return True
 
-    def settle(self, hash_: bytes) -> None:
-        """The node says that this block is final."""
+    def settle(self, hash_: bytes) -> bool:
+        """The node says that this block is final; whether that is news."""
         block = self._blocks.get(hash_)
-        if block is not None:
-            self.final_level = max(self.final_level, block.facts.level)
+        if block is None or block.facts.level <= self.final_level:
+            return False
+        self.final_level = block.facts.level
+        return True
+
+    @property
+    def head_level(self) -> int:
+        """Level of the head; -1 before anybody has told."""
+        return -1 if self.head is None else self.head.facts.level
 
     def get(self, hash_: bytes) -> ClearedBlock | None:
         return self._blocks.get(hash_)
@@ -134,14 +141,14 @@ class ClearedChain:
 
     def _drop(self, block: ClearedBlock) -> None:
         facts = block.facts
-        self._blocks.pop(facts.hash)
-        self.bytes -= self._sizes.pop(facts.hash) or 0
+        self._blocks.pop(facts.hash, None)
+        self.bytes -= self._sizes.pop(facts.hash, 0)
         at = (facts.level, facts.round)
         left = tuple(t for t in self._targets.get(at) or () if t[1] != facts.hash)
         if left:
             self._targets.put(at, left)
         else:
-            self._targets.pop(at)
+            self._targets.pop(at, None)
 
     def _keep_operations(self, block: ClearedBlock) -> None:
         """Count a block's operations; the oldest blocks' go when there are too many bytes."""
@@ -153,7 +160,7 @@ class ClearedChain:
         for old in self._blocks.values() if self.bytes > self._sizes_max else ():
             if self.bytes <= self._sizes_max:
                 break
-            size_of_old = self._sizes.pop(old.facts.hash)
+            size_of_old = self._sizes.pop(old.facts.hash, None)
             if size_of_old is not None:
                 self.bytes -= size_of_old
                 bare = ClearedBlock(old.facts, old.header, None, old.senders, old.client, old.id)

@@ -46,7 +46,7 @@ class HeldBlocks:
 
     def remove(self, item: Item) -> None:
         """Hold a block no longer."""
-        self._items.pop(item.number)
+        self._items.pop(item.number, None)
         self._take(self._children, _facts(item).predecessor, item)
         self._take(self._per_hash, item.hash, item)
         self.bytes -= item.bytes
@@ -143,7 +143,7 @@ class HeldBlocks:
         if left:
             index.put(hash_, left)
         else:
-            index.pop(hash_)
+            index.pop(hash_, None)
 
 
 def _facts(item: Item) -> HeaderFacts:

@@ -31,7 +31,7 @@ class HeldForTime:
         return True
 
     def remove(self, item: Item) -> None:
-        self._items.pop(item.number)
+        self._items.pop(item.number, None)
 
     def ready(self, unix_ms: int) -> list[Item]:
         """Those whose time has come by the wall clock."""
@@ -73,7 +73,7 @@ class HeldForRights:
 
     def remove(self, item: Item) -> None:
         item.peer.held_for_rights -= 1
-        self._items.pop(item.number)
+        self._items.pop(item.number, None)
 
     def ready(self, now: float) -> list[Item]:
         """Those that may be asked again."""

@@ -46,14 +46,14 @@ class HeldVotes:
 
     def remove(self, item: Item) -> None:
         """Hold a vote no longer."""
-        self._items.pop(item.number)
+        self._items.pop(item.number, None)
         facts = _facts(item)
         at = (facts.level, facts.round)
         group = self._at.get(at)
         if group is not None:
-            group.pop(item.number)
+            group.pop(item.number, None)
             if not group:
-                self._at.pop(at)
+                self._at.pop(at, None)
 
     def release(self, level: int, round_: int, payload_hash: bytes) -> list[Item]:
         """The votes for a proposal that was cleared; they are held no longer."""

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from hashlib import blake2b
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from broker.quarantine.peers import Peer
-from broker.quarantine.records import VoteRecord
+from broker.quarantine.records import SignedRecord
 from broker.verification import HeaderFacts, VoteFacts
 
 VERIFY_BLOCK = "verify_block"
 VERIFY_VOTE = "verify_vote"
 PASSES = 4
 
+PeerName = Annotated[str, Meta(min_length=1, max_length=128)]
+
 
 class VoteOffer(Struct):
     """Payload of `verify_vote`."""
 
-    peer: str  # who sent it
+    peer: PeerName  # who sent it
     raw: bytes  # signed operation
     delegate: str = ""  # whose vote it claims to be: a hint for whom to ask, nothing more
 
@@ -28,7 +30,7 @@ class VoteOffer(Struct):
 class BlockOffer(Struct):
     """Payload of `verify_block`."""
 
-    peer: str
+    peer: PeerName
     header: bytes  # signed
     operations: list[list[bytes]]  # four passes
 
@@ -37,20 +39,16 @@ decode_vote_offer = msgspec.msgpack.Decoder(VoteOffer).decode
 decode_block_offer = msgspec.msgpack.Decoder(BlockOffer).decode
 
 
-class Place(IntEnum):
-    """Where an item is. From LANE, ASKED and STORING it is in flight, else held."""
-
-    LANE = 0  # waits for a worker
-    ASKED = 1  # a worker has it
-    STORING = 2  # it is valid, and being stored
-    FOR_PARENT = 3
-    FOR_TARGET = 4
-    FOR_TIME = 5
-    FOR_RIGHTS = 6
-    RELEASED = 7  # a vote whose proposal was cleared, until the store has room
-
-
-HELD_FROM = Place.FOR_PARENT  # this and all greater ones are held
+# Where an item is. Plain integers: a vote passes several of them.
+LANE = 0  # waits for a worker
+ASKED = 1  # a worker has it
+STORING = 2  # it is valid, and being stored
+FOR_PARENT = 3
+FOR_TARGET = 4
+FOR_TIME = 5
+FOR_RIGHTS = 6
+RELEASED = 7  # a vote whose proposal was cleared, until the store has room
+HELD_FROM = FOR_PARENT  # at this and all greater ones it is held, before that in flight
 
 
 class Item(Struct, gc=False, eq=False):
@@ -67,7 +65,7 @@ class Item(Struct, gc=False, eq=False):
     senders: tuple[str, ...]
     hint: str
     since_unix_ms: int  # when it was first seen
-    place: int = 0
+    place: int = LANE
     kept: bool = False  # the store has a record of it
     tries: int = 0  # how often asking was in vain
     held_since: float | None = None  # monotonic, when it was first held
@@ -78,7 +76,7 @@ class Item(Struct, gc=False, eq=False):
     wanted: list[bytes] = []  # ancestors whose operations go along
     wanted_times: int = 0
     facts: VoteFacts | HeaderFacts | None = None  # since rights and signature hold
-    record: VoteRecord | None = None
+    record: SignedRecord | None = None
 
     @property
     def is_block(self) -> bool:
@@ -91,6 +89,11 @@ class Item(Struct, gc=False, eq=False):
         for operations in self.operations or ():
             size += sum(map(len, operations))
         return size
+
+    @property
+    def level(self) -> int:
+        """Its level, as far as it was read; else 0."""
+        return 0 if self.facts is None else self.facts.level
 
     @property
     def delegate(self) -> str:

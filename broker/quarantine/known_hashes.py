@@ -5,7 +5,7 @@ from __future__ import annotations
 from broker.quarantine.areas import AgedMap, LevelTable
 from broker.quarantine.bounds import Bounds
 
-INVALID, UNVIABLE = "invalid", "unviable"
+INVALID, LOST = "invalid", "unviable"
 
 
 class KnownHashes:
@@ -25,11 +25,11 @@ class KnownHashes:
     def mark_bad(self, hash_: bytes, why: str, level: int) -> None:
         """Remember a block as bad; what is invalid never becomes merely unviable."""
         known = self.bad.get(hash_)
-        if known is None or known[0] == UNVIABLE:
+        if known is None or known[0] == LOST:
             self.bad.put(hash_, (why, level))
 
     def why_bad(self, hash_: bytes) -> str:
-        """INVALID, UNVIABLE, or empty."""
+        """INVALID, LOST (on a branch that is not final), or empty."""
         known = self.bad.get(hash_)
         return known[0] if known is not None else ""
 
@@ -45,6 +45,6 @@ class KnownHashes:
 
     def final(self, level: int) -> None:
         """Blocks up to here are settled: unviable ones below are too old to come again."""
-        lost = [h for h, (why, at) in self.bad.items() if why == UNVIABLE and at < level]
+        lost = [h for h, (why, at) in self.bad.items() if why == LOST and at < level]
         for hash_ in lost:
-            self.bad.pop(hash_)
+            self.bad.pop(hash_, None)

@@ -62,7 +62,7 @@ class MissingBlocks:
 
     def found(self, hash_: bytes) -> None:
         """It has come, or nobody waits for it any more."""
-        self._list.pop(hash_)
+        self._list.pop(hash_, None)
 
     def deadline(self) -> float:
         return self._look_at

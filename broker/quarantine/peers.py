@@ -63,6 +63,10 @@ class Peer:
         self.scored_at = now
         return self.score
 
+    def banned(self, now: float) -> bool:
+        """Whether nothing of it is looked at."""
+        return self.score <= BAN and self.score_at(now) <= BAN
+
     def breaches(self, now: float) -> bool:
         """Whether going over a quota costs a point now."""
         if now - self.breached_at < BREACH_EVERY_S:
@@ -74,11 +78,12 @@ class Peer:
 class Peers:
     """All known peers; a stranger takes the place of a silent one."""
 
-    __slots__ = ("_bounds", "_known")
+    __slots__ = ("_bounds", "_known", "get")
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._known: AgedMap[str, Peer] = AgedMap(bounds.peers)
+        self.get = self._known.get
 
     def meet(self, name: str, now: float) -> Peer | None:
         """The peer of that name; None when there is no place for another one."""
@@ -91,36 +96,23 @@ class Peers:
         self._known.put(name, peer)
         return peer
 
-    def get(self, name: str) -> Peer | None:
-        return self._known.get(name)
-
-    def may_send_vote(self, peer: Peer, now: float) -> bool:
-        """Take a token for a vote, if there is one."""
+    def refill_votes(self, peer: Peer, now: float) -> bool:
+        """Give tokens for the time since the last refill; whether there is one for a vote."""
         bounds = self._bounds
-        tokens = peer.tokens_votes
-        if tokens < 1.0:
-            tokens += (now - peer.refilled_votes_at) * bounds.votes_per_s_per_peer
-            tokens = min(tokens, float(bounds.ingress_votes_per_peer))
-            peer.refilled_votes_at = now
-        if tokens < 1.0:
-            peer.tokens_votes = tokens
-            return False
-        peer.tokens_votes = tokens - 1.0
-        return True
+        tokens = (now - peer.refilled_votes_at) * bounds.votes_per_s_per_peer
+        most = float(bounds.ingress_votes_per_peer)
+        peer.tokens_votes = min(peer.tokens_votes + tokens, most)
+        peer.refilled_votes_at = now
+        return peer.tokens_votes >= 1.0
 
-    def may_send_block(self, peer: Peer, now: float) -> bool:
-        """Take a token for a block, if there is one."""
+    def refill_blocks(self, peer: Peer, now: float) -> bool:
+        """The same for blocks."""
         bounds = self._bounds
-        tokens = peer.tokens_blocks
-        if tokens < 1.0:
-            tokens += (now - peer.refilled_blocks_at) * bounds.blocks_per_s_per_peer
-            tokens = min(tokens, float(bounds.ingress_blocks_per_peer))
-            peer.refilled_blocks_at = now
-        if tokens < 1.0:
-            peer.tokens_blocks = tokens
-            return False
-        peer.tokens_blocks = tokens - 1.0
-        return True
+        tokens = (now - peer.refilled_blocks_at) * bounds.blocks_per_s_per_peer
+        most = float(bounds.ingress_blocks_per_peer)
+        peer.tokens_blocks = min(peer.tokens_blocks + tokens, most)
+        peer.refilled_blocks_at = now
+        return peer.tokens_blocks >= 1.0
 
     def _make_room(self, now: float) -> bool:
         """Forget a peer that has nothing here; a bad reputation is kept longer than a good one."""
@@ -131,7 +123,7 @@ class Peers:
             looked.append(peer)
         idle = [peer for peer in looked if not peer.open]
         if idle:
-            self._known.pop(max(idle, key=lambda peer: peer.score_at(now)).name)
+            self._known.pop(max(idle, key=lambda peer: peer.score_at(now)).name, None)
         for peer in looked:
             if peer.open:
                 self._known.renew(peer.name)  # so that those behind it are looked at next time

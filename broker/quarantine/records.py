@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from msgspec import Struct
 
 from broker.verification import HeaderFacts
 
-
-class Offence(IntEnum):
-    """What a delegate may sign only once for a level and round."""
-
-    BLOCK = 0
-    PREATTESTATION = 1
-    ATTESTATION = 2
+# What a delegate may sign only once for a level and round.
+BLOCK = 0
+KIND_OF_VOTE = {"preattestation": 1, "attestation": 2}
 
 
-OFFENCE_OF = {
-    "preattestation": int(Offence.PREATTESTATION),
-    "attestation": int(Offence.ATTESTATION),
-}
-
-
-class VoteRecord(Struct, array_like=True, frozen=True, gc=False):
+class SignedRecord(Struct, array_like=True, frozen=True, gc=False):
     """Something that a delegate has signed, which another signature could conflict with.
 
     A block's `statement` is its hash: two blocks that differ in anything conflict.
     """
 
-    kind: int  # Offence
+    kind: int  # BLOCK or one of KIND_OF_VOTE
     level: int
     round: int
     delegate: str  # "": the node's own block, whose baker it did not name
@@ -67,10 +55,14 @@ class ClearedBlock(Struct, array_like=True, frozen=True):
 class ClearedVote(Struct, array_like=True, frozen=True, gc=False):
     """A vote for a block that holds."""
 
-    record: VoteRecord
+    record: SignedRecord
     senders: tuple[str, ...]
     client: str
     id: bytes
+
+
+# kind, level, round, delegate
+Offence = tuple[int, int, int, str]
 
 
 class EvidenceRecord(Struct, array_like=True, frozen=True, gc=False):
@@ -79,7 +71,7 @@ class EvidenceRecord(Struct, array_like=True, frozen=True, gc=False):
     `first` is the one with the lower hash, as the protocol orders them.
     """
 
-    kind: int  # Offence
+    kind: int  # BLOCK or one of KIND_OF_VOTE
     level: int
     round: int
     delegate: str
@@ -93,7 +85,7 @@ class Batch(Struct):
 
     number: int
     held: list[HeldRecord]
-    seen: list[VoteRecord]  # first of its kind, or the one that conflicts with it
+    seen: list[SignedRecord]  # first of its kind, or the one that conflicts with it
     blocks: list[ClearedBlock]  # in this order
     votes: list[ClearedVote]
     evidence: list[EvidenceRecord]
@@ -120,8 +112,8 @@ class Restored(Struct):
 
     blocks: list[ClearedBlock]  # cleared, oldest first
     votes: list[tuple[bytes, int]]  # cleared: hash and level
-    seen: list[VoteRecord]
-    denounced: list[tuple[int, int, int, str]]  # kind, level, round, delegate of all evidence
+    seen: list[SignedRecord]
+    denounced: list[Offence]  # of all evidence
     untold: list[EvidenceRecord]  # evidence whose event is not in the log
     held: list[HeldRecord]  # oldest first
     ended: list[Ended]  # oldest first

@@ -8,24 +8,17 @@ are asked of the store.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from broker.quarantine.areas import LevelTable
 from broker.quarantine.bounds import Bounds
-from broker.quarantine.records import Offence, VoteRecord
+from broker.quarantine.records import BLOCK, Offence, SignedRecord
 
-Position = tuple[int, int, int, str]  # kind, level, round, delegate
-
-
-class Standing(IntEnum):
-    """How something signed relates to what its delegate signed before."""
-
-    FIRST = 0
-    SAME = 1  # it says the same; `hash` tells whether it is the same
-    SECOND = 2  # it conflicts with the first
-    EXCESS = 3  # it conflicts with both that are kept
-    DEEP = 4  # only the store can tell
-    TOO_OLD = 5  # below the detection depth
+# How something signed relates to what its delegate signed before.
+FIRST = 0
+SAME = 1  # it says the same; its hash tells whether it is the same
+SECOND = 2  # it conflicts with the first
+EXCESS = 3  # it conflicts with both that are kept
+DEEP = 4  # only the store can tell
+TOO_OLD = 5  # below the detection depth
 
 
 class SlashingTable:
@@ -34,33 +27,34 @@ class SlashingTable:
     __slots__ = ("_depth", "_floor", "denounced", "firsts", "seconds")
 
     def __init__(self, bounds: Bounds) -> None:
-        self.firsts: LevelTable[Position, VoteRecord] = LevelTable(bounds.table)
-        self.seconds: LevelTable[Position, VoteRecord] = LevelTable(bounds.seconds)
-        self.denounced: LevelTable[Position, None] = LevelTable(bounds.denounced)
+        self.firsts: LevelTable[Offence, SignedRecord] = LevelTable(bounds.table)
+        self.seconds: LevelTable[Offence, SignedRecord] = LevelTable(bounds.seconds)
+        self.denounced: LevelTable[Offence, None] = LevelTable(bounds.denounced)
         self._depth = bounds.depth_levels
         self._floor = 0
 
-    def enter(self, record: VoteRecord) -> Standing:
+    def enter(self, record: SignedRecord) -> int:
         """Probe the table, and enter what is the first or second of its place."""
-        level = record.level
-        key = _place(record)
+        kind, level, delegate = record.kind, record.level, record.delegate
+        # A level and round has one baker, whom the node does not name with its blocks.
+        key = (kind, level, record.round, delegate if kind != BLOCK else "")
         first = self.firsts.get(key)
         if first is None:
             if level < self._floor:
-                return Standing.TOO_OLD
+                return TOO_OLD
             self.firsts.put(level, key, record)
-            return Standing.DEEP if level <= self.firsts.cut else Standing.FIRST
+            return DEEP if level <= self.firsts.cut else FIRST
         if first.statement == record.statement:
-            return Standing.SAME
-        if record.delegate and first.delegate and record.delegate != first.delegate:
-            return Standing.FIRST  # the rights differ between two branches: nobody signed twice
+            return SAME
+        if delegate and first.delegate and delegate != first.delegate:
+            return FIRST  # the rights differ between two branches: nobody signed twice
         second = self.seconds.get(key)
         if second is None:
             self.seconds.put(level, key, record)
-            return Standing.SECOND
-        return Standing.SAME if second.statement == record.statement else Standing.EXCESS
+            return SECOND
+        return SAME if second.statement == record.statement else EXCESS
 
-    def kept(self, record: VoteRecord) -> VoteRecord | None:
+    def kept(self, record: SignedRecord) -> SignedRecord | None:
         """The kept object that says the same."""
         key = _place(record)
         for kept in (self.firsts.get(key), self.seconds.get(key)):
@@ -68,23 +62,16 @@ class SlashingTable:
                 return kept
         return None
 
-    def replace(self, record: VoteRecord) -> None:
+    def replace(self, record: SignedRecord) -> None:
         """Keep this one instead of the kept one that says the same under another signature."""
         key = _place(record)
         first = self.firsts.get(key)
         same = first is not None and first.statement == record.statement
         (self.firsts if same else self.seconds).put(record.level, key, record)
 
-    def first_of(self, record: VoteRecord) -> VoteRecord | None:
+    def first_of(self, record: SignedRecord) -> SignedRecord | None:
         """The first object of a record's place."""
         return self.firsts.get(_place(record))
-
-    def denounce(self, offence: Position) -> None:
-        """This offence has been reported."""
-        self.denounced.put(offence[1], offence, None)
-
-    def is_denounced(self, offence: Position) -> bool:
-        return offence in self.denounced
 
     def head(self, level: int) -> None:
         """The head moved: forget what is deeper below it than the depth."""
@@ -93,7 +80,6 @@ class SlashingTable:
             table.prune(self._floor)
 
 
-def _place(record: VoteRecord) -> Position:
-    """A level and round has one baker, whom the node does not name with its blocks."""
-    delegate = "" if record.kind == Offence.BLOCK else record.delegate
+def _place(record: SignedRecord) -> Offence:
+    delegate = record.delegate if record.kind != BLOCK else ""
     return (record.kind, record.level, record.round, delegate)

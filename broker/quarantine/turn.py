@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from broker.messages import Event
-from broker.quarantine.records import Batch, VoteRecord
+from broker.quarantine.records import Batch, SignedRecord
 from broker.verification import CheckSlice
 
 # The events that end a request; HELD may come before.
@@ -60,10 +60,10 @@ class Turn(Struct):
 
     slices: list[CheckSlice]
     batch: Batch | None
-    events: list[tuple[str, Event]]  # client; "" for `slashable`, which nobody asked for
-    fingerprints: list[bytes]  # of the request that each event belongs to, for the log
+    # Client and fingerprint of the request, both empty for `slashable`, which nobody asked for.
+    events: list[tuple[str, Event, bytes]]
     forget: list[bytes]  # fingerprints of held records
-    probes: list[VoteRecord]  # keep it if it is the first, and tell `probed` what was there
+    probes: list[SignedRecord]  # keep it if it is the first, and tell `probed` what was there
     peers: list[PeerEvent]
     wanted: list[Wanted]
     load: list[LoadChange]
@@ -71,4 +71,4 @@ class Turn(Struct):
 
     @classmethod
     def empty(cls) -> Turn:
-        return cls([], None, [], [], [], [], [], [], [], [])
+        return cls([], None, [], [], [], [], [], [], [])

@@ -22,7 +22,7 @@ from broker.quarantine.records import (
     EvidenceRecord,
     HeldRecord,
     Restored,
-    VoteRecord,
+    SignedRecord,
 )
 from broker.quarantine.turn import HELD, SLASHABLE, LoadChange, PeerEvent, Turn, Wanted
 from broker.verification import CheckAnswer, CheckSlice
@@ -36,7 +36,7 @@ class Store:
 
     def __init__(self) -> None:
         self.held: dict[bytes, HeldRecord] = {}
-        self.seen: dict[tuple[int, int, int, str], list[VoteRecord]] = {}
+        self.seen: dict[tuple[int, int, int, str], list[SignedRecord]] = {}
         self.blocks: list[ClearedBlock] = []
         self.votes: list[ClearedVote] = []
         self.evidence: list[EvidenceRecord] = []
@@ -52,7 +52,7 @@ class Store:
         self.votes += batch.votes
         self.evidence += batch.evidence
 
-    def probe(self, record: VoteRecord) -> list[VoteRecord]:
+    def probe(self, record: SignedRecord) -> list[SignedRecord]:
         found = list(self.seen.get(self._place(record), ()))
         self._keep(record)
         return found
@@ -69,10 +69,10 @@ class Store:
         )
 
     @staticmethod
-    def _place(record: VoteRecord) -> tuple[int, int, int, str]:
+    def _place(record: SignedRecord) -> tuple[int, int, int, str]:
         return (record.kind, record.level, record.round, record.delegate)
 
-    def _keep(self, record: VoteRecord) -> None:
+    def _keep(self, record: SignedRecord) -> None:
         kept = self.seen.setdefault(self._place(record), [])
         if record.hash not in {other.hash for other in kept}:
             kept.append(record)
@@ -156,7 +156,7 @@ class Script:
         if turn.batch is not None:
             self.store.commit(turn.batch)
             self.unstored.append(turn.batch)
-        for (client, event), mark in zip(turn.events, turn.fingerprints, strict=True):
+        for client, event, mark in turn.events:
             if event.event == SLASHABLE:
                 record = decode_evidence(event.body)
                 self.store.told.add(record.operation)
