@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +37,7 @@ from broker.errors import (
     NoStore,
 )
 from broker.messages import BLOCK_READY, BlockReady, Event, Reloaded, Vote, VoteBatch
+from broker.process_signals import end_on_signals
 from broker.server import Broker, ServiceLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
@@ -182,24 +181,6 @@ def serve(
         parent_fd=parent_fd,
     )
     sys.exit(supervisor.run())
-
-
-def end_on_signals(parent_fd: int | None) -> tuple[Callable[[], bool], list[int]]:
-    """Whether a signal has asked us to end, and the descriptors that tell of such news."""
-    wanted_to_end: list[bool] = []
-    wake, woken = socket.socketpair()
-    for end in (wake, woken):
-        end.setblocking(False)
-    signal.set_wakeup_fd(wake.fileno())
-    signal.signal(signal.SIGTERM, lambda *_: wanted_to_end.append(True))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is the supervisor's, who asks for a reload
-    if parent_fd is None:
-        signal.signal(signal.SIGINT, lambda *_: wanted_to_end.append(True))
-    else:  # Ctrl-C reaches the whole foreground group; the supervisor decides what it means
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wakers = [woken.detach(), *([parent_fd] if parent_fd is not None else [])]
-    wake.detach()
-    return lambda: bool(wanted_to_end), wakers
 
 
 @click.command()

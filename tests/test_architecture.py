@@ -23,6 +23,11 @@ BROKER_LEAVES = {
     "broker.config",
     "broker.errors",
     "broker.messages",
+    "broker.process_signals",
+    "broker.quarantine.admin_client",
+    "broker.quarantine.administration",
+    "broker.quarantine.bounds",
+    "broker.quarantine.service",
     "broker.sockets",
     "broker.telemetry",
     "broker.topic_reader",
@@ -44,7 +49,8 @@ PURE = {
     "workers": {
         "ancestor_block", "bls_vote", "chain_rules", "chain_verdict", "denials", "evidence_check",
         "gate", "header_check", "http_protocol", "key_listing", "known_chain", "lane",
-        "level_rights", "node_questions", "pipeline", "signing_job", "socket_answers", "verdicts", "vote_check", "worker",
+        "level_rights", "node_questions", "pipeline", "signing_job", "socket_answers",
+        "verdicts", "vote_check", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",

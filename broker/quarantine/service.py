@@ -69,6 +69,7 @@ from broker.replays import Replays
 from broker.server import Peer, ServiceLock, body_of, receive_named
 from broker.sockets import bind, bound_address, connect, make_socket, receive, send
 from broker.verification import (
+    MAIN_CHAIN,
     ChainFacts,
     Check,
     CheckAnswer,
@@ -91,8 +92,6 @@ BUSY_RETRY_MS = 500  # until the chain is known
 CHAIN_ASK_S = 0.5  # how often it is asked for at the start
 CHAIN_COST_US = 1000
 CHAIN_TTL_MS = 5000
-# The node's own name for the chain it is on; what it is then called is in its answer.
-MAIN_CHAIN = "main"
 
 
 class QuarantineService:

@@ -1,7 +1,8 @@
 """What checks need to know of a node, as questions and answers.
 
 They travel between a worker and its preparer: the worker's own loop never waits for a node and
-reads none of its JSON; its child process does, and hands over what was asked, as values. Hashes and keys are raw bytes, delegates texts.
+reads none of its JSON; its child process does, and hands over what was asked, as values. Hashes
+and keys are raw bytes, delegates texts.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class ChainTold(Struct, tag="chain", frozen=True):
     final: bytes
     headers: list[bytes]  # oldest first
     delegates: int
+    chain_id: str
 
 
 class AccountTold(Struct, array_like=True, frozen=True):
