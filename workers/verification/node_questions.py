@@ -1,7 +1,8 @@
 """What checks need to know of a node, as questions and answers.
 
 They travel between a worker and its preparer: the worker's own loop never waits for a node and
-reads none of its JSON; its child process does, and hands over what was asked, as values. Hashes and keys are raw bytes, delegates texts.
+reads none of its JSON; its child process does, and hands over what was asked, as values. Hashes
+and keys are raw bytes, delegates texts.
 """
 
 from __future__ import annotations
@@ -102,7 +103,11 @@ class StateTold(Struct, tag="state", frozen=True):
 
 
 class IncludedTold(Struct, tag="included", frozen=True):
-    """The hashes of the operations that each block holds, votes left out."""
+    """The hashes of the operations in passes 1 and 2 of each block.
+
+    What tells of votes and of manager operations that they are repeated is their level, and their
+    counters.
+    """
 
     operations: list[list[bytes]]
 
