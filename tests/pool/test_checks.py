@@ -26,6 +26,7 @@ from broker.messages import (
 )
 from broker.sockets import connect, receive, send
 from broker.verification import (
+    Ancestor,
     ChainFacts,
     Check,
     CheckBody,
@@ -119,14 +120,13 @@ def asker(chain: Chain) -> Iterator[Asker]:
     asker.close()
 
 
-def bake(chain: Chain, client: Any) -> bytes:
-    """Forge the next block with the pool, inject it, and return its header."""
+def bake(chain: Chain, client: Any) -> dict[str, Any]:
+    """Forge the next block with the pool and inject it."""
     level = chain.head()["level"] + 1
     id_ = push(client, chain.baker(level), chain.wanted())
     block = block_of(client, id_)
-    injected = until(lambda: taken(chain, block), what="the block's time to come")
-    assert injected
-    return bytes(block["header"])
+    assert until(lambda: taken(chain, block), what="the block's time to come")
+    return block
 
 
 def taken(chain: Chain, block: dict[str, Any]) -> str:
@@ -155,9 +155,10 @@ def attest(chain: Chain, client: Any) -> list[bytes]:
 
 def test_blocks_and_votes_of_a_running_chain_are_valid(chain: Chain, asker: Asker) -> None:
     with chain.pool.client() as client:
-        headers, votes = [bake(chain, client)], attest(chain, client)
-        headers.append(bake(chain, client))
+        blocks, votes = [bake(chain, client)], attest(chain, client)
+        blocks.append(bake(chain, client))
         votes += attest(chain, client)
+    headers = [block["header"] for block in blocks]
     stand = asker.stand()
     assert [block.level for block in stand.blocks][-2:] == [2, 3]
     assert stand.headers[-2:] == headers
@@ -175,6 +176,15 @@ def test_blocks_and_votes_of_a_running_chain_are_valid(chain: Chain, asker: Aske
         Check.HEADER, [CheckItem(n, raw) for n, raw in enumerate(headers)], early
     )
     assert (first.judgement, second.judgement) == (Judgement.VALID, Judgement.VALID)
+    [whole, torn] = asker.judge(
+        Check.BLOCK,
+        [
+            CheckItem(n, headers[1], body, [Ancestor(raw) for raw in stand.headers[-2::-1]])
+            for n, body in enumerate((blocks[1]["operations"], blocks[0]["operations"]))
+        ],
+        early,
+    )
+    assert (whole.judgement, torn.judgement) == (Judgement.VALID, Judgement.BODY_INVALID), whole
     branch = base58.decode(base58.BLOCK_HASH, chain.head()["hash"])
     again = headers[0][:-1] + bytes([headers[0][-1] ^ 1])
     [made] = asker.judge(

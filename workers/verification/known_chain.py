@@ -1,4 +1,7 @@
-"""What a worker knows of a chain from its node: rules, rights by level; bounded, and forgetful.
+"""What a worker knows of a chain: rules, rights by level, what blocks left behind; bounded.
+
+All of it comes from the node, but for the effects of blocks that were cleared and that the node
+does not have yet: these are read off their operations (`block_state`).
 
 A check that lacks something gets None and leaves a note in `missing`; whoever runs the check asks
 the node and runs it again. What the node could not tell is not asked for again at once.
@@ -9,19 +12,37 @@ Pure: answers and the time go in.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from math import inf
+from typing import TypeVar
 
+from broker.verification import ANCESTORS_MAX, CheckItem
+from signers.errors import MalformedBytes
 from signers.formats.networks import Network, Protocol
+from signers.formats.tagged_keys import hash_text
 from signers.keyring.keys import PublicKey
 from workers.preparation.chain_view import ForgingConstants
+from workers.preparation.operation_validation import AccountFacts
+from workers.verification.ancestor_block import AncestorBlock
+from workers.verification.block_check import BlockOperations
+from workers.verification.block_state import (
+    BlockEffects,
+    BlockState,
+    effects_of,
+    state_on_top,
+)
 from workers.verification.chain_rules import ChainRules
 from workers.verification.level_rights import LevelRights, Voter
 from workers.verification.node_questions import (
+    IncludedTold,
+    IncludedWanted,
     Question,
     RightsTold,
     RightsWanted,
     RulesTold,
     RulesWanted,
+    StateTold,
+    StateWanted,
     Told,
 )
 
@@ -32,6 +53,15 @@ LEVELS_KEPT = 64
 ASK_AGAIN_S = 1.0
 # Questions whose answers are missing, with their times; each takes some 200 bytes.
 FAILURES_KEPT = 256
+# What blocks left behind: of those that are checked now. One takes 15 KB and 300 bytes an account.
+STATES_KEPT = 8
+# Of cleared blocks that the node may not have: one of 3,000 transfers takes about 1 MB.
+EFFECTS_KEPT = ANCESTORS_MAX
+# Operations of passes 1 and 2 by block: an operation may name a branch 360 blocks back.
+INCLUDED_KEPT = 1024
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class KnownChain:
@@ -44,6 +74,9 @@ class KnownChain:
         self._rules: ChainRules | None = None
         self._rights: OrderedDict[int, LevelRights] = OrderedDict()
         self._not_told: OrderedDict[Question, float] = OrderedDict()  # until when
+        self._states: OrderedDict[StateWanted, StateTold] = OrderedDict()
+        self._effects: OrderedDict[bytes, BlockEffects] = OrderedDict()
+        self._included: OrderedDict[bytes, frozenset[bytes]] = OrderedDict()
 
     @property
     def rules(self) -> ChainRules | None:
@@ -58,6 +91,59 @@ class KnownChain:
             self.missing.append(RightsWanted(level))
         return known
 
+    def state(
+        self, item: CheckItem, ancestors: Sequence[AncestorBlock], operations: BlockOperations
+    ) -> BlockState | list[bytes] | None:
+        """What the first ancestor left behind; or the ancestors whose operations are wanted."""
+        rules, signers = self._rules, tuple(operations.signers())
+        wanted = StateWanted(tuple(each.hash for each in ancestors), signers)
+        told = self._states.get(wanted)
+        if told is None or rules is None:
+            self.missing.append(wanted)
+            return None
+        accounts = {
+            each.source: AccountFacts(each.balance, each.counter, each.public_key)
+            for each in told.accounts
+        }
+        if len(accounts) < len(signers):
+            return None
+        for ancestor, given in zip(ancestors, item.ancestors, strict=True):
+            if given.operations is not None and ancestor.hash not in self._effects:
+                effects = effects_of(given.operations, self._network)
+                _keep(self._effects, ancestor.hash, effects, EFFECTS_KEPT)
+        above = ancestors[: told.base]
+        if absent := [each.hash for each in above if each.hash not in self._effects]:
+            return absent
+        rights = [self.rights(each.level) for each in above]
+        if None in rights:
+            return None
+        return state_on_top(
+            told.branch,
+            accounts,
+            [(each.hash, self._effects[each.hash]) for each in reversed(above)],
+            reveals=operations.revealing(),
+            rewarded=_delegates_among(signers, rights, self._network),
+            branch_length=rules.operations_ttl + 1,
+        )
+
+    def included_since(self, state: BlockState, branch: bytes) -> set[bytes] | None:
+        """The operations of passes 1 and 2 in the blocks after a live branch."""
+        since = state.branch[: state.branch.index(branch)]
+        absent = tuple(
+            hash_ for hash_ in since if hash_ not in self._included and hash_ not in self._effects
+        )
+        if absent:
+            self.missing.append(IncludedWanted(absent))
+            return None
+        found: set[bytes] = set()
+        for hash_ in since:
+            found |= self._included.get(hash_) or self._effects_hashes(hash_)
+        return found
+
+    def _effects_hashes(self, hash_: bytes) -> frozenset[bytes]:
+        effects = self._effects.get(hash_)
+        return effects.hashes if effects is not None else frozenset()
+
     def to_ask(self, now: float) -> Question | None:
         """What to ask for the check that has just run, if asking can help."""
         for question in self.missing:
@@ -65,19 +151,26 @@ class KnownChain:
                 return question
         return None
 
-    def told(self, answer: Told) -> None:
+    def told(self, question: Question, answer: Told) -> None:
         """The node has answered. Raises ValueError, MalformedBytes when it makes no sense."""
-        if isinstance(answer, RulesTold):
-            self._take_rules(answer)
-        elif isinstance(answer, RightsTold):
-            self._take_rights(answer)
+        match question, answer:
+            case RulesWanted(), RulesTold():
+                self._take_rules(answer)
+            case RightsWanted(), RightsTold():
+                self._take_rights(answer)
+            case StateWanted(), StateTold():
+                if answer.branch[:1] != [*question.blocks][answer.base : answer.base + 1]:
+                    raise ValueError("the state of another block than was asked for")
+                _keep(self._states, question, answer, STATES_KEPT)
+            case IncludedWanted(), IncludedTold():
+                for hash_, operations in zip(question.blocks, answer.operations, strict=True):
+                    _keep(self._included, hash_, frozenset(operations), INCLUDED_KEPT)
+            case _:
+                raise ValueError("an answer to another question")
 
     def not_told(self, question: Question, now: float) -> None:
         """The node has no answer, now."""
-        self._not_told[question] = now + ASK_AGAIN_S
-        self._not_told.move_to_end(question)
-        if len(self._not_told) > FAILURES_KEPT:
-            self._not_told.popitem(last=False)
+        _keep(self._not_told, question, now + ASK_AGAIN_S, FAILURES_KEPT)
 
     def _take_rules(self, told: RulesTold) -> None:
         constants = ForgingConstants(
@@ -122,9 +215,31 @@ class KnownChain:
         ]
         if not voters:
             raise ValueError(f"nobody has rights at level {told.level}")
-        self._rights[told.level] = LevelRights(told.level, voters, self._rules.committee_size)
-        if len(self._rights) > LEVELS_KEPT:
-            self._rights.popitem(last=False)
+        rights = LevelRights(told.level, voters, self._rules.committee_size)
+        _keep(self._rights, told.level, rights, LEVELS_KEPT)
+
+
+def _delegates_among(
+    sources: Iterable[bytes], rights: Sequence[LevelRights | None], network: Network
+) -> set[bytes]:
+    """The sources that blocks and votes of these levels may have been paid to."""
+    names = {voter.delegate for each in rights if each is not None for voter in each.voters}
+    found = set()
+    for source in sources:
+        try:
+            if names and hash_text(source, network) in names:
+                found.add(source)
+        except MalformedBytes:
+            continue  # a key of no curve of this network: the operation will not be valid
+    return found
+
+
+def _keep(kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, count_max: int) -> None:
+    """Remember something, and forget what was told longest ago beyond the bound."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > count_max:
+        kept.popitem(last=False)
 
 
 def _protocol(network: Network, hash_: str) -> Protocol:

@@ -41,12 +41,13 @@ from workers.preparation.preparation_job import (
     PreparationFailed,
     PreparedBlock,
 )
+from workers.verification.block_check import block_steps
 from workers.verification.chain_rules import ChainRules
 from workers.verification.chain_verdict import chain_verdict
 from workers.verification.evidence_check import make_evidence
 from workers.verification.header_check import check_header
 from workers.verification.known_chain import KnownChain
-from workers.verification.node_questions import ChainTold, ChainWanted, Question
+from workers.verification.node_questions import ChainTold, ChainWanted, Question, RulesWanted
 from workers.verification.verdicts import Reason, unchecked
 from workers.verification.vote_check import VoteCheck
 
@@ -224,6 +225,8 @@ class Lane:
             yield self._votes_of(work.of, rules, chain, position).check(number, item.raw)
         elif check == Check.HEADER:
             yield check_header(number, item.raw, rules, chain.rights, position)
+        elif check == Check.BLOCK:
+            yield from block_steps(item, rules, chain, position)
         elif check == Check.EVIDENCE:
             yield make_evidence(number, item.raw, item.other, item.branch, rules.protocol)
         else:
@@ -291,6 +294,9 @@ class Lane:
             return
         told = outcome.told
         try:
-            chain.told(told.rules if isinstance(told, ChainTold) else told)
+            if isinstance(told, ChainTold):
+                chain.told(RulesWanted(), told.rules)
+            else:
+                chain.told(question, told)
         except (ValueError, MalformedBytes):
             chain.not_told(question, now)

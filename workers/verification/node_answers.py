@@ -13,6 +13,7 @@ from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats.block_header import read_shell
 from signers.formats.codec import Reader
+from signers.formats.content_kind import ANONYMOUS_PASS, VOTING_PASS
 from signers.formats.hashes import blake2b_20, blake2b_32
 from signers.formats.networks import Network
 from signers.formats.tagged_keys import hash_text, tagged_public_key
@@ -21,7 +22,7 @@ from workers.node.rpc import ChainRpc
 from workers.node.transport import Node
 from workers.preparation.account_lookup import CALLS_AT_ONCE, AccountLookup
 from workers.preparation.chain_view import forging_constants
-from workers.preparation.preparation_errors import NodeAnswerMalformed, NotOnNode
+from workers.preparation.preparation_errors import NodeAnswerMalformed, NodeTimeout, NotOnNode
 from workers.verification.node_questions import (
     AccountTold,
     ChainTold,
@@ -205,6 +206,8 @@ class NodeAnswers:
             if not branch or branch[0] != name:
                 continue
             facts = await self._accounts.facts(chain, name, asked.sources, deadline=deadline)
+            if len(facts) < len(asked.sources):
+                raise NodeTimeout(f"{len(facts)} of {len(asked.sources)} accounts were told")
             accounts = [
                 AccountTold(source, each.balance, each.counter, each.public_key)
                 for source, each in facts.items()
@@ -223,7 +226,7 @@ class NodeAnswers:
             found.append(
                 [
                     base58.decode(base58.OPERATION_HASH, text)
-                    for one_pass in passes[1:]
+                    for one_pass in passes[VOTING_PASS : ANONYMOUS_PASS + 1]
                     for text in one_pass
                 ]
             )

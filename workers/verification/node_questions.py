@@ -104,7 +104,11 @@ class StateTold(Struct, tag="state", frozen=True):
 
 
 class IncludedTold(Struct, tag="included", frozen=True):
-    """The hashes of the operations that each block holds, votes left out."""
+    """The hashes of the operations in passes 1 and 2 of each block.
+
+    What tells of votes and of manager operations that they are repeated is their level, and their
+    counters.
+    """
 
     operations: list[list[bytes]]
 
