@@ -25,7 +25,7 @@ import zmq
 from broker import wire
 from broker.access import Access, own_identity
 from broker.collector import tune_collector
-from broker.config import Endpoints, Settings
+from broker.config import Endpoints, QuarantineSettings, Settings
 from broker.errors import MalformedMessage
 from broker.event_log import EventLog
 from broker.messages import (
@@ -120,10 +120,8 @@ class QuarantineService:
         self._directory = state_dir / SERVICE
         self._lock = ServiceLock(state_dir, SERVICE)
         self.epoch = os.urandom(8).hex()
-        assert settings.quarantine is not None
-        self._log = EventLog(
-            self._directory / "events", self.epoch, settings.quarantine.event_log_bytes
-        )
+        own = settings.quarantine or QuarantineSettings()
+        self._log = EventLog(self._directory / "events", self.epoch, own.event_log_bytes)
         self._ends = _ends_in(self._log, bounds.ended_requests)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._access = Access(settings.curve, endpoints, self._context)
