@@ -68,6 +68,12 @@ def feeder(pool: PoolProcess, name: str = "feeder") -> Client:
     return client
 
 
+def own_status(pool):
+    from broker.quarantine.admin_client import QuarantineAdmin
+    from broker.messages import StatusWanted
+    with QuarantineAdmin(quarantine_endpoints(pool.state_dir, QuarantineSettings())) as a:
+        return a.ask(StatusWanted()).status
+
 def push_block(client: Client, block: dict[str, Any], peer: str = "p1") -> bytes:
     offer = {"peer": peer, "header": block["header"], "operations": block["operations"]}
     return client.push_one("verify_block", "any", msgspec.msgpack.encode(offer), ttl_ms=60_000)
@@ -79,9 +85,12 @@ def test_a_chain_in_reverse_order_clears_in_its_order(baked: tuple[Chain, Networ
         ids = [push_block(client, block) for block in reversed(network.blocks)]
         print(ids)
         ends = []
-        for id in ids:
-            for event in client.wait(id, ANSWER_S):
-                print(event)
-                ends.append(event)
-    print(chain.pool.log_path.read_text()[-6000:])
+        try:
+            for id in ids:
+                for event in client.wait(id, ANSWER_S):
+                    print(event)
+                    ends.append(event)
+        except Exception as e:
+            print(repr(e))
+    print(chain.pool.run("quarantine", "show").stdout, json.dumps(chain.pool.status()["checks"]), own_status(chain.pool)) ; print(chain.pool.log_path.read_text()[-6000:])
     assert [event.event for event in ends] == ["cleared"] * BLOCKS
