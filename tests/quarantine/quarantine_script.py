@@ -104,6 +104,7 @@ class Script:
         self.slashable: list[EvidenceRecord] = []
         self.unanswered: list[CheckSlice] = []
         self.unstored: list[Batch] = []
+        self.votes_per_batch: list[int] = []
         self._names: dict[bytes, str] = {}  # by request id
         self._ids = 0
         self.core = self._boot()
@@ -156,6 +157,7 @@ class Script:
         if turn.batch is not None:
             self.store.commit(turn.batch)
             self.unstored.append(turn.batch)
+            self.votes_per_batch.append(len(turn.batch.votes))
         for client, event, mark in turn.events:
             if event.event == SLASHABLE:
                 record = decode_evidence(event.body)
