@@ -115,6 +115,7 @@ class Script:
 
     def later(self, seconds: float) -> None:
         """Let both clocks go on, and the core take its turns at its deadlines."""
+        self.run()
         end = self.now + seconds
         while (at := self.core.deadline()) < end:
             self._advance(max(at, self.now + 0.001))

@@ -176,11 +176,8 @@ class ScriptedWorker:
         return Verdict(item.number, Judgement.VALID, facts=facts)
 
     def _vote(self, body: CheckBody, item: CheckItem, vote: Vote) -> Verdict:
-        if (
-            not body.position.head_level - self.votes_window
-            <= vote.level
-            <= body.position.head_level + 2
-        ):
+        head = body.position.head_level
+        if not head - self.votes_window <= vote.level <= head + 3:
             return Verdict(item.number, Judgement.STALE, "too_old")
         if vote.signature[: len(GOOD)] != GOOD:
             return Verdict(item.number, Judgement.INVALID, "bad_signature")
