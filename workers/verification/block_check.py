@@ -58,8 +58,14 @@ class BlockContext(Protocol):
 
     def rights(self, level: int) -> LevelRights | None: ...
 
+    def read_operations(
+        self, given: Sequence[Ancestor], ancestors: Sequence[AncestorBlock]
+    ) -> Iterator[None]:
+        """Take in what came along of the ancestors' operations, in steps."""
+        ...
+
     def state(
-        self, item: CheckItem, ancestors: Sequence[AncestorBlock], operations: BlockOperations
+        self, ancestors: Sequence[AncestorBlock], operations: BlockOperations
     ) -> BlockState | list[bytes] | None:
         """What the first ancestor left behind; hashes of ancestors whose operations are missing."""
         ...
@@ -226,7 +232,8 @@ def _check_body(
     if attested is None and operations.passes[CONSENSUS_PASS]:
         yield rights_unknown(number, predecessor.level, facts)
         return
-    state = context.state(item, ancestors, operations)
+    yield from context.read_operations(item.ancestors, ancestors)
+    state = context.state(ancestors, operations)
     if isinstance(state, list):
         text = "the operations of these ancestors are needed"
         yield Verdict(
