@@ -38,8 +38,8 @@ PURE = {
         "ring", "topic_reader", "topics", "verification", "wire",
     },
     "workers": {
-        "ancestor_block", "block_check", "block_state", "block_votes", "bls_vote", "chain_rules",
-        "chain_verdict", "denials", "evidence_check", "gate", "header_check", "http_protocol",
+        "ancestor_block", "block_check", "block_operations", "block_state", "block_votes",
+        "bls_vote", "chain_rules", "chain_verdict", "denials", "evidence_check", "gate", "header_check", "http_protocol",
         "key_listing", "known_chain", "lane", "level_rights", "node_questions", "pipeline",
         "signing_job", "socket_answers", "verdicts", "vote_check", "worker",
     },

@@ -24,7 +24,7 @@ from signers.keyring.keys import PublicKey
 from workers.preparation.chain_view import ForgingConstants
 from workers.preparation.operation_validation import AccountFacts
 from workers.verification.ancestor_block import AncestorBlock
-from workers.verification.block_check import BlockOperations
+from workers.verification.block_operations import BlockOperations
 from workers.verification.block_state import (
     BlockEffects,
     BlockState,
