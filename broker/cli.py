@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -39,7 +37,8 @@ from broker.errors import (
     NoStore,
 )
 from broker.messages import BLOCK_READY, BlockReady, Event, Reloaded, Vote, VoteBatch
-from broker.server import Broker, BrokerLock
+from broker.process_signals import end_on_signals
+from broker.server import Broker, ServiceLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
 from broker.telemetry import log_to_stderr
@@ -113,6 +112,8 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
               help="Key store: a client directory.  [default: <state-dir>/keys]")  # fmt: skip
 @click.option("--gateway/--no-gateway", default=None,
               help="Serve octez-signer clients too.  [default: if configured]")  # fmt: skip
+@click.option("--quarantine/--no-quarantine", default=None,
+              help="Verify what the network sends too.  [default: if configured]")  # fmt: skip
 @click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
               envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
               help="Passwords of encrypted keys, one a line.")  # fmt: skip
@@ -132,6 +133,7 @@ def serve(
     node: str | None,
     base_dir: Path | None,
     gateway: bool | None,
+    quarantine: bool | None,
     password_filename: Path | None,
     policy: Path | None,
     drain_timeout: float | None,
@@ -147,11 +149,12 @@ def serve(
     count = place.settings.workers if workers is None else workers
     if count and not (place.state_dir / STORE_NAME).exists():
         raise NoStore(place.state_dir)
-    BrokerLock(place.state_dir).release()  # another pool here? say so before anything starts
+    ServiceLock(place.state_dir).release()  # another pool here? say so before anything starts
     where = ["--state-dir", str(place.state_dir.absolute())]
     if place.config is not None:
         where += ["--config", str(place.config.absolute())]
     worker, signer = ["worker", *where], ["gateway", *where]
+    services = {}
     if url := node_url(node or place.settings.node):
         worker += ["--node", url]
     if base_dir:
@@ -163,14 +166,16 @@ def serve(
         worker += ["--policy", str(policy.absolute())]
     if verbose:
         where.append("--verbose")
-    if gateway is None:
-        gateway = place.settings.gateway is not None
+    if gateway if gateway is not None else place.settings.gateway is not None:
+        services["gateway"] = signer
+    if quarantine if quarantine is not None else place.settings.quarantine is not None:
+        services["quarantine"] = ["quarantine", "run", *where]
     timeout = place.settings.drain_timeout_s if drain_timeout is None else drain_timeout
     supervisor = Supervisor(
         ["broker", *where],
         {f"w{i}": [*worker, "--name", f"w{i}"] for i in range(count)},
         place.endpoints,
-        services={"gateway": signer} if gateway else {},
+        services=services,
         drain_timeout_s=timeout,
         curve=place.curve,
         parent_fd=parent_fd,
@@ -185,23 +190,13 @@ def serve(
 def broker(place: Place, parent_fd: int | None, verbose: bool) -> None:
     """Run the broker alone; workers join it with `forgepool worker`."""
     log_to_stderr("broker", verbose=verbose)
-    wanted_to_end = []
-    wake, woken = socket.socketpair()
-    for end in (wake, woken):
-        end.setblocking(False)
-    signal.set_wakeup_fd(wake.fileno())
-    signal.signal(signal.SIGTERM, lambda *_: wanted_to_end.append(True))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is the supervisor's, who asks for a reload
-    if parent_fd is None:
-        signal.signal(signal.SIGINT, lambda *_: wanted_to_end.append(True))
-    else:  # Ctrl-C reaches the whole foreground group; the supervisor decides what it means
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ended, wakers = end_on_signals(parent_fd)
     running = Broker(
         place.state_dir,
         place.endpoints,
         place.settings,
-        ended=lambda: bool(wanted_to_end),
-        wakers=[woken.fileno(), *([parent_fd] if parent_fd is not None else [])],
+        ended=ended,
+        wakers=wakers,
         parent_fd=parent_fd,
     )
     try:

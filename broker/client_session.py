@@ -18,6 +18,7 @@ from broker.messages import (
     ACCEPTED,
     CLIENT_TOPIC,
     DUPLICATE,
+    HELD,
     REFUSED,
     REQUESTS_PER_PUSH_MAX,
     TTL_MS_DEFAULT,
@@ -160,7 +161,9 @@ class ClientSession:
             pending = self._pending.get(event.id)
             if pending is None:
                 continue
-            if pending.waiting is None:
+            if event.event == HELD:
+                pass  # news, but no end
+            elif pending.waiting is None:
                 self.forget(event.id)
             elif event.delegate in pending.waiting:
                 pending.waiting.remove(event.delegate)

@@ -37,10 +37,7 @@ from broker.known_requests import EndedRequest, Key, KnownRequests, fingerprint
 from broker.membership import WORKERS_MAX, Membership, Worker, WorkerState
 from broker.messages import (
     ACCEPTED,
-    ALL_TOPIC,
     CANCELLED,
-    CLIENT_TOPIC,
-    DELEGATE_TOPIC,
     DUPLICATE,
     EVENT_REFUSED,
     EXPIRED,
@@ -107,7 +104,7 @@ from broker.messages import (
 )
 from broker.ready_lines import COST_US
 from broker.reload import Reload as ReloadUnderWay
-from broker.topics import EndedOfClient, LogRecord, Topics
+from broker.topics import TOPICS, EndedOfClient, LogRecord, Topics
 from broker.verification import CheckAnswer
 from broker.wire import portions
 
@@ -125,7 +122,6 @@ AWAIT_NAMED_HELLO_S = 5.0  # when the supervisor has named them
 OVERDUE_LOOK_S = 1.0  # how often an open request is looked at again after its deadline
 WALL_STEP_S = 0.5  # a smaller difference of the clocks is drift
 
-TOPICS = (ALL_TOPIC, CLIENT_TOPIC, DELEGATE_TOPIC)
 OUTCOME_UNKNOWN = (
     "a worker fell silent while it had this request, and the deadline passed before another "
     "could take it; its mark may be taken"

@@ -312,6 +312,9 @@ FAILED = "failed"
 CANCELLED = "cancelled"
 EXPIRED = "expired"
 
+# An event of the quarantine that ends nothing: the item waits, and its end is still to come.
+HELD = "held"
+
 READY_EVENT = {
     FORGE_AND_SIGN_BLOCK: BLOCK_READY,
     FORGE_AND_SIGN_PREATTESTATIONS: PREATTESTATION_READY,

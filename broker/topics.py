@@ -6,16 +6,17 @@ events within the broker's epoch. What nobody subscribed to is numbered and logg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from broker.delegate_queue import DelegateQueue
 from broker.messages import ALL_TOPIC, CLIENT_TOPIC, DELEGATE_TOPIC, LIVE_TOPIC, Event, Events
 from broker.wire import portions
 
+TOPICS = (ALL_TOPIC, CLIENT_TOPIC, DELEGATE_TOPIC)
 # Each wanted topic's head is published this often, so that a lost last event is noticed.
 HEADS_EVERY_S = 1.0
 # More go into the following turns, so that any number of subscriptions delays no vote for long.
@@ -66,6 +67,12 @@ class LogRecord(Struct, array_like=True):
         return found
 
 
+class Counted(Protocol):
+    """What counts the events of one delegate's topic: its queue."""
+
+    events: int
+
+
 class EndedOfClient:
     """What has ended in this turn for one client: events, and the queues they came from."""
 
@@ -73,10 +80,10 @@ class EndedOfClient:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.queues: list[DelegateQueue] = []
+        self.queues: list[Counted] = []
         self.requests: dict[bytes, bytes] = {}  # id -> fingerprint
 
-    def add(self, event: Event, queue: DelegateQueue) -> None:
+    def add(self, event: Event, queue: Counted) -> None:
         self.events.append(event)
         self.queues.append(queue)
 
@@ -105,7 +112,7 @@ class Topics:
             del self.wanted[topic]
             self._wanted_delegates -= topic.startswith(DELEGATE_TOPIC)
 
-    def head(self, topic: str, queues: dict[str, DelegateQueue]) -> Events:
+    def head(self, topic: str, queues: Mapping[str, Counted]) -> Events:
         """The number that comes next on a topic."""
         if topic == ALL_TOPIC:
             last = self._all
@@ -116,7 +123,7 @@ class Topics:
             last = queue.events if queue is not None else 0
         return Events(self.epoch, last + 1, [])
 
-    def heads_due(self, queues: dict[str, DelegateQueue], now: float) -> list[tuple[str, Events]]:
+    def heads_due(self, queues: Mapping[str, Counted], now: float) -> list[tuple[str, Events]]:
         """Once a second: the head of each wanted topic."""
         if not self._heads_left:
             if now < self._next_heads:

@@ -31,5 +31,6 @@ def chain_verdict(number: int, outcome: NodeTold | PreparationFailed) -> Verdict
             told.delegates,
             told.rules.committee_size,
             told.rules.minimal_block_delay_s * 1000,
+            told.chain_id,
         ),
     )

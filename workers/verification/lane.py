@@ -21,6 +21,7 @@ from math import inf
 import msgspec
 
 from broker.verification import (
+    MAIN_CHAIN,
     Check,
     CheckAnswer,
     CheckBody,
@@ -55,6 +56,7 @@ SLICES_MAX = 8
 # Chains at once: one, and another while an operator moves from a test network to the next.
 CHAINS_MAX = 2
 # The clock is looked at before each item; a vote of Ed25519 takes 80 µs, of a tz4 key 1,500.
+NO_CHAIN = bytes(4)  # nobody signs for it
 QUESTION_TTL_MS = 5_000
 QUESTIONS_MAX = 64  # to the node at once; what is missing beyond is judged as not known
 
@@ -258,7 +260,7 @@ class Lane:
         """What is known of a chain. Raises MalformedBytes."""
         chain = self._chains.get(chain_id)
         if chain is None:
-            raw = base58.decode(base58.CHAIN_ID, chain_id)
+            raw = NO_CHAIN if chain_id == MAIN_CHAIN else base58.decode(base58.CHAIN_ID, chain_id)
             chain = self._chains[chain_id] = KnownChain(raw, self._network)
             if len(self._chains) > CHAINS_MAX:
                 self._chains.popitem(last=False)

@@ -159,7 +159,7 @@ class NodeAnswers:
         stops_at = base58.decode(base58.BLOCK_HASH, final)
         headers = await self._down_to(chain, head.hash, known or stops_at, deadline)
         validators = await chain.validators("head", head.level, deadline=deadline)
-        return ChainTold(rules, stops_at, headers, len(validators))
+        return ChainTold(rules, stops_at, headers, len(validators), head.chain_id)
 
     async def _down_to(
         self, chain: ChainRpc, head: str, last: bytes, deadline: float

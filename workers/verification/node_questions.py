@@ -83,6 +83,7 @@ class ChainTold(Struct, tag="chain", frozen=True):
     final: bytes
     headers: list[bytes]  # oldest first
     delegates: int
+    chain_id: str
 
 
 class AccountTold(Struct, array_like=True, frozen=True):

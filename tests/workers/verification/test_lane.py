@@ -264,7 +264,7 @@ def test_where_the_chain_stands_is_asked_each_time() -> None:
         played.take(number, [CheckItem(4, b"k" * 32)], check=Check.CHAIN)
         played.work()
         assert played.questions() == [ChainWanted(b"k" * 32)]
-        played.tell(ChainTold(RULES, b"f" * 32, [HEADER], 12))
+        played.tell(ChainTold(RULES, b"f" * 32, [HEADER], 12, "NetXdQprcVkpaWU"))
         [verdict] = played.verdicts()[number]
         facts = verdict.facts
         assert (verdict.judgement, facts.delegates, facts.committee_slots) == (0, 12, 7000)  # type: ignore[union-attr]
@@ -283,7 +283,8 @@ def test_a_check_that_nobody_knows_and_a_new_protocol() -> None:
     assert played.verdicts()[1][0].reason == Reason.INTERNAL
     played.take(2, [CheckItem(0, b"")], check=Check.CHAIN)
     played.work()
-    played.tell(ChainTold(msgspec.structs.replace(RULES, committee_size=4), b"f" * 32, [], 1))
+    fewer = msgspec.structs.replace(RULES, committee_size=4)
+    played.tell(ChainTold(fewer, b"f" * 32, [], 1, "NetXdQprcVkpaWU"))
     played.verdicts()
     played.take(3, votes())
     played.work()

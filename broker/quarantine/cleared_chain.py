@@ -1,0 +1,167 @@
+"""The blocks that hold, near the head: what others may build on and votes may be for.
+
+It is also the set of what was cleared lately: whoever comes to wait for a block after its release
+finds it here and does not wait. Bounded by a window below the head that moves with the head alone:
+a chain on which nothing becomes final fills no memory.
+"""
+
+from __future__ import annotations
+
+from broker.quarantine.areas import AgedMap
+from broker.quarantine.bounds import Bounds
+from broker.quarantine.records import ClearedBlock
+from broker.verification import ANCESTORS_MAX, Ancestor, Position
+
+FINAL_BELOW_HEAD = 2  # in Tenderbake a block is final when another one stands on its child
+
+
+class ClearedChain:
+    """Cleared blocks by hash, and which of them is the head."""
+
+    __slots__ = ("_blocks", "_branch", "_levels", "_sizes", "_sizes_max", "_targets", "bytes",
+                 "final_level", "head")  # fmt: skip
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.head: ClearedBlock | None = None
+        self.final_level = -1
+        self.bytes = 0  # of operations
+        self._levels = bounds.cleared_levels
+        self._blocks: AgedMap[bytes, ClearedBlock] = AgedMap(bounds.cleared_blocks)
+        # Payload hash and block hash of the proposals of a level and round.
+        self._targets: AgedMap[tuple[int, int], tuple[tuple[bytes, bytes], ...]] = AgedMap(
+            bounds.cleared_blocks
+        )
+        self._sizes: AgedMap[bytes, int] = AgedMap(bounds.cleared_blocks)
+        self._sizes_max = bounds.cleared_bytes
+        self._branch: frozenset[bytes] = frozenset()  # the head's, within the window
+
+    def add(self, block: ClearedBlock) -> bool:
+        """A block was cleared and is stored; whether it is the new head."""
+        facts = block.facts
+        if facts.hash in self._blocks:
+            return False
+        if self._blocks.full:
+            self._drop_oldest()
+        self._blocks.put(facts.hash, block)
+        at = (facts.level, facts.round)
+        self._targets.put(at, (*(self._targets.get(at) or ()), (facts.payload_hash, facts.hash)))
+        self._keep_operations(block)
+        if self.head is not None and facts.fitness <= self.head.facts.fitness:
+            return False
+        self.head = block
+        self._move()
+        return True
+
+    def settle(self, hash_: bytes) -> bool:
+        """The node says that this block is final; whether that is news."""
+        block = self._blocks.get(hash_)
+        if block is None or block.facts.level <= self.final_level:
+            return False
+        self.final_level = block.facts.level
+        return True
+
+    @property
+    def head_level(self) -> int:
+        """Level of the head; -1 before anybody has told."""
+        return -1 if self.head is None else self.head.facts.level
+
+    def get(self, hash_: bytes) -> ClearedBlock | None:
+        return self._blocks.get(hash_)
+
+    def has_payload(self, level: int, round_: int, payload_hash: bytes) -> bool:
+        """Whether a vote of that level and round for this payload has a proposal."""
+        for payload, _ in self._targets.get((level, round_)) or ():
+            if payload == payload_hash:
+                return True
+        return False
+
+    def ancestors(self, hash_: bytes, wanted: list[bytes]) -> list[Ancestor]:
+        """A block and those below it, down to the final one; operations of those wanted."""
+        found: list[Ancestor] = []
+        block = self._blocks.get(hash_)
+        while block is not None and len(found) < ANCESTORS_MAX:
+            operations = block.operations if block.facts.hash in wanted else None
+            found.append(Ancestor(block.header, operations))
+            if block.facts.level <= self.final_level:
+                break
+            block = self._blocks.get(block.facts.predecessor)
+        return found
+
+    def position(self, unix_ms: int) -> Position | None:
+        """Where the chain stands; None before anybody has told."""
+        if self.head is None:
+            return None
+        head = self.head.facts
+        return Position(unix_ms, max(0, self.final_level), head.level, head.round, head.timestamp_s)
+
+    def final_hash(self) -> bytes:
+        """The highest final block of the head's branch, or the lowest block known of it."""
+        block = last = self.head
+        while block is not None:
+            last = block
+            if block.facts.level <= self.final_level:
+                break
+            block = self._blocks.get(block.facts.predecessor)
+        return b"" if last is None else last.facts.hash
+
+    def __contains__(self, hash_: object) -> bool:
+        return hash_ in self._blocks
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def _move(self) -> None:
+        """There is a new head: find its branch, what is final on it, and what is too old."""
+        assert self.head is not None
+        head_level = self.head.facts.level
+        branch: list[ClearedBlock] = []
+        block: ClearedBlock | None = self.head
+        while block is not None and len(branch) <= self._levels:
+            branch.append(block)
+            block = self._blocks.get(block.facts.predecessor)
+        self._branch = frozenset(block.facts.hash for block in branch)
+        if len(branch) > FINAL_BELOW_HEAD:
+            self.final_level = max(self.final_level, branch[FINAL_BELOW_HEAD].facts.level)
+        # One block below the final one stays, so that votes for it still find it.
+        floor = max(head_level - self._levels, self.final_level - 1)
+        for old in self._blocks.values():
+            if old.facts.level < floor:
+                self._drop(old)
+
+    def _drop_oldest(self) -> None:
+        """The oldest beside the head's branch; if there is none, the oldest."""
+        for block in self._blocks.by_age():
+            if block.facts.hash not in self._branch:
+                break
+        else:
+            oldest = self._blocks.oldest()
+            assert oldest is not None
+            block = oldest
+        self._drop(block)
+
+    def _drop(self, block: ClearedBlock) -> None:
+        facts = block.facts
+        self._blocks.pop(facts.hash, None)
+        self.bytes -= self._sizes.pop(facts.hash, 0)
+        at = (facts.level, facts.round)
+        left = tuple(t for t in self._targets.get(at) or () if t[1] != facts.hash)
+        if left:
+            self._targets.put(at, left)
+        else:
+            self._targets.pop(at, None)
+
+    def _keep_operations(self, block: ClearedBlock) -> None:
+        """Count a block's operations; the oldest blocks' go when there are too many bytes."""
+        if block.operations is None:
+            return
+        size = sum(len(operation) for passed in block.operations for operation in passed)
+        self._sizes.put(block.facts.hash, size)
+        self.bytes += size
+        for old in self._blocks.values() if self.bytes > self._sizes_max else ():
+            if self.bytes <= self._sizes_max:
+                break
+            size_of_old = self._sizes.pop(old.facts.hash, None)
+            if size_of_old is not None:
+                self.bytes -= size_of_old
+                bare = ClearedBlock(old.facts, old.header, None, old.senders, old.client, old.id)
+                self._blocks.put(old.facts.hash, bare)

@@ -1,0 +1,151 @@
+"""Blocks whose predecessor is not cleared, by the predecessor they wait for.
+
+When there is no room, the block that is furthest from being useful goes: of the peer that
+occupies most the one with the highest level, and never one that another held block builds on.
+All walks are loops with an end: predecessors are what an attacker wrote, and may form cycles.
+"""
+
+from __future__ import annotations
+
+from broker.quarantine.areas import AgedMap, BoundedMap
+from broker.quarantine.bounds import Bounds
+from broker.quarantine.items import Item
+from broker.verification import HeaderFacts
+
+
+class HeldBlocks:
+    """The area; made room in by `put`, emptied by `release` and `remove`."""
+
+    __slots__ = ("_bytes_max", "_children", "_items", "_per_hash", "_per_peer", "bytes")
+
+    def __init__(self, bounds: Bounds) -> None:
+        # One more than the bound: a newcomer is entered before it is decided who has to go.
+        self._items: AgedMap[int, Item] = AgedMap(bounds.held_blocks + 1)
+        self._children: BoundedMap[bytes, tuple[Item, ...]] = BoundedMap(bounds.held_blocks + 1)
+        self._per_hash: BoundedMap[bytes, tuple[Item, ...]] = BoundedMap(bounds.held_blocks + 1)
+        self._per_peer = bounds.held_blocks_per_peer
+        self._bytes_max = bounds.held_blocks_bytes
+        self.bytes = 0
+
+    def put(self, item: Item) -> list[Item]:
+        """Hold a block; gives those that had to go for it, maybe itself."""
+        facts = _facts(item)
+        self._items.put(item.number, item)
+        self._add(self._children, facts.predecessor, item)
+        self._add(self._per_hash, item.hash, item)
+        self.bytes += item.bytes
+        item.peer.held_blocks += 1
+        gone: list[Item] = []
+        if item.peer.held_blocks > self._per_peer:
+            gone.append(self._furthest([i for i in self._items.values() if i.peer is item.peer]))
+            self.remove(gone[0])
+        while len(self._items) > self._items.max - 1 or self.bytes > self._bytes_max:
+            gone.append(self._furthest(self._of_heaviest_peer()))
+            self.remove(gone[-1])
+        return gone
+
+    def remove(self, item: Item) -> None:
+        """Hold a block no longer."""
+        self._items.pop(item.number, None)
+        self._take(self._children, _facts(item).predecessor, item)
+        self._take(self._per_hash, item.hash, item)
+        self.bytes -= item.bytes
+        item.peer.held_blocks -= 1
+
+    def release(self, hash_: bytes) -> tuple[Item, ...]:
+        """The blocks that waited for this one; they are held no longer."""
+        children = self._children.get(hash_) or ()
+        for child in children:
+            self.remove(child)
+        return children
+
+    def awaits(self, hash_: bytes) -> bool:
+        """Whether a held block builds on this one."""
+        return hash_ in self._children
+
+    def waiting_for(self, hash_: bytes) -> tuple[Item, ...]:
+        return self._children.get(hash_) or ()
+
+    def descendants(self, hash_: bytes) -> list[Item]:
+        """All held blocks that build on this one, directly or not, ancestors first."""
+        found: list[Item] = []
+        met: set[int] = set()
+        ahead = [hash_]
+        while ahead:
+            for child in self._children.get(ahead.pop(0)) or ():
+                if child.number not in met:
+                    met.add(child.number)
+                    found.append(child)
+                    ahead.append(child.hash)
+        return found
+
+    def deepest_unknown(self, hash_: bytes) -> bytes:
+        """The first ancestor, from this block down, that is not held; itself if it is not."""
+        for _ in range(len(self._items)):
+            held = self._per_hash.get(hash_)
+            if held is None:
+                break
+            hash_ = _facts(held[0]).predecessor
+        return hash_
+
+    def waiting_by_root(self) -> dict[bytes, int]:
+        """For each ancestor that is not held, how many held blocks wait for it."""
+        root_of: dict[bytes, bytes] = {}
+        waiting: dict[bytes, int] = {}
+        for item in self._items.by_age():
+            hash_ = item.hash
+            path: list[bytes] = []
+            while hash_ not in root_of:
+                held = self._per_hash.get(hash_)
+                if held is None or len(path) > len(self._items):
+                    root_of[hash_] = hash_
+                    break
+                path.append(hash_)
+                hash_ = _facts(held[0]).predecessor
+            root = root_of[hash_]
+            for passed in path:
+                root_of[passed] = root
+            waiting[root] = waiting.get(root, 0) + 1
+        return waiting
+
+    def oldest(self) -> Item | None:
+        return self._items.oldest()
+
+    def values(self) -> list[Item]:
+        return self._items.values()
+
+    def __contains__(self, hash_: object) -> bool:
+        return hash_ in self._per_hash
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def _of_heaviest_peer(self) -> list[Item]:
+        items = self._items.values()
+        heaviest = max(items, key=lambda item: item.peer.held_blocks).peer
+        return [item for item in items if item.peer is heaviest]
+
+    def _furthest(self, candidates: list[Item]) -> Item:
+        """Of these the one with the highest level that nothing held builds on; else of all."""
+        for items in (candidates, self._items.values()):
+            leaves = [item for item in items if item.hash not in self._children]
+            if leaves:
+                return max(leaves, key=lambda item: (_facts(item).level, item.number))
+        return self._items.values()[-1]  # a cycle of predecessors has no leaf
+
+    @staticmethod
+    def _add(index: BoundedMap[bytes, tuple[Item, ...]], hash_: bytes, item: Item) -> None:
+        index.put(hash_, (*(index.get(hash_) or ()), item))
+
+    @staticmethod
+    def _take(index: BoundedMap[bytes, tuple[Item, ...]], hash_: bytes, item: Item) -> None:
+        left = tuple(i for i in index.get(hash_) or () if i is not item)
+        if left:
+            index.put(hash_, left)
+        else:
+            index.pop(hash_, None)
+
+
+def _facts(item: Item) -> HeaderFacts:
+    assert isinstance(item.facts, HeaderFacts)
+    return item.facts

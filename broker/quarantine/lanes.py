@@ -1,0 +1,114 @@
+"""What waits for a worker: votes, headers, blocks on their predecessors, evidence to be made.
+
+The lanes take turns, so that a flood in one delays the others by one slice each. In a lane it is
+first come, first served; what was asked in vain comes first again, and travels alone, so that
+what breaks a worker takes nobody along.
+"""
+
+from __future__ import annotations
+
+from broker.quarantine.areas import BoundedQueue
+from broker.quarantine.bounds import Bounds
+from broker.quarantine.flights import EvidenceJob, Waiting
+from broker.quarantine.items import Item
+from broker.verification import Check
+
+# What may come back into the lanes of votes and headers, beside what comes in: from workers, and
+# from the areas that wait for time and rights.
+_PER_SLICE_MAX = 256
+
+
+class Lane:
+    """The queue for one check."""
+
+    __slots__ = ("check", "queue")
+
+    def __init__(self, check: Check, max_: int) -> None:
+        self.check = check
+        self.queue: BoundedQueue[Waiting] = BoundedQueue(max_)
+
+    def take(self, count: int) -> list[Waiting]:
+        """The items of the next slice: up to so many, or one that was asked in vain."""
+        queue = self.queue
+        first = queue.popleft()
+        items = [first]
+        if first.tries:
+            return items
+        while len(items) < count:
+            waiting = queue.first()
+            if waiting is None or waiting.tries:
+                break
+            items.append(queue.popleft())
+        return items
+
+
+class Lanes:
+    """The four lanes, and whose turn it is."""
+
+    __slots__ = ("_all", "_turn", "blocks", "evidence", "headers", "votes")
+
+    def __init__(self, bounds: Bounds) -> None:
+        back = bounds.slices_in_flight * _PER_SLICE_MAX + bounds.held_for_rights
+        self.evidence = Lane(Check.EVIDENCE, bounds.evidence)
+        # As many as can be released at once, and as many again that need not wait.
+        self.blocks = Lane(Check.BLOCK, 2 * bounds.held_blocks + bounds.slices_in_flight)
+        self.headers = Lane(Check.HEADER, bounds.ingress_blocks + back + bounds.held_for_time)
+        self.votes = Lane(Check.VOTE, bounds.ingress_votes + back)
+        self._all = (self.evidence, self.blocks, self.headers, self.votes)
+        self._turn = 0
+
+    def put(self, item: Item) -> bool:
+        """Let an item wait for its next check; whether there was room."""
+        if item.operations is None:
+            if not self.votes.queue.put(item):
+                return False
+            item.peer.votes_queued += 1
+            return True
+        lane = self.headers if item.facts is None else self.blocks
+        if not lane.queue.put(item):
+            return False
+        item.peer.blocks_queued += 1
+        return True
+
+    def put_first(self, item: Item) -> bool:
+        """The same for one that was asked about before: it is next."""
+        if item.operations is None:
+            if not self.votes.queue.put_first(item):
+                return False
+            item.peer.votes_queued += 1
+            return True
+        lane = self.headers if item.facts is None else self.blocks
+        if not lane.queue.put_first(item):
+            return False
+        item.peer.blocks_queued += 1
+        return True
+
+    def take(self, lane: Lane, count: int) -> list[Waiting]:
+        """The items of a lane's next slice."""
+        taken = lane.take(count)
+        for waiting in taken:
+            if isinstance(waiting, EvidenceJob):
+                continue
+            if waiting.operations is None:
+                waiting.peer.votes_queued -= 1
+            else:
+                waiting.peer.blocks_queued -= 1
+        return taken
+
+    def next(self, closed: tuple[Lane, ...]) -> Lane | None:
+        """The lane whose turn it is, of those that have something and are not closed."""
+        for _ in self._all:
+            lane = self._all[self._turn]
+            self._turn = (self._turn + 1) % len(self._all)
+            if lane.queue.count() and lane not in closed:
+                return lane
+        return None
+
+    @property
+    def items(self) -> int:
+        """How many items wait; evidence is none."""
+        return self.votes.queue.count() + self.headers.queue.count() + self.blocks.queue.count()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self.items or self.evidence.queue.count())

@@ -1,0 +1,1052 @@
+"""The quarantine's state machine: what the network sends ends exactly once, and only if it holds
+as cleared.
+
+    pushed ──► LANE ──► ASKED ──► STORING ──► cleared
+                ▲  ◄──────┤  retry
+                │         ├──► duplicate, stale, rejected, unviable, shed
+                └── HELD ◄┘    for parent, target, time, rights
+                     └──► expired, shed
+
+A block is asked about twice: its header, which needs no predecessor, so that only real bakers can
+fill the holding area; and with its operations, on its predecessor. Pure: stimuli and the time go
+in, `end_turn` gives what to do, `deadline` when to call again at the latest.
+
+What holds at every moment (checked by `validate`, which tests call after each step): every item
+is in one place; in = out + held + in flight; no item waits for what is cleared; no area is above
+its bound.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from math import inf
+
+import msgspec
+
+from broker.messages import ACCEPTED, REFUSED, Ack, Event, Request
+from broker.messages import DUPLICATE as KNOWN_REQUEST
+from broker.quarantine.accounting import Accounting
+from broker.quarantine.backoff import Backoff
+from broker.quarantine.bounds import Bounds
+from broker.quarantine.chain_watch import ChainWatch
+from broker.quarantine.cleared_chain import FINAL_BELOW_HEAD, ClearedChain
+from broker.quarantine.conduct import (
+    NOTHING,
+    REJECTED_DEFAULT,
+    REJECTED_WEIGHTS,
+    WRONG_BODY,
+    Conduct,
+)
+from broker.quarantine.flights import EvidenceJob, Flight, Flights, Waiting
+from broker.quarantine.held_item import HeldItem
+from broker.quarantine.holding import REASONS, Holding
+from broker.quarantine.invariants import validate
+from broker.quarantine.items import (
+    ASKED,
+    FOR_PARENT,
+    FOR_RIGHTS,
+    FOR_TARGET,
+    FOR_TIME,
+    HELD_FROM,
+    LANE,
+    PASSES,
+    RELEASED,
+    STORING,
+    VERIFY_BLOCK,
+    VERIFY_VOTE,
+    Item,
+    block_fingerprint,
+    decode_block_offer,
+    decode_vote_offer,
+)
+from broker.quarantine.known_hashes import INVALID, LOST, KnownHashes
+from broker.quarantine.lanes import Lane, Lanes
+from broker.quarantine.load import Load
+from broker.quarantine.missing_blocks import MissingBlocks
+from broker.quarantine.offences import Offences
+from broker.quarantine.peers import DISCONNECT, Peer, Peers
+from broker.quarantine.records import (
+    BLOCK,
+    KIND_OF_VOTE,
+    ClearedBlock,
+    ClearedVote,
+    EvidenceRecord,
+    HeldRecord,
+    Restored,
+    SignedRecord,
+)
+from broker.quarantine.requests import Requests
+from broker.quarantine.slashing_table import EXCESS, SAME
+from broker.quarantine.storing import Storing
+from broker.quarantine.turn import (
+    CLEARED,
+    DUPLICATE,
+    EXPIRED,
+    HELD,
+    REJECTED,
+    SHED,
+    SLASHABLE,
+    STALE,
+    UNVIABLE,
+    Turn,
+    Wanted,
+)
+from broker.verification import (
+    ANCESTORS_MAX,
+    ChainFacts,
+    Check,
+    CheckAnswer,
+    CheckItem,
+    HeaderFacts,
+    Judgement,
+    Position,
+    Verdict,
+    VerdictBody,
+    VoteFacts,
+)
+
+# Each signature over one header gives a hash of its own: to remember those as bad would only push
+# others out.
+NOT_REMEMBERED = frozenset({"bad_signature"})
+# Why something was not checked that says nothing about the item: it waits as for rights.
+NODE_REASONS = frozenset({"node_unavailable", "chain_unknown", "state_unknown"})
+# Problems of a slice that say nothing about its items.
+BLAMELESS = frozenset({"busy", "no_worker", "stalled"})
+
+SYNC_ASK_EVERY_S = 10.0  # blocks far above the head lead to one question in this time
+ROUND_MS_DEFAULT = 10_000  # until the chain has told
+BUSY_RETRY_MS = 200
+# How often one block may ask for the operations of its ancestors.
+ANCESTOR_ROUNDS = 8
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_verdicts = msgspec.msgpack.Decoder(VerdictBody).decode
+
+
+class Quarantine:
+    """The quarantine; see the module's text."""
+
+    def __init__(self, chain_id: str, bounds: Bounds, now: float, unix_now: float) -> None:
+        """An empty quarantine of a chain ("Net…")."""
+        self.bounds = bounds
+        self.accounting = Accounting()
+        self.chain = ClearedChain(bounds)
+        self.known = KnownHashes(bounds)
+        self.peers = Peers(bounds)
+        self.conduct = Conduct(self.peers)
+        self.offences = Offences(bounds)
+        self.missing = MissingBlocks(bounds)
+        self.holding = Holding(bounds)
+        self.lanes = Lanes(bounds)
+        self.flights = Flights(chain_id, bounds)
+        self.storing = Storing(bounds.storing, 1)
+        self.load = Load(bounds)
+        self.requests = Requests(bounds.open, bounds.ended_requests)
+        self.watch = ChainWatch(now)
+        self.late_answers = 0
+        self._turn = Turn.empty()
+        self._now = now
+        self._unix_now = unix_now
+        self._last_number = 1
+        self._busy = Backoff(0.001, 0.016)  # workers have no credit
+        self._nobody = Backoff(0.064, 1.024)  # there are no workers
+        self._answered_at = -inf
+        self._sync_asked_at = -inf
+        self._round_ms = ROUND_MS_DEFAULT
+
+    # -- stimuli ----------------------------------------------------------------------------------
+
+    def restored(self, kept: Restored, now: float, unix_now: float) -> None:
+        """What was stored before a restart: called once, before anything else.
+
+        Held items are checked again from their bytes; nothing that was found out about them is
+        believed. What was cleared while they were held ends as cleared; what expired, expires.
+        """
+        self._set_time(now, unix_now)
+        for ended in kept.ended:
+            event = Event(ended.id, ended.delegate, ended.event, b"", ended.code, ended.text)
+            self.requests.ended.put((ended.client, ended.id), (ended.fingerprint, event))
+        for block in kept.blocks:
+            self.chain.add(block)
+            self.known.seen.put(block.facts.level, block.facts.hash, None)
+        for hash_, level in kept.votes:
+            self.known.seen.put(level, hash_, None)
+        for offence in kept.denounced:
+            self.offences.table.denounced.put(offence[1], offence, None)
+        for record in kept.seen:
+            # What is new to the table is not new to the store: only a conflict is of interest.
+            self._note(record, self.offences.table.enter(record), stored=True)
+        for evidence in kept.untold:
+            self._tell_slashable(evidence)
+        if self.chain.head is not None:
+            self._head_moved()
+        for held in kept.held:
+            self._take_back(held)
+
+    def pushed(self, client: str, request: Request, now: float, unix_now: float) -> Ack:
+        """A client pushes an item that a peer has sent."""
+        if now > self._now:
+            self._now = now
+        self._unix_now = unix_now
+        try:
+            if request.kind == VERIFY_VOTE:
+                return self._vote_pushed(client, request)
+            if request.kind == VERIFY_BLOCK:
+                return self._block_pushed(client, request)
+        except msgspec.MsgspecError as e:
+            return Ack(request.id, REFUSED, "malformed", str(e))
+        return Ack(request.id, REFUSED, "unknown_kind", f"unknown kind {request.kind[:64]!r}")
+
+    def answered(self, answers: list[CheckAnswer], now: float, unix_now: float) -> None:
+        """Slices have come back, with verdicts or without."""
+        self._set_time(now, unix_now)
+        for answer in answers:
+            flight = self.flights.land(answer.number)
+            if flight is None:
+                self.late_answers += 1  # its items were asked again; this says nothing new
+            elif answer.problem:
+                self._unanswered(flight, answer.problem)
+            else:
+                self._verdicts(flight, answer.body)
+
+    def stored(self, number: int, now: float, unix_now: float) -> None:
+        """A batch is durable: what is in it is cleared, and what waits for it is released."""
+        self._set_time(now, unix_now)
+        depending = self.storing.stored(number)
+        if depending is None:
+            return
+        batch = depending.batch
+        for item, block in zip(depending.blocks, batch.blocks, strict=True):
+            self._block_stored(item, block)
+        if depending.final:
+            self.watch.known(self._now)
+            if self.chain.settle(depending.final):
+                self._head_moved()
+        seen = self.known.seen.put
+        for vote, cleared in zip(depending.votes, batch.votes, strict=True):
+            seen(cleared.record.level, vote.hash, None)
+            self._end(vote, CLEARED)
+        for job, evidence in zip(depending.jobs, batch.evidence, strict=True):
+            self.offences.told(job)
+            self._tell_slashable(evidence)
+
+    def probed(self, record: SignedRecord, found: list[SignedRecord], now: float) -> None:
+        """The store tells what it had for the place of a probe, oldest first.
+
+        It has kept the probe beside that, as it keeps what a batch has seen.
+        """
+        self._now = max(now, self._now)
+        for other in found:
+            if other.statement != record.statement:
+                self._add_job(self.offences.denounce(record, other, self._number()))
+                return
+
+    def drop(self, hash_: bytes, now: float) -> int:
+        """An operator drops what is held under a hash; how many items."""
+        self._now = max(now, self._now)
+        found = [item for item in self._held() if item.hash == hash_]
+        for item in found:
+            self.holding.remove(item)
+            self._end(item, SHED, "dropped")
+        return len(found)
+
+    def release(self, hash_: bytes, now: float) -> int:
+        """An operator has what is held under a hash checked again now; how many items."""
+        self._now = max(now, self._now)
+        found = [item for item in self._held() if item.hash == hash_]
+        for item in found:
+            self.holding.remove(item)
+            item.facts = None
+            self._queue(item)
+        return len(found)
+
+    # -- the turn ---------------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        """When `end_turn` must be called at the latest, by the monotonic clock."""
+        now = self._now
+        if self.holding.released and self.storing.room:
+            return now
+        at = min(
+            self.flights.deadline(),
+            self.missing.deadline(),
+            self.holding.deadline(now, self._unix_now),
+            self.watch.deadline(self.requests.open.count() > 0),
+        )
+        waits_until = max(self._busy.until, self._nobody.until)
+        if waits_until > now and self.lanes.waiting:
+            at = min(at, waits_until)
+        return at
+
+    def end_turn(self, now: float, unix_now: float) -> Turn:
+        """What is to be done about everything since the last turn."""
+        self._set_time(now, unix_now)
+        self._expire()
+        self._look_again()
+        self._let_votes_go()
+        self._ask()
+        turn = self._turn
+        self._turn = Turn.empty()
+        turn.wanted += self.missing.due(self.holding.blocks.waiting_by_root, now)
+        turn.load = self.load.look(self.lanes.votes.queue.count(), self.lanes.headers.queue.count())
+        self.offences.active = not self.load.high or self.bounds.detects_under_load
+        turn.peers = self.conduct.told(now)
+        turn.batch = self.storing.send(self._number())
+        return turn
+
+    def held(self) -> list[HeldItem]:
+        """What is held, for people."""
+        return [HeldItem.of(item, REASONS[item.place]) for item in self._held()]
+
+    def gauges(self) -> dict[str, int]:
+        """How full every area is."""
+        lanes, holding, known = self.lanes, self.holding, self.known
+        table = self.offences.table
+        return {
+            "in_flight": self.accounting.in_flight,
+            "held": self.accounting.held,
+            "lane_votes": lanes.votes.queue.count(),
+            "lane_headers": lanes.headers.queue.count(),
+            "lane_blocks": lanes.blocks.queue.count(),
+            "lane_evidence": lanes.evidence.queue.count(),
+            "slices": len(self.flights),
+            "storing": self.storing.items,
+            "released": holding.released.count(),
+            "held_for_parent": len(holding.blocks),
+            "held_for_parent_bytes": holding.blocks.bytes,
+            "held_for_target": len(holding.votes),
+            "held_for_time": len(holding.for_time),
+            "held_for_rights": len(holding.for_rights),
+            "missing": len(self.missing),
+            "bad": len(known.bad),
+            "seen": len(known.seen),
+            "isolated": len(known.isolated),
+            "cleared_blocks": len(self.chain),
+            "cleared_bytes": self.chain.bytes,
+            "table": len(table.firsts),
+            "seconds": len(table.seconds),
+            "denounced": len(table.denounced),
+            "evidence": len(self.offences),
+            "open_requests": len(self.requests.open),
+            "ended_requests": len(self.requests.ended),
+            "peers": len(self.peers),
+        }
+
+    # -- taking in --------------------------------------------------------------------------------
+
+    def _vote_pushed(self, client: str, request: Request) -> Ack:
+        offer = decode_vote_offer(request.payload)
+        raw, id_ = offer.raw, request.id
+        hash_ = blake2b(raw, digest_size=32).digest()
+        requests, now = self.requests, self._now
+        key = (client, id_)
+        if requests.open.has(key) or requests.ended.has(key):
+            return self._pushed_again(client, id_, hash_)
+        if requests.open.full:
+            return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
+        self.watch.traffic = True
+        peer = self.peers.get(offer.peer) or self.peers.meet(offer.peer, now)
+        if peer is None:
+            self._end_at_once(client, id_, hash_, SHED, "too_many_peers")
+        elif peer.score < DISCONNECT and peer.banned(now):
+            self._end_at_once(client, id_, hash_, SHED, "peer_banned")
+        elif peer.tokens_votes < 1.0 and not self.peers.refill_votes(peer, now):
+            self._over_quota(client, id_, hash_, peer, "peer_rate")
+        elif requests.votes.has(hash_) or self.known.seen.has(hash_):
+            peer.tokens_votes -= 1.0
+            self._duplicate(client, id_, hash_, peer, requests.votes.get(hash_))
+        else:
+            peer.tokens_votes -= 1.0
+            end = self._refused(hash_, hash_, len(raw) > self.bounds.vote_bytes_max, peer)
+            if end:
+                self._end_at_once(client, id_, hash_, *end)
+            elif peer.votes_queued >= self.bounds.ingress_votes_per_peer:
+                self._over_quota(client, id_, hash_, peer, "peer_queue")
+            else:
+                if self.lanes.votes.queue.count() >= self.bounds.ingress_votes:
+                    self._shed_oldest_vote()
+                self._open(client, id_, hash_, hash_, raw, None, peer, offer.delegate)
+        return Ack(id_, ACCEPTED)
+
+    def _block_pushed(self, client: str, request: Request) -> Ack:
+        offer = decode_block_offer(request.payload)
+        raw, operations, id_ = offer.header, offer.operations, request.id
+        hash_ = blake2b(raw, digest_size=32).digest()
+        mark = block_fingerprint(hash_, operations)
+        requests, now, bounds = self.requests, self._now, self.bounds
+        key = (client, id_)
+        if requests.open.has(key) or requests.ended.has(key):
+            return self._pushed_again(client, id_, mark)
+        if requests.open.full:
+            return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
+        self.watch.traffic = True
+        peer = self.peers.meet(offer.peer, now)
+        if peer is None:
+            self._end_at_once(client, id_, mark, SHED, "too_many_peers")
+        elif peer.banned(now):
+            self._end_at_once(client, id_, mark, SHED, "peer_banned")
+        elif peer.tokens_blocks < 1.0 and not self.peers.refill_blocks(peer, now):
+            self._over_quota(client, id_, mark, peer, "peer_rate")
+        else:
+            peer.tokens_blocks -= 1.0
+            others = requests.blocks.get(hash_, ())
+            same = [other for other in others if other.fingerprint == mark]
+            size = sum(len(operation) for passed in operations for operation in passed)
+            too_big = (
+                len(raw) > bounds.header_bytes_max
+                or size > bounds.operations_bytes_max
+                or len(operations) != PASSES
+            )
+            if same or hash_ in self.known.seen or hash_ in self.chain:
+                self._duplicate(client, id_, mark, peer, same[0] if same else None)
+            elif end := self._refused(hash_, mark, too_big, peer):
+                self._end_at_once(client, id_, mark, *end)
+            elif len(others) >= bounds.bodies:
+                self._end_at_once(client, id_, mark, SHED, "too_many_bodies")
+            elif peer.blocks_queued >= bounds.ingress_blocks_per_peer:
+                self._over_quota(client, id_, mark, peer, "peer_queue")
+            elif self.lanes.headers.queue.count() >= bounds.ingress_blocks:
+                self._end_at_once(client, id_, mark, SHED, "ingress_full")
+            else:
+                self.missing.found(hash_)
+                hint = request.delegate or ""
+                self._open(client, id_, hash_, mark, raw, operations, peer, hint)
+        return Ack(id_, ACCEPTED)
+
+    def _pushed_again(self, client: str, id_: bytes, mark: bytes) -> Ack:
+        """The answer to a request id that is known."""
+        key = (client, id_)
+        known = self.requests.open.get(key)
+        if known is not None:
+            same = known.fingerprint == mark
+        else:
+            fingerprint, event = self.requests.ended.get(key, (b"", None))
+            same = fingerprint == mark
+            if same and event is not None:
+                self._turn.events.append((client, event, mark))
+        if same:
+            return Ack(id_, KNOWN_REQUEST)
+        return Ack(id_, REFUSED, "id_reused", "this id stands for another item")
+
+    def _refused(
+        self, hash_: bytes, mark: bytes, too_big: bool, peer: Peer
+    ) -> tuple[str, str] | None:
+        """The end, without any check, of bytes that are too many or known."""
+        if too_big:
+            self.conduct.weigh((peer.name,), "too_big", REJECTED_DEFAULT, self._now)
+            return (REJECTED, "too_big")
+        known = self.known
+        why = known.why_bad(hash_)
+        if why == INVALID:
+            self.conduct.weigh((peer.name,), "known_invalid", REJECTED_DEFAULT, self._now)
+            return (REJECTED, "known_invalid")
+        if why:
+            return (UNVIABLE, "known_unviable")
+        if known.isolated.count() and known.is_isolated(mark, self._now):
+            return (SHED, "isolated")
+        return None
+
+    def _open(
+        self,
+        client: str,
+        id_: bytes,
+        hash_: bytes,
+        mark: bytes,
+        raw: bytes,
+        operations: list[list[bytes]] | None,
+        peer: Peer,
+        hint: str,
+        restored: HeldRecord | None = None,
+    ) -> None:
+        """A request becomes an item, and waits for its first check."""
+        item = Item(
+            self._number(), client, id_, hash_, mark, raw, operations, peer, (peer.name,), hint,
+            int(self._unix_now * 1000),
+        )  # fmt: skip
+        peer.open += 1
+        self.accounting.received += 1
+        self.accounting.in_flight += 1
+        if restored is not None:
+            age_s = max(0.0, self._unix_now - restored.since_unix_ms / 1000)
+            item.kept = True
+            item.senders = restored.peers
+            item.since_unix_ms = restored.since_unix_ms
+            item.held_since = self._now - age_s
+        self.requests.add(item)
+        if not self.lanes.put(item):
+            self._end(item, SHED, "ingress_full")
+
+    def _take_back(self, record: HeldRecord) -> None:
+        """An item that was held before a restart: the pipeline runs again from its bytes."""
+        client, id_, mark = record.client, record.id, record.fingerprint
+        if (client, id_) in self.requests.ended:
+            self._turn.forget.append(mark)  # it has ended, only its record was not forgotten
+            return
+        is_block = record.operations is not None
+        life_s = self.bounds.held_block_s if is_block else self._vote_life_s()
+        peer = self.peers.meet(record.peers[0], self._now)
+        end: tuple[str, str] | None = None
+        if record.hash in self.known.seen or record.hash in self.chain:
+            end = (CLEARED, "")
+        elif self._unix_now - record.since_unix_ms / 1000 >= life_s:
+            end = (EXPIRED, "restart")
+        elif peer is None or self.requests.open.full:
+            end = (SHED, "too_many_peers" if peer is None else "ingress_full")
+        if end is not None or peer is None:
+            self._turn.forget.append(mark)
+            self._end_at_once(client, id_, mark, *(end or (SHED, "too_many_peers")))
+            return
+        self._open(client, id_, record.hash, mark, record.raw, record.operations, peer, "", record)
+
+    def _duplicate(
+        self, client: str, id_: bytes, mark: bytes, peer: Peer, known: Item | None
+    ) -> None:
+        """The same bytes are here or were cleared: no fault, and one more who may have it."""
+        if known is not None:
+            if len(known.senders) < self.bounds.sources and peer.name not in known.senders:
+                known.senders = (*known.senders, peer.name)
+            if known.place == FOR_PARENT and isinstance(known.facts, HeaderFacts):
+                root = self.holding.blocks.deepest_unknown(known.facts.predecessor)
+                if root in self.missing:
+                    self.missing.want(root, (peer.name,), self._now)
+        self.conduct.weigh((peer.name,), "duplicate", NOTHING, self._now)
+        code = "cleared" if known is None else "open"
+        self._end_at_once(client, id_, mark, DUPLICATE, code)
+
+    def _over_quota(self, client: str, id_: bytes, mark: bytes, peer: Peer, code: str) -> None:
+        self.conduct.over_quota(peer, code, self._now)
+        self._end_at_once(client, id_, mark, SHED, code)
+
+    def _shed_oldest_vote(self) -> None:
+        for oldest in self.lanes.take(self.lanes.votes, 1):
+            assert isinstance(oldest, Item)
+            self._end(oldest, SHED, "ingress_full")
+
+    # -- asking workers ---------------------------------------------------------------------------
+
+    def _queue(self, item: Item) -> None:
+        """The item waits for its next check: a block's second one when its header holds."""
+        self.accounting.moved(item.place, LANE)
+        item.place = LANE
+        if not self.lanes.put(item):
+            self._end(item, SHED, "ingress_full")
+
+    def _ask(self) -> None:
+        """Give workers as much as they have credit for."""
+        now = self._now
+        if now < self._busy.until or now < self._nobody.until:
+            return
+        unix_ms = int(self._unix_now * 1000)
+        position = self.chain.position(unix_ms)
+        if self.watch.due(now, self.requests.open.count() > 0):
+            number = self._number()
+            asked = [CheckItem(number, self.watch.node_head)]
+            where = position or Position(unix_ms, 0, 0, 0, 0)
+            slice_ = self.flights.start(number, Check.CHAIN, [], asked, where, "", now)
+            self._turn.slices.append(slice_)
+            self.watch.asked(number, now)
+        if position is None or self.watch.blind(now):
+            return
+        while not self.flights.full:
+            lane = self.lanes.next(self._closed_lanes())
+            if lane is None:
+                return
+            taken = self.lanes.take(lane, self.flights.fits(lane.check))
+            if lane is not self.lanes.votes:
+                taken = [waiting for waiting in taken if self._still_wanted(waiting)]
+            if taken:
+                self._send(lane.check, taken, position)
+
+    def _closed_lanes(self) -> tuple[Lane, ...]:
+        """The lanes whose answers would find no room."""
+        lanes, asked = self.lanes, self.flights.items
+        closed: tuple[Lane, ...] = ()
+        if asked + self.holding.released.count() >= self.storing.room:
+            closed = (lanes.votes, lanes.blocks)
+        if lanes.blocks.queue.count() + asked + len(self.holding.blocks) >= lanes.blocks.queue.max:
+            closed = (*closed, lanes.headers)
+        return closed
+
+    def _send(self, check: Check, items: list[Waiting], position: Position) -> None:
+        number = self._number()
+        hint = ""
+        asked: list[CheckItem] = []
+        for waiting in items:
+            if isinstance(waiting, EvidenceJob):
+                asked.append(self._evidence_item(waiting))
+                continue
+            waiting.place = ASKED  # from LANE: both are in flight
+            hint = waiting.hint
+            if check is Check.BLOCK:
+                asked.append(self._block_item(waiting))
+            else:
+                asked.append(CheckItem(waiting.number, waiting.raw))
+        slice_ = self.flights.start(number, check, items, asked, position, hint, self._now)
+        self._turn.slices.append(slice_)
+
+    def _block_item(self, item: Item) -> CheckItem:
+        assert isinstance(item.facts, HeaderFacts)
+        ancestors = self.chain.ancestors(item.facts.predecessor, item.wanted)
+        return CheckItem(item.number, item.raw, item.operations or [], ancestors)
+
+    def _evidence_item(self, job: EvidenceJob) -> CheckItem:
+        branch = self.chain.final_hash()
+        return CheckItem(job.number, job.first.raw, [], [], job.second.raw, branch)
+
+    def _still_wanted(self, waiting: Waiting) -> bool:
+        """Whether a block that waited is still to be checked; else it has ended, or is held."""
+        if isinstance(waiting, EvidenceJob):
+            return True
+        if waiting.hash in self.chain:
+            self._end(waiting, DUPLICATE, "cleared")
+            return False
+        facts = waiting.facts
+        if isinstance(facts, HeaderFacts) and facts.predecessor not in self.chain:
+            self._hold_block(waiting, facts)
+            return False
+        return True
+
+    # -- answers ----------------------------------------------------------------------------------
+
+    def _unanswered(self, flight: Flight, problem: str) -> None:
+        """A slice came back without verdicts, or not at all."""
+        if problem == "busy":
+            self._busy.failed(self._now)
+        elif problem == "no_worker":
+            self._nobody.failed(self._now)
+        if self.watch.is_answer(flight.number):
+            self.watch.failed(self._now)
+            return
+        for waiting in reversed(flight.items):
+            if problem in BLAMELESS:
+                self._ask_again(waiting)
+            else:
+                self._in_vain(waiting, problem)
+
+    def _ask_again(self, waiting: Waiting) -> None:
+        """It is asked about once more, before all others."""
+        if isinstance(waiting, EvidenceJob):
+            if not self.lanes.evidence.queue.put_first(waiting):
+                self.offences.lose(waiting)
+            return
+        waiting.place = LANE  # from ASKED: both are in flight
+        if not self.lanes.put_first(waiting):
+            self._end(waiting, SHED, "ingress_full")
+
+    def _in_vain(self, waiting: Waiting, problem: str) -> None:
+        """Asked in vain: again, alone; after some times it is isolated, never called bad."""
+        waiting.tries += 1
+        if waiting.tries < self.bounds.tries:
+            self._ask_again(waiting)
+        elif isinstance(waiting, EvidenceJob):
+            self.offences.lose(waiting)
+            self._turn.notes.append(f"no evidence could be made of {waiting.offence}: {problem}")
+        else:
+            self.known.isolate(waiting.fingerprint, self._now)
+            kind = "block" if waiting.is_block else "vote"
+            self._turn.notes.append(
+                f"{kind} {waiting.hash.hex()} from {waiting.senders[0]} could not be checked "
+                f"{waiting.tries} times: {problem}"
+            )
+            self._end(waiting, SHED, "isolated", problem)
+
+    def _verdicts(self, flight: Flight, body: bytes) -> None:
+        self._busy.succeeded()
+        self._nobody.succeeded()
+        self._answered_at = self._now
+        try:
+            answer = _decode_verdicts(body)
+        except msgspec.MsgspecError:
+            self._unanswered(flight, "malformed")
+            return
+        if self.watch.is_answer(flight.number):
+            self._chain_told(answer.verdicts)
+            return
+        self.flights.spent(flight, answer.spent_us)
+        verdicts, check = answer.verdicts, flight.check
+        for place, waiting in enumerate(flight.items):
+            # Verdicts come in the order of the items; whatever else comes is no answer.
+            verdict = verdicts[place] if place < len(verdicts) else None
+            if verdict is None or verdict.number != waiting.number:
+                self._in_vain(waiting, "malformed")
+            elif isinstance(waiting, EvidenceJob):
+                self._evidence_judged(waiting, verdict)
+            elif verdict.judgement == 0 and isinstance(verdict.facts, VoteFacts):  # VALID
+                if check is Check.VOTE and verdict.facts.kind in KIND_OF_VOTE:
+                    self._vote_holds(waiting, verdict.facts)
+                else:
+                    self._in_vain(waiting, "malformed")
+            else:
+                self._judged(check, waiting, verdict)
+
+    def _judged(self, check: Check, item: Item, verdict: Verdict) -> None:
+        """Everything but a valid vote."""
+        facts, code, text = verdict.facts, verdict.reason, verdict.text
+        match verdict.judgement:
+            case Judgement.VALID:
+                if not isinstance(facts, HeaderFacts) or facts.hash != item.hash:
+                    self._in_vain(item, "malformed")
+                elif check is Check.HEADER:
+                    self._header_holds(item, facts)
+                else:
+                    self._block_holds(item, facts)
+            case Judgement.INVALID:
+                weight = REJECTED_WEIGHTS.get(code, REJECTED_DEFAULT)
+                self._reject(item, code, weight, text, remembered=code not in NOT_REMEMBERED)
+            case Judgement.BODY_INVALID:
+                self._reject(item, code, WRONG_BODY, text, remembered=False)
+            case Judgement.STALE:
+                if isinstance(facts, HeaderFacts):
+                    self._ask_for_sync(facts.level, item)
+                self._end(item, STALE, code, text)
+            case Judgement.EARLY:
+                if isinstance(facts, HeaderFacts | VoteFacts):
+                    item.facts = facts
+                item.again_unix_ms = verdict.until_unix_ms
+                self._hold_for_time(item)
+            case Judgement.UNVIABLE:
+                level = facts.level if isinstance(facts, HeaderFacts | VoteFacts) else 0
+                self._unviable(item, code, level)
+            case Judgement.RIGHTS_UNKNOWN:
+                self._hold_for_rights(item)
+            case Judgement.ANCESTORS_WANTED if item.wanted_times < ANCESTOR_ROUNDS:
+                item.wanted = verdict.wanted[:ANCESTORS_MAX]
+                item.wanted_times += 1
+                self._ask_again(item)
+            case _ if code in NODE_REASONS:
+                self._hold_for_rights(item)
+            case _:
+                self._in_vain(item, code or "unchecked")
+
+    def _vote_holds(self, item: Item, facts: VoteFacts) -> None:
+        """Rights and signature of a vote hold."""
+        item.facts = facts
+        level = facts.level
+        record = SignedRecord(
+            KIND_OF_VOTE[facts.kind], level, facts.round, facts.delegate, facts.statement,
+            item.hash, item.raw,
+        )  # fmt: skip
+        item.record = record
+        if not self._may_proceed(item, record):
+            return
+        if self.chain.has_payload(level, facts.round, facts.payload_hash):
+            self._store_vote(item, record)
+        elif level <= self.chain.head_level - FINAL_BELOW_HEAD:
+            self._end(item, STALE, "too_old")
+        else:
+            self._hold_vote(item)
+
+    def _header_holds(self, item: Item, facts: HeaderFacts) -> None:
+        """A header was made by who may bake it."""
+        item.facts = facts
+        why = self.known.why_bad(facts.predecessor)
+        if facts.predecessor == item.hash:
+            self._reject(item, "own_predecessor", REJECTED_DEFAULT)
+        elif why == INVALID:
+            self._reject(item, "bad_ancestor", REJECTED_DEFAULT)
+        elif why:
+            self._unviable(item, "lost_ancestor", facts.level)
+        elif self._may_proceed(item, _signed(facts, item.raw)):
+            if item.hash in self.chain:
+                self._end(item, DUPLICATE, "cleared")
+            elif facts.predecessor in self.chain:
+                self._queue(item)
+            else:
+                self._hold_block(item, facts)
+
+    def _may_proceed(self, item: Item, record: SignedRecord) -> bool:
+        """What follows from what the delegate signed before; whether the item goes on."""
+        table = self.offences.table
+        standing = table.enter(record)
+        if standing == EXCESS:
+            self._end(item, SHED, "third_conflict")
+            return False
+        if standing == SAME:
+            kept = table.kept(record)
+            if kept is None or kept.hash == item.hash:
+                return True  # the very same, which came to nothing when it came before
+            if self.requests.is_open(kept.hash) or kept.hash in self.known.seen:
+                self.conduct.weigh(item.senders, "duplicate", NOTHING, self._now)
+                self._end(item, DUPLICATE, "same_statement")
+                return False
+            table.replace(record)
+            return True
+        self._note(record, standing)
+        return True
+
+    def _block_holds(self, item: Item, facts: HeaderFacts) -> None:
+        """A block holds on its predecessor: store it, then the rest."""
+        if item.hash in self.chain:
+            self._end(item, DUPLICATE, "cleared")
+            return
+        block = ClearedBlock(facts, item.raw, item.operations, item.senders, item.client, item.id)
+        item.facts = facts
+        item.place = STORING  # from ASKED: both are in flight
+        self.storing.block(item, block)
+
+    def _store_vote(self, item: Item, record: SignedRecord) -> None:
+        """A vote holds, and so does the block that it is for."""
+        if item.place >= HELD_FROM:
+            self.accounting.moved(item.place, STORING)
+        item.place = STORING
+        self.storing.vote(item, ClearedVote(record, item.senders, item.client, item.id))
+
+    def _block_stored(self, item: Item | None, block: ClearedBlock) -> None:
+        """Parent stored, its event, then the children: in this order."""
+        facts = block.facts
+        already = facts.hash in self.chain
+        moved = self.chain.add(block)
+        self.known.seen.put(facts.level, facts.hash, None)
+        self.missing.found(facts.hash)
+        if item is not None:
+            self._end(item, *((DUPLICATE, "cleared") if already else (CLEARED, "")))
+        for same in self.requests.blocks.get(facts.hash, ()):
+            if same.place >= HELD_FROM:
+                self.holding.remove(same)
+                self._end(same, DUPLICATE, "cleared")
+        if moved:
+            self._head_moved()
+        for child in self.holding.blocks.release(facts.hash):
+            self._queue(child)
+        for vote in self.holding.votes.release(facts.level, facts.round, facts.payload_hash):
+            vote.place = RELEASED  # from FOR_TARGET: both are held
+            self.holding.released.put(vote)
+
+    def _chain_told(self, verdicts: list[Verdict]) -> None:
+        """The node's blocks are as good as cleared, once they are stored like those."""
+        facts = verdicts[0].facts if verdicts else None
+        if not isinstance(facts, ChainFacts) or len(facts.blocks) != len(facts.headers):
+            self.watch.failed(self._now)
+            return
+        self._round_ms = facts.round_ms
+        for block, header in zip(facts.blocks, facts.headers, strict=True):
+            self.watch.node_head = block.hash
+            if block.hash not in self.chain:
+                self.storing.block(None, ClearedBlock(block, header, None, ()))
+                record = _signed(block, header)
+                self._note(record, self.offences.table.enter(record))
+        self.storing.filling.final = facts.final
+
+    # -- offences ---------------------------------------------------------------------------------
+
+    def _note(self, record: SignedRecord, standing: int, *, stored: bool = False) -> None:
+        """Something signed is new: keep it, and denounce it if it conflicts."""
+        seen: list[SignedRecord] = [] if stored else self.storing.filling.batch.seen
+        job = self.offences.note(record, standing, seen, self._turn.probes, self._number())
+        self._add_job(job)
+
+    def _add_job(self, job: EvidenceJob | None) -> None:
+        if job is not None and not self.lanes.evidence.queue.put(job):
+            self.offences.lose(job)
+
+    def _evidence_judged(self, job: EvidenceJob, verdict: Verdict) -> None:
+        if verdict.judgement == Judgement.VALID and verdict.made:
+            self.storing.evidence(job, self.offences.made(job, verdict))
+        else:
+            self._in_vain(job, verdict.reason or "malformed")
+
+    def _tell_slashable(self, record: EvidenceRecord) -> None:
+        event = Event(b"", record.delegate, SLASHABLE, _encode(record))
+        self._turn.events.append(("", event, b""))
+
+    # -- holding ----------------------------------------------------------------------------------
+
+    def _hold_block(self, item: Item, facts: HeaderFacts) -> None:
+        """The predecessor of a block is not cleared."""
+        if facts.level <= self.chain.final_level:
+            self._end(item, STALE, "below_final")
+            return
+        held = self.holding.blocks
+        gone = held.put(item)
+        if item in gone:
+            self._end(item, SHED, "held_full")
+        else:
+            self._hold(item, FOR_PARENT, self.bounds.held_block_s)
+            root = held.deepest_unknown(facts.predecessor)
+            if root not in held and not self.requests.is_open(root):
+                self.missing.want(root, item.senders, self._now)
+        for other in gone:
+            if other is not item:
+                self._end(other, SHED, "held_full")
+
+    def _hold_vote(self, item: Item) -> None:
+        gone = self.holding.votes.put(item)
+        if gone is not None:
+            self._end(gone, SHED, "held_full")
+        if gone is not item:
+            self._hold(item, FOR_TARGET, self._vote_life_s())
+
+    def _hold_for_time(self, item: Item) -> None:
+        if self.holding.for_time.put(item):
+            self._hold(item, FOR_TIME, self.bounds.held_for_time_s)
+        else:
+            self._end(item, SHED, "held_full")
+
+    def _hold_for_rights(self, item: Item) -> None:
+        if not item.rights_until:
+            item.rights_until = self._now + self.bounds.held_for_rights_s
+        if item.rights_until <= self._now:
+            self._end(item, EXPIRED, "rights")
+        elif self.holding.for_rights.put(item, self._now):
+            self._hold(item, FOR_RIGHTS, self.bounds.held_for_rights_s)
+        else:
+            self._end(item, SHED, "held_full")
+
+    def _hold(self, item: Item, place: int, life_s: float) -> None:
+        """An item is in an area; the first time this is told, and its bytes are kept."""
+        self.accounting.moved(item.place, place)
+        item.place = place
+        if item.held_since is None:
+            item.held_since = self._now
+        # From when it was first held: going round the areas gains no time.
+        item.expires = item.held_since + life_s
+        if item.kept:
+            return
+        item.kept = True
+        reason = REASONS[place]
+        record = HeldRecord(
+            item.fingerprint, item.hash, VERIFY_BLOCK if item.is_block else VERIFY_VOTE,
+            item.client, item.id, item.senders, item.raw, item.operations, item.since_unix_ms,
+            reason,
+        )  # fmt: skip
+        self.storing.filling.batch.held.append(record)
+        event = Event(item.id, item.delegate, HELD, b"", reason)
+        self._turn.events.append((item.client, event, item.fingerprint))
+
+    def _vote_life_s(self) -> float:
+        return self.bounds.held_vote_rounds * self._round_ms / 1000
+
+    def _expire(self) -> None:
+        """Drop what has been held too long; nothing is checked again for that."""
+        while (item := self.holding.next_expired(self._now)) is not None:
+            self.holding.remove(item)
+            self._end(item, EXPIRED, REASONS[item.place])
+        while (flight := self.flights.overdue(self._now)) is not None:
+            # Without any answer since, all workers are stalled, and no item is to blame.
+            moving = self._answered_at > flight.asked_at
+            self._unanswered(flight, "timeout" if moving else "stalled")
+
+    def _look_again(self) -> None:
+        """Items whose time has come, or about whose rights the node may know by now."""
+        holding = self.holding
+        early = holding.for_time.ready(int(self._unix_now * 1000)) if holding.for_time else []
+        for item in early:
+            holding.remove(item)
+            item.facts = None  # the clock may have been set: everything is checked again
+            self._queue(item)
+        for item in holding.for_rights.ready(self._now):
+            holding.remove(item)
+            self._queue(item)
+
+    def _let_votes_go(self) -> None:
+        """Votes whose proposal was cleared, as many as the store has room for."""
+        if self.holding.released:
+            count = min(self.storing.room, self.bounds.release_per_turn)
+            for item in self.holding.released.take(count):
+                assert item.record is not None
+                self._store_vote(item, item.record)
+
+    def _head_moved(self) -> None:
+        """Forget what is too far below the head, whether or not anything became final."""
+        level, final = self.chain.head_level, self.chain.final_level
+        self.known.seen.prune(level - self.bounds.seen_levels)
+        self.known.final(final)
+        self.offences.table.head(level)
+        for item in self.holding.below(level, final):
+            self.holding.remove(item)
+            self._end(item, EXPIRED, "too_old")
+
+    # -- ending -----------------------------------------------------------------------------------
+
+    def _reject(
+        self, item: Item, code: str, weight: int, text: str = "", *, remembered: bool = True
+    ) -> None:
+        """The item is somebody's fault: of everybody who sent it."""
+        self.conduct.weigh(item.senders, code, weight, self._now)
+        if not remembered:
+            self._end(item, REJECTED, code, text)
+            return
+        self.known.mark_bad(item.hash, INVALID, item.level)
+        self._end(item, REJECTED, code, text)
+        for child in self._buried(item, INVALID):
+            self._end(child, REJECTED, "bad_ancestor")
+
+    def _unviable(self, item: Item, code: str, level: int) -> None:
+        """A block or vote on a branch that has lost: nobody's fault."""
+        self.known.mark_bad(item.hash, LOST, level)
+        self._end(item, UNVIABLE, code)
+        for child in self._buried(item, LOST):
+            self._end(child, UNVIABLE, "lost_ancestor")
+
+    def _buried(self, item: Item, why: str) -> list[Item]:
+        """What is held on top of a bad block: marked, out of its area, not yet ended."""
+        if not item.is_block:
+            return []
+        buried = self.holding.blocks.descendants(item.hash)
+        for child in buried:
+            self.known.mark_bad(child.hash, why, child.level)
+            self.holding.remove(child)
+        self.missing.found(item.hash)
+        return buried
+
+    def _end(self, item: Item, event: str, code: str = "", text: str = "") -> None:
+        """The one end of an item; it must have left its area."""
+        facts = item.facts
+        ended = Event(item.id, "" if facts is None else facts.delegate, event, b"", code, text)
+        turn = self._turn
+        turn.events.append((item.client, ended, item.fingerprint))
+        if item.kept:
+            turn.forget.append(item.fingerprint)
+        self.requests.close(item, ended)
+        self.accounting.ended(item.place, event, code)
+        item.peer.open -= 1
+        if item.operations is not None:
+            self._unlinked(item)
+
+    def _unlinked(self, item: Item) -> None:
+        """A block has ended: who waits for it, and did it wait for anybody?"""
+        held = self.holding.blocks
+        if item.hash not in self.chain and not self.requests.is_open(item.hash):
+            waiting = held.waiting_for(item.hash)
+            if waiting:
+                self.missing.want(item.hash, waiting[0].senders, self._now)
+        facts = item.facts
+        if isinstance(facts, HeaderFacts) and not held.awaits(facts.predecessor):
+            self.missing.found(facts.predecessor)
+
+    def _end_at_once(self, client: str, id_: bytes, mark: bytes, event: str, code: str) -> None:
+        """The end of a request that never became an item."""
+        ended = Event(id_, "", event, b"", code)
+        self._turn.events.append((client, ended, mark))
+        self.requests.ended.put((client, id_), (mark, ended))
+        self.accounting.passed(event, code)
+
+    # -- the rest ---------------------------------------------------------------------------------
+
+    def _ask_for_sync(self, level: int, item: Item) -> None:
+        """A block far above the head: we lag, or it does not exist. Ask once in a while."""
+        if level > self.chain.head_level and self._now >= self._sync_asked_at + SYNC_ASK_EVERY_S:
+            self._sync_asked_at = self._now
+            self._turn.wanted.append(Wanted(b"", item.senders, 1, level))
+
+    def _held(self) -> list[Item]:
+        return [item for item in self.requests.open.values() if item.place >= HELD_FROM]
+
+    def _number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    def _set_time(self, now: float, unix_now: float) -> None:
+        self._now = max(now, self._now)
+        self._unix_now = unix_now
+
+    def validate(self) -> None:
+        """Raise AssertionError if the items and the areas do not add up."""
+        validate(self)
+
+
+def _signed(facts: HeaderFacts, raw: bytes) -> SignedRecord:
+    """A block as the slashing table has it: two that differ in anything conflict."""
+    return SignedRecord(
+        BLOCK, facts.level, facts.round, facts.delegate, facts.hash, facts.hash, raw
+    )

@@ -1,0 +1,119 @@
+"""What the store keeps for the quarantine, as values."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from broker.verification import HeaderFacts
+
+# What a delegate may sign only once for a level and round.
+BLOCK = 0
+KIND_OF_VOTE = {"preattestation": 1, "attestation": 2}
+
+
+class SignedRecord(Struct, array_like=True, frozen=True, gc=False):
+    """Something that a delegate has signed, which another signature could conflict with.
+
+    A block's `statement` is its hash: two blocks that differ in anything conflict.
+    """
+
+    kind: int  # BLOCK or one of KIND_OF_VOTE
+    level: int
+    round: int
+    delegate: str  # "": the node's own block, whose baker it did not name
+    statement: bytes
+    hash: bytes
+    raw: bytes
+
+
+class HeldRecord(Struct, array_like=True, frozen=True):
+    """A held item as it was sent: after a restart everything is checked again from here."""
+
+    fingerprint: bytes  # key
+    hash: bytes
+    kind: str  # verify_block, verify_vote
+    client: str
+    id: bytes
+    peers: tuple[str, ...]  # senders
+    raw: bytes
+    operations: list[list[bytes]] | None  # None: a vote
+    since_unix_ms: int  # first seen
+    reason: str  # parent, target, time, rights
+
+
+class ClearedBlock(Struct, array_like=True, frozen=True):
+    """A block that holds, on its predecessors."""
+
+    facts: HeaderFacts
+    header: bytes  # signed
+    operations: list[list[bytes]] | None  # None: the node's own block
+    senders: tuple[str, ...]
+    client: str = ""  # who asked, under which id; "": the node told of it
+    id: bytes = b""
+
+
+class ClearedVote(Struct, array_like=True, frozen=True, gc=False):
+    """A vote for a block that holds."""
+
+    record: SignedRecord
+    senders: tuple[str, ...]
+    client: str
+    id: bytes
+
+
+# kind, level, round, delegate
+Offence = tuple[int, int, int, str]
+
+
+class EvidenceRecord(Struct, array_like=True, frozen=True, gc=False):
+    """Two conflicting objects and the operation that denounces them. Also the body of `slashable`.
+
+    `first` is the one with the lower hash, as the protocol orders them.
+    """
+
+    kind: int  # BLOCK or one of KIND_OF_VOTE
+    level: int
+    round: int
+    delegate: str
+    first: bytes
+    second: bytes
+    operation: bytes  # unsigned, with a zero signature: ready to be injected
+
+
+class Batch(Struct):
+    """What the store must have, in one transaction, before `stored(number)` is said."""
+
+    number: int
+    held: list[HeldRecord]
+    seen: list[SignedRecord]  # first of its kind, or the one that conflicts with it
+    blocks: list[ClearedBlock]  # in this order
+    votes: list[ClearedVote]
+    evidence: list[EvidenceRecord]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.held or self.seen or self.blocks or self.votes or self.evidence)
+
+
+class Ended(Struct, frozen=True, gc=False):
+    """How a request ended before a restart, from the event log."""
+
+    client: str
+    id: bytes
+    fingerprint: bytes
+    event: str
+    delegate: str
+    code: str
+    text: str
+
+
+class Restored(Struct):
+    """What the store and the event log hold when the quarantine starts."""
+
+    blocks: list[ClearedBlock]  # cleared, oldest first
+    votes: list[tuple[bytes, int]]  # cleared: hash and level
+    seen: list[SignedRecord]
+    denounced: list[Offence]  # of all evidence
+    untold: list[EvidenceRecord]  # evidence whose event is not in the log
+    held: list[HeldRecord]  # oldest first
+    ended: list[Ended]  # oldest first
