@@ -47,10 +47,11 @@ PURE = {
         "storing", "topic_reader", "topics", "turn", "verification", "wire",
     },
     "workers": {
-        "ancestor_block", "block_check", "block_state", "block_votes", "bls_vote", "chain_rules",
-        "chain_verdict", "denials", "evidence_check", "gate", "header_check", "http_protocol",
-        "key_listing", "known_chain", "lane", "level_rights", "node_questions", "pipeline",
-        "signing_job", "socket_answers", "verdicts", "vote_check", "worker",
+        "ancestor_block", "block_check", "block_operations", "block_state", "block_votes",
+        "bls_vote", "chain_rules", "chain_verdict", "denials", "evidence_check", "gate",
+        "header_check", "http_protocol", "key_listing", "known_chain", "lane", "level_rights",
+        "node_questions", "pipeline", "signing_job", "socket_answers", "verdicts",
+        "vote_check", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",

@@ -13,8 +13,7 @@ where others may go on. Source: protocol ``validate.ml``, Octez ``block_validati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 from broker.verification import (
     CheckItem,
@@ -25,19 +24,21 @@ from broker.verification import (
 )
 from signers.errors import MalformedBytes
 from signers.formats.block_header import BlockHeader
-from signers.formats.content_kind import ANONYMOUS_PASS, CONSENSUS_PASS, MANAGER_PASS, VOTING_PASS
+from signers.formats.content_kind import CONSENSUS_PASS
 from signers.formats.hashes import blake2b_32, operations_hash, payload_hash
-from signers.formats.operation import needs_signature, signing_bytes
+from signers.formats.operation import signing_bytes
 from signers.keyring.keys import PublicKey, UnsupportedCurve
 from workers.preparation.operation_validation import NotValid, check_manager_operation
 from workers.preparation.rounds import block_timestamp
 from workers.preparation.selection import QUOTAS
 from workers.preparation.submitted_operation import SubmittedOperation, read_operation
 from workers.verification.ancestor_block import AncestorBlock, read_ancestor
+from workers.verification.block_operations import BlockOperations, signer_of
 from workers.verification.block_state import BlockState
 from workers.verification.block_votes import BlockVotes, Target, WrongVote
 from workers.verification.chain_rules import ChainRules
 from workers.verification.header_check import check_header, read_header
+from workers.verification.known_chain import KnownChain
 from workers.verification.level_rights import LevelRights
 from workers.verification.verdicts import (
     Reason,
@@ -53,61 +54,6 @@ Steps = Iterator[Verdict | None]
 _BRANCH_BYTES = 32
 
 
-class BlockContext(Protocol):
-    """Where the check of a block learns of the chain; None: not known, or not yet."""
-
-    def rights(self, level: int) -> LevelRights | None: ...
-
-    def state(
-        self, item: CheckItem, ancestors: Sequence[AncestorBlock], operations: BlockOperations
-    ) -> BlockState | list[bytes] | None:
-        """What the first ancestor left behind; hashes of ancestors whose operations are missing."""
-        ...
-
-    def included_since(self, state: BlockState, branch: bytes) -> set[bytes] | None:
-        """The operations of passes 1 and 2 in the blocks after a branch that is live."""
-        ...
-
-
-class BlockOperations:
-    """The operations of a block, decoded, pass by pass."""
-
-    def __init__(self) -> None:
-        self.passes: tuple[list[SubmittedOperation], ...] = tuple([] for _ in QUOTAS)
-
-    @property
-    def voting(self) -> Iterable[SubmittedOperation]:
-        return self.passes[VOTING_PASS]
-
-    @property
-    def anonymous(self) -> Iterable[SubmittedOperation]:
-        return self.passes[ANONYMOUS_PASS]
-
-    @property
-    def managers(self) -> Iterable[SubmittedOperation]:
-        return self.passes[MANAGER_PASS]
-
-    def all(self) -> Iterator[SubmittedOperation]:
-        for one_pass in self.passes:
-            yield from one_pass
-
-    def signers(self) -> dict[bytes, None]:
-        """The accounts whose keys must have signed something, as tagged key hashes."""
-        signers = {operation.source: None for operation in self.managers}
-        for operation in (*self.voting, *self.anonymous):
-            if (signer := signer_of(operation)) is not None:
-                signers[signer] = None
-        return signers
-
-    def revealing(self) -> set[bytes]:
-        """The sources whose operation begins by revealing its key."""
-        return {
-            operation.source
-            for operation in self.managers
-            if operation.decoded.contents[0].name == "reveal"
-        }
-
-
 class _Wrong(Exception):
     """A rule that a block breaks."""
 
@@ -117,7 +63,7 @@ class _Wrong(Exception):
 
 
 def block_steps(
-    item: CheckItem, rules: ChainRules, context: BlockContext, position: Position
+    item: CheckItem, rules: ChainRules, context: KnownChain, position: Position
 ) -> Steps:
     """Judge a block in steps: None where others may go on, the verdict last."""
     number = item.number
@@ -159,7 +105,7 @@ def block_steps(
 
 
 def check_block(
-    item: CheckItem, rules: ChainRules, context: BlockContext, position: Position
+    item: CheckItem, rules: ChainRules, context: KnownChain, position: Position
 ) -> Verdict:
     """Judge a block at once."""
     steps = block_steps(item, rules, context, position)
@@ -206,7 +152,7 @@ def _check_body(
     ancestors: Sequence[AncestorBlock],
     hashes: Sequence[Sequence[bytes]],
     rules: ChainRules,
-    context: BlockContext,
+    context: KnownChain,
     facts: HeaderFacts,
 ) -> Steps:
     number, predecessor = item.number, ancestors[0]
@@ -226,7 +172,8 @@ def _check_body(
     if attested is None and operations.passes[CONSENSUS_PASS]:
         yield rights_unknown(number, predecessor.level, facts)
         return
-    state = context.state(item, ancestors, operations)
+    yield from context.read_operations(item.ancestors, ancestors)
+    state = context.state(ancestors, operations)
     if isinstance(state, list):
         text = "the operations of these ancestors are needed"
         yield Verdict(
@@ -293,7 +240,7 @@ def _check_votes(
     operations: BlockOperations,
     attested: LevelRights | None,
     rules: ChainRules,
-    context: BlockContext,
+    context: KnownChain,
 ) -> Steps:
     """Each vote, then whether they are enough. Raises _Wrong."""
     of_predecessor = None
@@ -345,15 +292,6 @@ def _check_others(operations: BlockOperations, state: BlockState, rules: ChainRu
                 text = f"{operation.hash.hex()}: the signature is wrong"
                 raise _Wrong(Reason.OPERATION_NOT_VALID, text)
             yield None
-
-
-def signer_of(operation: SubmittedOperation) -> bytes | None:
-    """Whose key must have signed an operation that is neither a vote nor pays fees."""
-    if not needs_signature(operation.decoded):
-        return None
-    fields = operation.decoded.contents[0].fields
-    signer: bytes = fields["source"] if "source" in fields else fields["consensus_key"]
-    return signer
 
 
 def _is_signed(operation: SubmittedOperation, key: bytes | None, rules: ChainRules) -> bool:

@@ -14,7 +14,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,6 @@ _SIMPLE = frozenset({"reveal", "delegation", "transaction"})
 class BlockEffects:
     """What the operations of one block changed; accounts are tagged key hashes."""
 
-    operations: int = 0
     contents: dict[bytes, int] = field(default_factory=dict)  # by source: counters used
     fees: dict[bytes, int] = field(default_factory=dict)
     received: dict[bytes, int] = field(default_factory=dict)  # at most
@@ -57,18 +56,20 @@ class BlockState:
     included: Collection[bytes]  # operations since the block that the node knows
 
 
-def effects_of(passes: Sequence[Sequence[bytes]], network: Network) -> BlockEffects:
-    """Read the effects of a cleared block off its operations; votes have none here."""
+def effect_steps(
+    passes: Sequence[Sequence[bytes]], network: Network
+) -> Generator[None, None, BlockEffects]:
+    """Read the effects of a cleared block off its operations, one a step; votes have none here."""
     effects = BlockEffects()
     hashes = []
     for one_pass in passes[1:]:
         for signed in one_pass:
             hashes.append(blake2b_32(signed))
-            effects.operations += 1
             try:
                 _add(effects, decode_operation(signed, network))
             except MalformedBytes:
                 effects.pays_out = True  # what cannot be read may have done anything
+            yield
     effects.hashes = frozenset(hashes)
     return effects
 

@@ -12,11 +12,11 @@ Pure: answers and the time go in.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import TypeVar
 
-from broker.verification import ANCESTORS_MAX, CheckItem
+from broker.verification import ANCESTORS_MAX, Ancestor
 from signers.errors import MalformedBytes
 from signers.formats.networks import Network, Protocol
 from signers.formats.tagged_keys import hash_text
@@ -24,11 +24,11 @@ from signers.keyring.keys import PublicKey
 from workers.preparation.chain_view import ForgingConstants
 from workers.preparation.operation_validation import AccountFacts
 from workers.verification.ancestor_block import AncestorBlock
-from workers.verification.block_check import BlockOperations
+from workers.verification.block_operations import BlockOperations
 from workers.verification.block_state import (
     BlockEffects,
     BlockState,
-    effects_of,
+    effect_steps,
     state_on_top,
 )
 from workers.verification.chain_rules import ChainRules
@@ -91,8 +91,17 @@ class KnownChain:
             self.missing.append(RightsWanted(level))
         return known
 
+    def read_operations(
+        self, given: Sequence[Ancestor], ancestors: Sequence[AncestorBlock]
+    ) -> Iterator[None]:
+        """Read what came along of cleared blocks' operations, in steps, and remember it."""
+        for each, ancestor in zip(given, ancestors, strict=True):
+            if each.operations is not None and ancestor.hash not in self._effects:
+                effects = yield from effect_steps(each.operations, self._network)
+                _keep(self._effects, ancestor.hash, effects, EFFECTS_KEPT)
+
     def state(
-        self, item: CheckItem, ancestors: Sequence[AncestorBlock], operations: BlockOperations
+        self, ancestors: Sequence[AncestorBlock], operations: BlockOperations
     ) -> BlockState | list[bytes] | None:
         """What the first ancestor left behind; or the ancestors whose operations are wanted."""
         rules, signers = self._rules, tuple(operations.signers())
@@ -107,10 +116,6 @@ class KnownChain:
         }
         if len(accounts) < len(signers):
             return None
-        for ancestor, given in zip(ancestors, item.ancestors, strict=True):
-            if given.operations is not None and ancestor.hash not in self._effects:
-                effects = effects_of(given.operations, self._network)
-                _keep(self._effects, ancestor.hash, effects, EFFECTS_KEPT)
         above = ancestors[: told.base]
         if absent := [each.hash for each in above if each.hash not in self._effects]:
             return absent
