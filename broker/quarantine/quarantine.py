@@ -23,7 +23,7 @@ from math import inf
 
 import msgspec
 
-from broker.messages import ACCEPTED, REFUSED, Ack, Event, Request
+from broker.messages import ACCEPTED, HELD, REFUSED, Ack, Event, Request
 from broker.messages import DUPLICATE as KNOWN_REQUEST
 from broker.quarantine.accounting import Accounting
 from broker.quarantine.backoff import Backoff
@@ -82,7 +82,6 @@ from broker.quarantine.turn import (
     CLEARED,
     DUPLICATE,
     EXPIRED,
-    HELD,
     REJECTED,
     SHED,
     SLASHABLE,
