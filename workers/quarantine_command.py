@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -9,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from broker.access import own_identity
+from broker.client import default_name
 from broker.config import (
     STATE_DIR_ENV,
     Endpoints,
@@ -20,6 +23,7 @@ from broker.config import (
     Settings,
     default_state_dir,
     load_settings,
+    node_url,
     quarantine_endpoints,
     resolve_endpoints,
 )
@@ -116,6 +120,47 @@ def run(place: _Place, parent_fd: int | None, verbose: bool) -> None:
         service.run()
     finally:
         service.close()
+
+
+@quarantine.command()
+@_at_a_place
+@click.option("--from", "followed", required=True, metavar="URL", help="RPC of a node to follow.")
+@click.option("--peer", metavar="NAME", help="How that node is judged.  [default: host and port]")
+@click.option("--into", metavar="URL", help="RPC of our node: it gets what is cleared.")
+@click.option("--client", help="Name towards the quarantine.  [default: host and pid]")
+@click.option("--json", "as_json", is_flag=True, help="At the end print what was done.")
+@click.option("--parent-fd", type=int, hidden=True)
+@click.option("--verbose", is_flag=True, help="Log more.")
+def feed(
+    place: _Place,
+    followed: str,
+    peer: str | None,
+    into: str | None,
+    client: str | None,
+    as_json: bool,
+    parent_fd: int | None,
+    verbose: bool,
+) -> None:
+    """Follow a node that nobody trusts: its blocks and votes go through the quarantine.
+
+    What is cleared goes into our node, in order. Ends on SIGTERM or Ctrl-C.
+    """
+    from workers.feed.feeding import FeedOptions, feed
+
+    log_to_stderr("feed", verbose=verbose)
+    url = node_url(followed)
+    options = FeedOptions(
+        place.endpoints,
+        own_identity(place.settings.curve),
+        url,
+        node_url(into or ""),
+        peer or urlsplit(url).netloc.rpartition("@")[2],
+        client or default_name(),
+        parent_fd,
+    )
+    counts = asyncio.run(feed(options))
+    if as_json:
+        click.echo(json.dumps(counts))
 
 
 def _bounds(settings: QuarantineSettings, workers: int) -> Bounds:
