@@ -91,8 +91,17 @@ class ClearedChain:
         """Where the chain stands; None before anybody has told."""
         if self.head is None:
             return None
-        head = self.head.facts
-        return Position(unix_ms, max(0, self.final_level), head.level, head.round, head.timestamp_s)
+        head, final = self.head.facts, self._blocks.get(self.final_hash())
+        return Position(
+            unix_ms,
+            max(0, self.final_level),
+            head.level,
+            head.round,
+            head.timestamp_s,
+            final.facts.hash
+            if final is not None and final.facts.level == self.final_level
+            else b"",
+        )
 
     def final_hash(self) -> bytes:
         """The highest final block of the head's branch, or the lowest block known of it."""

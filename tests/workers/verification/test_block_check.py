@@ -300,6 +300,18 @@ def test_votes_of_tz4_keys_come_added_up() -> None:
         assert case.judge(case.passes(votes=votes)).reason == reason
 
 
+def test_a_branch_that_finality_has_left_behind(case: Case) -> None:
+    bakery = case.bakery
+    passes = case.passes()
+    header = bakery.header(passes)
+    item = item_of(bakery, bakery.signed(header), passes, case.predecessor)
+    level, hash_ = case.predecessor.level - 1, case.predecessor.header.predecessor
+    on = case.check(item, header.timestamp, final_level=level, final=hash_)
+    off = case.check(item, header.timestamp, final_level=level, final=other_hash(hash_))
+    assert on.judgement == Judgement.VALID
+    assert (off.judgement, off.reason) == (Judgement.UNVIABLE, Reason.OFF_FINAL_BRANCH)
+
+
 # -- predecessors that the node does not have ------------------------------------------------------
 
 
