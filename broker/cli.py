@@ -23,10 +23,12 @@ from broker.config import (
     STATE_DIR_ENV,
     STORE_NAME,
     Endpoints,
+    QuarantineSettings,
     Settings,
     default_state_dir,
     load_settings,
     node_url,
+    quarantine_endpoints,
     resolve_endpoints,
 )
 from broker.errors import (
@@ -36,8 +38,18 @@ from broker.errors import (
     NoAnswer,
     NoStore,
 )
-from broker.messages import BLOCK_READY, BlockReady, Event, Reloaded, Vote, VoteBatch
+from broker.messages import (
+    BLOCK_READY,
+    BlockReady,
+    Event,
+    Reloaded,
+    Status,
+    StatusWanted,
+    Vote,
+    VoteBatch,
+)
 from broker.process_signals import end_on_signals
+from broker.quarantine.admin_client import QuarantineAdmin
 from broker.server import Broker, ServiceLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
@@ -429,13 +441,17 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
             found = admin.status()
     finally:
         admin.close()
+    if (quarantine := _quarantine(place)) is not None:
+        found["quarantine"] = quarantine
     if as_json:
         click.echo(json.dumps(found))
         return
     workers = _workers(found)
     for name, value in found.items():
-        if name != "workers":
+        if name not in ("workers", "quarantine"):
             click.echo(f"{name:14} {_as_text(value)}")
+    for name, value in (quarantine or {}).items():
+        click.echo(f"{'quarantine':14} {name} {_as_text(value)}")
     if not workers:
         click.echo("no worker has joined: nothing is signed")
     for worker in workers:
@@ -444,6 +460,19 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
             f"worker {worker['name']:8} pid {worker['pid']:<8} {worker['state']:8} "
             f"active {worker['active']:<6} waiting {worker['ready']:<6} {note}".rstrip()
         )
+
+
+def _quarantine(place: Place) -> dict[str, object] | None:
+    """How the quarantine of this pool is; None when there is none."""
+    settings = place.settings.quarantine or QuarantineSettings()
+    if not ServiceLock.is_held(place.state_dir, "quarantine"):
+        return None if place.settings.quarantine is None else {"running": False}
+    try:
+        with QuarantineAdmin(quarantine_endpoints(place.state_dir, settings), place.curve) as admin:
+            answer = admin.ask(StatusWanted())
+    except NoAnswer:
+        return {"answers": False}
+    return answer.status if isinstance(answer, Status) else None
 
 
 def _as_text(value: object) -> str:

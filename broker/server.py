@@ -70,6 +70,21 @@ class ServiceLock:
         with suppress(OSError):  # a full disk costs the note, not the pool
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
+    @staticmethod
+    def is_held(state_dir: Path, service: str) -> bool:
+        """Whether somebody runs this service here, as far as we may know."""
+        try:
+            fd = os.open(state_dir / f"{service}.lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     def release(self) -> None:
         os.close(self._fd)
 

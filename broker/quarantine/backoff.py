@@ -13,12 +13,11 @@ class Backoff:
         self._longest_s = longest_s
         self.until = 0.0  # nothing is tried before
 
-    def failed(self, now: float) -> float:
-        """Wait; gives how long."""
-        waits = self._next_s
-        self.until = now + waits
-        self._next_s = min(self._longest_s, waits * 2)
-        return waits
+    def failed(self, now: float) -> None:
+        """Wait; what fails while one waits was tried before, and says nothing new."""
+        if now >= self.until:
+            self.until = now + self._next_s
+            self._next_s = min(self._longest_s, self._next_s * 2)
 
     def succeeded(self) -> None:
         self._next_s = self._first_s

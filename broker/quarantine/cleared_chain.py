@@ -76,13 +76,17 @@ class ClearedChain:
         return False
 
     def ancestors(self, hash_: bytes, wanted: list[bytes]) -> list[Ancestor]:
-        """A block and those below it, down to the final one; operations of those wanted."""
+        """A block and those below it, down to a final one that the node has; operations of those
+        wanted.
+
+        A node that has not been given what was cleared is told how it went on from what it has.
+        """
         found: list[Ancestor] = []
         block = self._blocks.get(hash_)
         while block is not None and len(found) < ANCESTORS_MAX:
             operations = block.operations if block.facts.hash in wanted else None
             found.append(Ancestor(block.header, operations))
-            if block.facts.level <= self.final_level:
+            if block.facts.level <= self.final_level and block.operations is None:
                 break
             block = self._blocks.get(block.facts.predecessor)
         return found
@@ -108,7 +112,7 @@ class ClearedChain:
         block = last = self.head
         while block is not None:
             last = block
-            if block.facts.level <= self.final_level:
+            if block.facts.level <= self.final_level and block.operations is None:
                 break
             block = self._blocks.get(block.facts.predecessor)
         return b"" if last is None else last.facts.hash

@@ -23,7 +23,7 @@ from math import inf
 
 import msgspec
 
-from broker.messages import ACCEPTED, REFUSED, Ack, Event, Request
+from broker.messages import ACCEPTED, HELD, REFUSED, Ack, Event, Request
 from broker.messages import DUPLICATE as KNOWN_REQUEST
 from broker.quarantine.accounting import Accounting
 from broker.quarantine.backoff import Backoff
@@ -82,7 +82,6 @@ from broker.quarantine.turn import (
     CLEARED,
     DUPLICATE,
     EXPIRED,
-    HELD,
     REJECTED,
     SHED,
     SLASHABLE,
@@ -271,12 +270,13 @@ class Quarantine:
             self.flights.deadline(),
             self.missing.deadline(),
             self.holding.deadline(now, self._unix_now),
-            self.watch.deadline(self.requests.open.count() > 0),
         )
-        waits_until = max(self._busy.until, self._nobody.until)
-        if waits_until > now and self.lanes.waiting:
-            at = min(at, waits_until)
-        return at
+        # Nobody is asked before this, neither about the chain nor about what waits.
+        asks_from = max(self._busy.until, self._nobody.until)
+        asks_at = self.watch.deadline(self.requests.open.count() > 0)
+        if asks_from > now and self.lanes.waiting:
+            asks_at = min(asks_at, asks_from)
+        return min(at, max(asks_at, asks_from))
 
     def end_turn(self, now: float, unix_now: float) -> Turn:
         """What is to be done about everything since the last turn."""

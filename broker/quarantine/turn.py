@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from broker.messages import HELD, Event
+from broker.messages import Event
 from broker.quarantine.records import Batch, SignedRecord
 from broker.verification import CheckSlice
 

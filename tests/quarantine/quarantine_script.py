@@ -104,6 +104,7 @@ class Script:
         self.slashable: list[EvidenceRecord] = []
         self.unanswered: list[CheckSlice] = []
         self.unstored: list[Batch] = []
+        self.votes_per_batch: list[int] = []
         self._names: dict[bytes, str] = {}  # by request id
         self._ids = 0
         self.core = self._boot()
@@ -114,6 +115,7 @@ class Script:
 
     def later(self, seconds: float) -> None:
         """Let both clocks go on, and the core take its turns at its deadlines."""
+        self.run()
         end = self.now + seconds
         while (at := self.core.deadline()) < end:
             self._advance(max(at, self.now + 0.001))
@@ -156,6 +158,7 @@ class Script:
         if turn.batch is not None:
             self.store.commit(turn.batch)
             self.unstored.append(turn.batch)
+            self.votes_per_batch.append(len(turn.batch.votes))
         for client, event, mark in turn.events:
             if event.event == SLASHABLE:
                 record = decode_evidence(event.body)

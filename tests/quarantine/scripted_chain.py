@@ -84,7 +84,7 @@ class Block:
         h = self.header
         return HeaderFacts(
             self.hash, h.predecessor, h.level, h.round, h.timestamp_s, h.payload_hash, h.round,
-            h.level.to_bytes(4, "big") + h.round.to_bytes(4, "big"), h.baker,
+            h.level.to_bytes(4, "big", signed=True) + h.round.to_bytes(4, "big"), h.baker,
         )  # fmt: skip
 
     def child(self, *, round_: int = 0, nonce: int = 0, bad: str = "", baker: str = "") -> Block:
@@ -132,7 +132,10 @@ class ScriptedWorker:
         self.node = node  # what the node has, oldest first
         self.slot_counts = slot_counts  # whether a differing slot is an offence, as on Mavryk
         self.window = window  # levels above the head that are looked at
+        self.votes_window = 1  # levels below the head
         self.overrides: dict[bytes, Verdict] = {}  # by raw; `number` is filled in
+        self.overrides_header: dict[bytes, Verdict] = {}  # the same for HEADER only
+        self.overrides_block: dict[bytes, Verdict] = {}  # and for BLOCK only
         self.checked: list[tuple[int, bytes]] = []  # check and hash, in the order of asking
         self.evidence: list[tuple[bytes, bytes]] = []
         self.asked_parents: list[tuple[bytes, list[bytes]]] = []
@@ -146,6 +149,10 @@ class ScriptedWorker:
     def _judge(self, body: CheckBody, item: CheckItem) -> Verdict:
         self.checked.append((body.check, digest(item.raw)))
         told = self.overrides.get(item.raw)
+        if body.check == Check.BLOCK:
+            told = self.overrides_block.get(item.raw, told)
+        if body.check == Check.HEADER:
+            told = self.overrides_header.get(item.raw, told)
         if told is not None:
             return msgspec.structs.replace(told, number=item.number)
         if body.check == Check.CHAIN:
@@ -169,7 +176,8 @@ class ScriptedWorker:
         return Verdict(item.number, Judgement.VALID, facts=facts)
 
     def _vote(self, body: CheckBody, item: CheckItem, vote: Vote) -> Verdict:
-        if not body.position.head_level - 1 <= vote.level <= body.position.head_level + 2:
+        head = body.position.head_level
+        if not head - self.votes_window <= vote.level <= head + 3:
             return Verdict(item.number, Judgement.STALE, "too_old")
         if vote.signature[: len(GOOD)] != GOOD:
             return Verdict(item.number, Judgement.INVALID, "bad_signature")

@@ -1,0 +1,104 @@
+"""Scenarios 10 to 12: one header or vote under many hashes, one header with many bodies."""
+
+from __future__ import annotations
+
+import msgspec
+from quarantine_script import Script, name_of, name_of_vote
+from scripted_chain import Block, vote_for
+
+from broker.quarantine.bounds import Bounds
+
+
+def with_body(block: Block, tag: bytes) -> Block:
+    return Block(block.header, [[], [], [], [tag]])
+
+
+def test_10_a_vote_signed_again_is_a_duplicate_and_no_offence() -> None:
+    script = Script()
+    vote = vote_for(script.root, "d")
+    again = [msgspec.structs.replace(vote, signature=b"good %d" % i) for i in range(5)]
+    for copy in (vote, *again):
+        script.vote(copy)
+        script.run()
+    assert script.counts() == {"cleared": 1, "duplicate": 5}
+    assert script.slashable == []
+    assert script.weights("p") == 0
+
+
+def test_10_a_vote_signed_again_takes_the_place_of_one_that_expired() -> None:
+    script = Script()
+    proposal = script.root.child()
+    first = vote_for(proposal, "d")
+    script.vote(first)
+    script.later(17)
+    assert script.ends(name_of_vote(first)) == ["expired"]
+    again = msgspec.structs.replace(first, signature=b"good again")
+    script.vote(again)
+    script.run()
+    third = msgspec.structs.replace(first, signature=b"good a third time")
+    script.vote(third)
+    script.block(proposal)
+    script.run()
+    assert script.last(name_of_vote(again)) == ("cleared", "")
+    assert script.last(name_of_vote(third)) == ("duplicate", "same_statement")
+
+
+def test_11_junk_signatures_over_a_header_do_not_keep_the_real_one_out() -> None:
+    script = Script(Bounds(bad=16))
+    real = script.root.child()
+    bad = script.root.child(round_=1, bad="no_quorum")
+    script.block(bad, "other")
+    script.run()
+    for i in range(200):
+        junk = Block(msgspec.structs.replace(real.header, signature=b"junk %d" % i))
+        script.block(junk, f"p{i}")
+        script.run()
+        assert script.last(name_of(junk)) == ("rejected", "bad_signature")
+        assert script.weights(f"p{i}") == -20
+    assert real.hash not in script.core.known.bad
+    assert real.hash not in script.core.known.seen
+    assert bad.hash in script.core.known.bad, "junk pushes nothing out"
+    script.block(real)
+    script.run()
+    assert script.last(name_of(real)) == ("cleared", "")
+
+
+def test_12_a_wrong_body_costs_its_sender_and_leaves_the_header_good() -> None:
+    script = Script()
+    good = script.root.child()
+    script.block(with_body(good, b"wrong"), "evil", name="wrong body")
+    script.run()
+    assert script.last("wrong body") == ("rejected", "wrong_operations_hash")
+    assert script.weights("evil") == -20
+    script.block(good, "honest")
+    script.run()
+    assert script.last(name_of(good)) == ("cleared", "")
+    assert script.weights("honest") == 0
+
+
+def test_12_a_wrong_body_that_waits_does_not_keep_the_good_one_out() -> None:
+    script = Script()
+    parent, good = script.root.chain(2)
+    child = good.child()
+    script.block(with_body(good, b"wrong"), "evil", name="wrong body")
+    script.block(child)
+    script.run()
+    script.block(good, "honest", name="good body")
+    script.run()
+    script.block(parent)
+    script.run()
+    assert script.last("wrong body") in {
+        ("rejected", "wrong_operations_hash"),
+        ("duplicate", "cleared"),
+    }
+    assert script.last("good body") == ("cleared", "")
+    assert script.last(name_of(child)) == ("cleared", ""), "who waits is not buried"
+
+
+def test_a_header_travels_with_four_bodies_at_most() -> None:
+    script = Script(start=False)
+    block = script.root.child()
+    for i in range(6):
+        script.block(with_body(block, b"body %d" % i), f"p{i}", name=f"body {i}")
+    script.turn()
+    assert [c for _, e, c in script.events if e == "shed"] == ["too_many_bodies"] * 2

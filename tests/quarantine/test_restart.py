@@ -1,0 +1,183 @@
+"""Scenarios 19, 37, 38: what a killed quarantine finds again."""
+
+from __future__ import annotations
+
+import msgspec
+from quarantine_script import CLIENT, Script, name_of, name_of_vote
+from scripted_chain import GOOD, Block, digest, encode, vote_for
+
+from broker.messages import Request
+from broker.quarantine.items import VERIFY_BLOCK
+from broker.verification import Check
+
+
+def held_pair(script: Script) -> tuple[Block, Block]:
+    parent, child = script.root.chain(2)
+    script.block(child, "friend")
+    script.vote(vote_for(child, "d"))
+    script.run()
+    assert len(script.core.held()) == 2
+    return parent, child
+
+
+def test_37_what_is_held_is_checked_again_and_then_released() -> None:
+    script = Script()
+    parent, child = held_pair(script)
+    script.worker.checked.clear()
+    script.restart(after_s=5)
+    script.run()
+    checked = [hash_ for check, hash_ in script.worker.checked if check != Check.CHAIN]
+    assert sorted(checked) == sorted([child.hash, digest(encode(vote_for(child, "d")))])
+    assert len(script.core.held()) == 2
+    assert [w.sources for w in script.wanted][-1] == ("friend",)
+    script.block(parent)
+    script.run()
+    assert script.counts() == {"cleared": 3}
+    assert [e for _, e, _ in script.events].count("held") == 2, "held is told once"
+    assert script.store.held == {}
+
+
+def test_37a_what_was_cleared_meanwhile_releases_at_once() -> None:
+    script = Script()
+    parent, child = held_pair(script)
+    script.worker.node.append(parent)
+    script.restart()
+    script.run()
+    assert script.ends(name_of(child)) == ["cleared"]
+
+
+def test_37b_what_has_expired_is_dropped_without_a_check() -> None:
+    script = Script()
+    _, child = held_pair(script)
+    script.worker.checked.clear()
+    script.restart(after_s=61)
+    script.run()
+    assert script.counts() == {"expired": 2}
+    assert (Check.HEADER, child.hash) not in script.worker.checked
+    assert script.store.held == {}
+
+
+def test_37_time_in_the_grave_counts() -> None:
+    script = Script()
+    _, child = held_pair(script)
+    script.restart(after_s=40)
+    script.later(19)
+    assert script.last(name_of(child)) == ("held", "parent")
+    script.later(2)
+    assert script.last(name_of(child)) == ("expired", "parent")
+
+
+def test_37d_a_record_that_claims_too_much_is_believed_nothing() -> None:
+    script = Script()
+    _, child = held_pair(script)
+    [record] = [r for r in script.store.held.values() if r.kind == VERIFY_BLOCK]
+    forged = Block(msgspec.structs.replace(child.header, signature=b"forged"))
+    script.store.held[record.fingerprint] = msgspec.structs.replace(
+        record, raw=forged.raw, hash=forged.hash
+    )
+    script.restart()
+    script.run()
+    assert script.last(name_of(child)) == ("rejected", "bad_signature")
+
+
+def test_38_killed_between_the_parent_s_commit_and_the_release() -> None:
+    script = Script()
+    parent, child = held_pair(script)
+    script.block(parent)
+    while len(script.store.blocks) < 2:  # the root and the parent
+        script.turn()
+        if len(script.store.blocks) < 2:
+            script.confirm()
+            script.answer()
+    assert script.ends(name_of(parent)) == []
+    script.restart()
+    script.run()
+    assert script.ends(name_of(child)) == ["cleared"]
+
+
+def test_a_held_item_that_was_stored_as_cleared_is_told_so() -> None:
+    script = Script()
+    parent, child = held_pair(script)
+    script.block(parent)
+    while len(script.store.blocks) < 3:
+        script.turn()
+        if len(script.store.blocks) < 3:
+            script.confirm()
+            script.answer()
+    assert script.ends(name_of(child)) == []
+    script.restart()
+    script.run()
+    assert script.ends(name_of(child)) == ["cleared"]
+
+
+def test_what_was_told_is_not_told_again_even_if_its_record_was_not_forgotten() -> None:
+    script = Script()
+    parent, child = held_pair(script)
+    records = dict(script.store.held)
+    script.block(parent)
+    script.run()
+    script.store.held = records
+    script.restart()
+    script.run()
+    assert script.ends(name_of(child)) == ["cleared"]
+    assert script.store.held == {}
+
+
+def test_a_request_pushed_again_after_the_restart_gets_its_old_end_published_again() -> None:
+    script = Script()
+    block = script.root.child()
+    script.block(block, id_=b"i" * 16)
+    script.run()
+    script.restart()
+    assert script.block(block, id_=b"i" * 16).status == "duplicate"
+    script.run()
+    assert script.ends(name_of(block)) == ["cleared", "cleared"]
+    assert script.core.accounting.received == 0
+
+
+def test_a_request_pushed_again_while_it_is_held_stays_one() -> None:
+    script = Script()
+    parent, child = script.root.chain(2)
+    script.block(child, id_=b"i" * 16)
+    script.run()
+    script.restart()
+    assert script.block(child, id_=b"i" * 16).status == "duplicate"
+    script.block(parent)
+    script.run()
+    assert script.ends(name_of(child)) == ["cleared"]
+
+
+def test_one_id_stands_for_one_item() -> None:
+    script = Script()
+    one, two = script.root.child(round_=0), script.root.child(round_=1)
+    assert script.block(one, id_=b"i" * 16).status == "accepted"
+    assert script.block(two, id_=b"i" * 16).code == "id_reused"
+    script.run()
+    assert script.block(two, id_=b"i" * 16).code == "id_reused"
+
+
+def test_what_is_no_request_is_refused_and_counted_nowhere() -> None:
+    script = Script()
+    vote = vote_for(script.root, "d", signature=GOOD)
+    for kind, payload, code in (
+        ("verify_block", encode({"peer": "p", "raw": encode(vote)}), "malformed"),
+        ("verify_vote", b"\xc1", "malformed"),
+        ("verify_vote", encode({"peer": "", "raw": b""}), "malformed"),
+        ("sign", b"", "unknown_kind"),
+    ):
+        request = Request(bytes(16), kind, payload)
+        ack = script.core.pushed(CLIENT, request, script.now, script.unix_now)
+        assert (ack.status, ack.code) == ("refused", code)
+    assert script.core.accounting.received == 0
+
+
+def test_an_operator_drops_or_releases_what_is_held() -> None:
+    script = Script()
+    _, child = held_pair(script)
+    vote = vote_for(child, "d")
+    assert script.core.drop(child.hash, script.now) == 1
+    assert script.core.release(digest(encode(vote)), script.now) == 1
+    script.run()
+    assert script.last(name_of(child)) == ("shed", "dropped")
+    assert script.last(name_of_vote(vote)) == ("held", "target")
+    assert script.worker.checked.count((Check.VOTE, digest(encode(vote)))) == 2

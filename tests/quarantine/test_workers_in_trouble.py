@@ -1,0 +1,190 @@
+"""Scenarios 28, 29, 42: slices that come back without an answer, and nodes that know nothing."""
+
+from __future__ import annotations
+
+import pytest
+from quarantine_script import Script, name_of, name_of_vote
+from scripted_chain import encode, vote_for
+
+from broker.verification import Check, CheckAnswer, Judgement, Verdict, VerdictBody
+
+
+def asked(script: Script) -> list[int]:
+    """The numbers of the slices that wait for an answer, of one turn."""
+    script.turn()
+    script.confirm()
+    return [slice_.number for slice_ in script.unanswered]
+
+
+def lose(script: Script, problem: str = "worker_lost") -> None:
+    numbers = asked(script)
+    script.unanswered.clear()
+    for number in numbers:
+        script.reply(CheckAnswer(number, problem=problem))
+
+
+def test_28_a_lost_worker_marks_nobody_bad_and_another_one_finishes() -> None:
+    script = Script()
+    parent, child = script.root.chain(2)
+    script.block(child)
+    script.run()
+    script.block(parent)
+    lose(script)
+    assert parent.hash not in script.core.known.bad
+    script.run()
+    assert script.cleared() == [name_of(parent), name_of(child)]
+
+
+def test_28_a_timeout_is_asked_again_and_a_late_answer_changes_nothing() -> None:
+    script = Script()
+    block = script.root.child()
+    script.block(block)
+    asked(script)
+    late = script.unanswered[:]
+    script.unanswered.clear()
+    script.later(2.1)
+    assert script.last(name_of(block)) == ("cleared", "")
+    for slice_ in late:
+        script.reply(script.worker.answer(slice_))
+    script.run()
+    assert script.ends(name_of(block)) == ["cleared"]
+    assert script.core.late_answers >= 1
+
+
+def test_29_what_no_worker_survives_is_isolated_and_the_rest_flows() -> None:
+    script = Script()
+    poison = vote_for(script.root, "poison")
+    others = [vote_for(script.root, f"d{i}") for i in range(30)]
+    for vote in (*others[:10], poison, *others[10:]):
+        script.vote(vote)
+    raw = encode(poison)
+    deaths = 0
+    for _ in range(100):
+        script.turn()
+        script.confirm()
+        for slice_ in script.unanswered[:]:
+            script.unanswered.remove(slice_)
+            if raw in slice_.body:
+                deaths += 1
+                script.reply(CheckAnswer(slice_.number, problem="worker_lost"))
+            else:
+                script.reply(script.worker.answer(slice_))
+    assert deaths == 3
+    assert script.last(name_of_vote(poison)) == ("shed", "isolated")
+    assert [script.ends(name_of_vote(vote)) for vote in others] == [["cleared"]] * 30
+    assert "could not be checked 3 times" in script.notes[0]
+    assert script.weights("p") == 0
+    # For a minute it is not tried again; then it may be.
+    script.vote(poison, "p2")
+    script.run()
+    assert script.ends(name_of_vote(poison)) == ["shed", "shed"]
+    script.later(61)
+    script.vote(poison, "p3")
+    script.run()
+    assert script.last(name_of_vote(poison)) == ("cleared", "")
+
+
+@pytest.mark.parametrize("problem", ["busy", "no_worker"])
+def test_no_credit_is_nobodys_fault_and_is_waited_for(problem: str) -> None:
+    script = Script()
+    vote = vote_for(script.root, "d")
+    script.vote(vote)
+    waits = []
+    for _ in range(8):
+        lose(script, problem)
+        waits.append(round((script.core.deadline() - script.now) * 1000))
+        script.unix_now += script.core.deadline() - script.now
+        script.now = script.core.deadline()
+    first = {"busy": 1, "no_worker": 64}[problem]
+    assert waits == [first, first * 2, first * 4, first * 8] + [first * 16] * 4
+    script.run()
+    assert script.last(name_of_vote(vote)) == ("cleared", "")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no messagepack \xc1",
+        encode(VerdictBody([], 10)),
+        encode(VerdictBody([Verdict(999_999, Judgement.VALID)], 10)),
+    ],
+)
+def test_an_answer_that_is_none_counts_as_lost(answer: bytes) -> None:
+    script = Script()
+    vote = vote_for(script.root, "d")
+    script.vote(vote)
+    for _ in range(3):
+        for number in asked(script):
+            script.reply(CheckAnswer(number, answer))
+        script.unanswered.clear()
+    script.turn()
+    assert script.last(name_of_vote(vote)) == ("shed", "isolated")
+    assert not script.core.known.bad
+
+
+def test_a_valid_header_under_another_hash_is_believed_of_no_worker() -> None:
+    script = Script()
+    block, other = script.root.child(), script.root.child(round_=1)
+    script.worker.overrides[block.raw] = Verdict(0, Judgement.VALID, facts=other.facts)
+    script.block(block)
+    script.run()
+    assert script.last(name_of(block)) == ("shed", "isolated")
+
+
+def test_42_unknown_rights_are_asked_for_again_and_cost_nothing() -> None:
+    script = Script()
+    block, vote = script.root.child(), vote_for(script.root, "d")
+    for raw in (block.raw, encode(vote)):
+        script.worker.overrides[raw] = Verdict(0, Judgement.RIGHTS_UNKNOWN, "rights_unknown")
+    script.block(block)
+    script.vote(vote)
+    script.run()
+    assert {held.reason for held in script.core.held()} == {"rights"}
+    script.later(3.5)
+    assert len(script.core.held()) == 2
+    script.worker.overrides.clear()
+    script.later(1.1)
+    assert script.counts() == {"cleared": 2}
+    assert script.weights("p") == 0
+
+
+def test_42_rights_that_nobody_ever_tells_expire() -> None:
+    script = Script()
+    block = script.root.child()
+    unknown = Verdict(0, Judgement.UNCHECKED, "node_unavailable")
+    script.worker.overrides[block.raw] = unknown
+    script.block(block)
+    script.later(12)
+    assert script.last(name_of(block)) == ("expired", "rights")
+    checks = script.worker.checked.count((Check.HEADER, block.hash))
+    assert 9 <= checks <= 12
+
+
+def test_wanted_ancestors_travel_with_their_operations() -> None:
+    script = Script()
+    parent, block = script.root.chain(2)
+    script.block(parent)
+    script.run()
+    wanted = Verdict(0, Judgement.ANCESTORS_WANTED, "ancestors_wanted", wanted=[parent.hash])
+    script.worker.overrides_block[block.raw] = wanted
+    script.block(block)
+    for _ in range(3):
+        script.turn()
+        script.confirm()
+        bodies = [slice_.body for slice_ in script.unanswered]
+        script.answer()
+    assert bodies[0].count(b"transfer") == 2, "its own operation and the parent's"
+    script.worker.overrides_block.clear()
+    script.run()
+    assert script.last(name_of(block)) == ("cleared", "")
+
+
+def test_a_block_that_wants_ancestors_for_ever_is_isolated() -> None:
+    script = Script()
+    block = script.root.child()
+    script.worker.overrides_block[block.raw] = Verdict(
+        0, Judgement.ANCESTORS_WANTED, "ancestors_wanted", wanted=[bytes(32)]
+    )
+    script.block(block)
+    script.run()
+    assert script.last(name_of(block)) == ("shed", "isolated")
