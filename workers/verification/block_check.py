@@ -174,6 +174,10 @@ def _check_body(
         for signed in one_pass:
             operations.passes[place].append(_read(signed, place, rules))
             yield None
+    for signer in operations.signers():
+        if signer[0] >= len(rules.network.key_hash_prefixes):
+            text = f"{rules.network.name} has no keys of tag {signer[0]:02x}"
+            raise _Wrong(Reason.WRONG_OPERATION, text)
     attested = context.rights(predecessor.level) if operations.passes[CONSENSUS_PASS] else None
     if attested is None and operations.passes[CONSENSUS_PASS]:
         yield rights_unknown(number, predecessor.level, facts)

@@ -219,6 +219,7 @@ def test_operations_that_are_not_valid(case: Case) -> None:
         ([bakery.transfer(ACCOUNTS[1], branch=bytes(32))], Reason.OUTDATED_OPERATION),
         ([bakery.transfer(ACCOUNTS[1], gas_limit=10**8)], Reason.TOO_MUCH_GAS),
         ([b"junk" * 30], Reason.WRONG_OPERATION),
+        ([one[:33] + b"\x04" + one[34:]], Reason.WRONG_OPERATION),  # a source of no curve here
         ([bakery.attestations(case.predecessor)[0]], Reason.WRONG_PASS),
         ([b"\0" * (520 * 1024)], Reason.TOO_MUCH_IN_PASS),
     ):
