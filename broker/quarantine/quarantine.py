@@ -347,9 +347,7 @@ class Quarantine:
             return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
         self.watch.traffic = True
         peer = self.peers.get(offer.peer) or self.peers.meet(offer.peer, now)
-        if peer is None:
-            self._end_at_once(client, id_, hash_, SHED, "too_many_peers")
-        elif peer.score < DISCONNECT and peer.banned(now):
+        if peer.score < DISCONNECT and peer.banned(now):
             self._end_at_once(client, id_, hash_, SHED, "peer_banned")
         elif peer.tokens_votes < 1.0 and not self.peers.refill_votes(peer, now):
             self._over_quota(client, id_, hash_, peer, "peer_rate")
@@ -382,9 +380,7 @@ class Quarantine:
             return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
         self.watch.traffic = True
         peer = self.peers.meet(offer.peer, now)
-        if peer is None:
-            self._end_at_once(client, id_, mark, SHED, "too_many_peers")
-        elif peer.banned(now):
+        if peer.banned(now):
             self._end_at_once(client, id_, mark, SHED, "peer_banned")
         elif peer.tokens_blocks < 1.0 and not self.peers.refill_blocks(peer, now):
             self._over_quota(client, id_, mark, peer, "peer_rate")
@@ -485,18 +481,18 @@ class Quarantine:
             return
         is_block = record.operations is not None
         life_s = self.bounds.held_block_s if is_block else self._vote_life_s()
-        peer = self.peers.meet(record.peers[0], self._now)
         end: tuple[str, str] | None = None
         if record.hash in self.known.seen or record.hash in self.chain:
             end = (CLEARED, "")
         elif self._unix_now - record.since_unix_ms / 1000 >= life_s:
             end = (EXPIRED, "restart")
-        elif peer is None or self.requests.open.full:
-            end = (SHED, "too_many_peers" if peer is None else "ingress_full")
-        if end is not None or peer is None:
+        elif self.requests.open.full:
+            end = (SHED, "ingress_full")
+        if end is not None:
             self._turn.forget.append(mark)
-            self._end_at_once(client, id_, mark, *(end or (SHED, "too_many_peers")))
+            self._end_at_once(client, id_, mark, *end)
             return
+        peer = self.peers.meet(record.peers[0], self._now)
         self._open(client, id_, record.hash, mark, record.raw, record.operations, peer, "", record)
 
     def _duplicate(
@@ -858,7 +854,7 @@ class Quarantine:
             self._end(item, STALE, "below_final")
             return
         held = self.holding.blocks
-        gone = held.put(item)
+        gone = held.put(item, self.requests.is_open)
         if item in gone:
             self._end(item, SHED, "held_full")
         else:
