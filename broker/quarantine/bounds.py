@@ -19,6 +19,8 @@ _LEVELS, _ROUNDS, _KINDS, _COPIES = 4, 4, 2, 2
 class Bounds:
     """Counts unless the name ends in a unit."""
 
+    delegates: int = DELEGATES_DEFAULT  # for which the rest is made
+
     # Ingress: what nobody has looked at yet.
     ingress_votes: int = 16_384  # then the oldest is shed
     ingress_blocks: int = 1_024  # then the newest is shed
@@ -92,6 +94,7 @@ class Bounds:
         """The bounds for a network with so many delegates, and a pool of so many workers."""
         votes = max(1_024, delegates * _LEVELS * _ROUNDS * _KINDS * _COPIES)
         derived: dict[str, float] = {
+            "delegates": delegates,
             "held_votes": votes,
             "ingress_votes": max(16_384, 16 * delegates),
             "ingress_votes_per_peer": max(2_048, 4 * delegates),

@@ -75,7 +75,7 @@ class ClearedChain:
                 return True
         return False
 
-    def ancestors(self, hash_: bytes, wanted: list[bytes]) -> list[Ancestor]:
+    def ancestors(self, hash_: bytes, wanted: tuple[bytes, ...]) -> list[Ancestor]:
         """A block and those below it, down to the final one; operations of those wanted."""
         found: list[Ancestor] = []
         block = self._blocks.get(hash_)

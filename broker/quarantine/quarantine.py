@@ -153,6 +153,7 @@ class Quarantine:
         self._answered_at = -inf
         self._sync_asked_at = -inf
         self._round_ms = ROUND_MS_DEFAULT
+        self._warned = False  # that the network has outgrown the bounds
 
     # -- stimuli ----------------------------------------------------------------------------------
 
@@ -556,28 +557,30 @@ class Quarantine:
 
     def _closed_lanes(self) -> tuple[Lane, ...]:
         """The lanes whose answers would find no room."""
-        lanes, asked = self.lanes, self.flights.items
+        lanes, asked = self.lanes, self.flights.asked
         closed: tuple[Lane, ...] = ()
-        if asked + self.holding.released.count() >= self.storing.room:
+        valid = asked(Check.VOTE) + asked(Check.BLOCK) + self.holding.released.count()
+        if valid >= self.storing.room:
             closed = (lanes.votes, lanes.blocks)
-        if lanes.blocks.queue.count() + asked + len(self.holding.blocks) >= lanes.blocks.queue.max:
+        ahead = lanes.blocks.queue.count() + asked(Check.BLOCK) + asked(Check.HEADER)
+        if ahead + len(self.holding.blocks) >= lanes.blocks.queue.max:
             closed = (*closed, lanes.headers)
         return closed
 
     def _send(self, check: Check, items: list[Waiting], position: Position) -> None:
         number = self._number()
-        hint = ""
         asked: list[CheckItem] = []
         for waiting in items:
             if isinstance(waiting, EvidenceJob):
                 asked.append(self._evidence_item(waiting))
                 continue
             waiting.place = ASKED  # from LANE: both are in flight
-            hint = waiting.hint
             if check is Check.BLOCK:
                 asked.append(self._block_item(waiting))
             else:
                 asked.append(CheckItem(waiting.number, waiting.raw))
+        first = items[0]
+        hint = first.hint if len(items) == 1 and isinstance(first, Item) else ""
         slice_ = self.flights.start(number, check, items, asked, position, hint, self._now)
         self._turn.slices.append(slice_)
 
@@ -707,7 +710,7 @@ class Quarantine:
             case Judgement.RIGHTS_UNKNOWN:
                 self._hold_for_rights(item)
             case Judgement.ANCESTORS_WANTED if item.wanted_times < ANCESTOR_ROUNDS:
-                item.wanted = verdict.wanted[:ANCESTORS_MAX]
+                item.wanted = tuple(verdict.wanted[:ANCESTORS_MAX])
                 item.wanted_times += 1
                 self._ask_again(item)
             case _ if code in NODE_REASONS:
@@ -816,6 +819,12 @@ class Quarantine:
             self.watch.failed(self._now)
             return
         self._round_ms = facts.round_ms
+        if facts.delegates > self.bounds.delegates and not self._warned:
+            self._warned = True
+            self._turn.notes.append(
+                f"{facts.delegates} delegates have rights, and the quarantine's bounds are for "
+                f"{self.bounds.delegates}: start it with bounds for more"
+            )
         for block, header in zip(facts.blocks, facts.headers, strict=True):
             self.watch.node_head = block.hash
             if block.hash not in self.chain:
@@ -828,8 +837,11 @@ class Quarantine:
 
     def _note(self, record: SignedRecord, standing: int, *, stored: bool = False) -> None:
         """Something signed is new: keep it, and denounce it if it conflicts."""
-        seen: list[SignedRecord] = [] if stored else self.storing.filling.batch.seen
-        job = self.offences.note(record, standing, seen, self._turn.probes, self._number())
+        seen: list[SignedRecord] = []
+        probes: list[SignedRecord] = []
+        if not stored:
+            seen, probes = self.storing.filling.batch.seen, self._turn.probes
+        job = self.offences.note(record, standing, seen, probes, self._number())
         self._add_job(job)
 
     def _add_job(self, job: EvidenceJob | None) -> None:
