@@ -15,6 +15,10 @@ DELEGATES_DEFAULT = 400
 _LEVELS, _ROUNDS, _KINDS, _COPIES = 4, 4, 2, 2
 
 
+# What a slice can hold when its items cost next to nothing.
+ITEMS_PER_SLICE_MAX = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Counts unless the name ends in a unit."""
@@ -108,8 +112,9 @@ class Bounds:
     @property
     def open(self) -> int:
         """Items that have not ended, in all areas together."""
+        asked = self.slices_in_flight * ITEMS_PER_SLICE_MAX
         held = self.held_blocks + self.held_votes + self.held_for_time + self.held_for_rights
-        return self.ingress_votes + self.ingress_blocks + self.storing + held
+        return self.ingress_votes + self.ingress_blocks + self.storing + asked + held
 
     @classmethod
     def names(cls) -> Mapping[str, str]:

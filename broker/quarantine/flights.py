@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from broker.quarantine.areas import AgedMap, BoundedMap
-from broker.quarantine.bounds import Bounds
+from broker.quarantine.bounds import ITEMS_PER_SLICE_MAX, Bounds
 from broker.quarantine.items import Item
 from broker.quarantine.records import Offence, SignedRecord
 from broker.verification import SLICE_US_MAX, Check, CheckBody, CheckItem, CheckSlice, Position
@@ -22,7 +22,7 @@ _COST_US = {
     Check.BLOCK: 2_000,
     Check.EVIDENCE: 250,
 }
-_COST_US_MIN = 8  # keeps a slice at 250 items, whatever a worker says
+_COST_US_MIN = SLICE_US_MAX / ITEMS_PER_SLICE_MAX  # whatever a worker says
 _LATEST = 0.1  # how much the latest slice counts in the estimate
 _SINGLE = frozenset({Check.BLOCK, Check.EVIDENCE})  # one in a slice: it may be big
 

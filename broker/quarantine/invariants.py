@@ -61,7 +61,10 @@ def _nobody_waits_for_what_is_cleared(quarantine: Quarantine) -> None:
 def _within_bounds(quarantine: Quarantine) -> None:
     bounds = quarantine.bounds
     full = {
-        "lane_votes": bounds.ingress_votes + bounds.slices_in_flight * 256 + bounds.held_for_rights,
+        "lane_votes": quarantine.lanes.votes.queue.max,
+        "lane_headers": quarantine.lanes.headers.queue.max,
+        "lane_blocks": quarantine.lanes.blocks.queue.max,
+        "lane_evidence": bounds.evidence,
         "slices": bounds.slices_in_flight + 1,
         "storing": bounds.storing,
         "held_for_parent": bounds.held_blocks,
