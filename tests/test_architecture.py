@@ -33,10 +33,10 @@ BROKER_LEAVES = {
 PURE = {
     "broker": {
         "accounting", "areas", "backoff", "bounds", "chain_watch", "cleared_chain",
-        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "errors",
+        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "ends", "errors",
         "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding",
-        "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
-        "messages", "missing_blocks", "offences", "peers", "quarantine.quarantine", "ready_lines",
+        "intake", "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
+        "messages", "missing_blocks", "moment", "offences", "peers", "quarantine.quarantine", "ready_lines",
         "records", "reload", "requests", "restart_policy", "ring", "slashing_table", "storing",
         "topic_reader", "topics", "turn", "verification", "wire",
     },
