@@ -34,11 +34,11 @@ PURE = {
     "broker": {
         "accounting", "areas", "backoff", "bounds", "chain_watch", "cleared_chain",
         "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "ends", "errors",
-        "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding",
-        "intake", "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
-        "messages", "missing_blocks", "moment", "offences", "peers", "quarantine.quarantine", "ready_lines",
-        "records", "reload", "requests", "restart_policy", "ring", "slashing_table", "storing",
-        "topic_reader", "topics", "turn", "verification", "wire",
+        "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding", "intake",
+        "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
+        "messages", "missing_blocks", "moment", "offences", "peers", "quarantine.quarantine",
+        "ready_lines", "records", "reload", "requests", "restart_policy", "ring", "slashing_table",
+        "storing", "topic_reader", "topics", "turn", "verification", "wire",
     },
     "workers": {
         "bls_vote", "denials", "gate", "http_protocol", "key_listing", "pipeline", "signing_job",

@@ -474,7 +474,7 @@ class Quarantine:
         else:
             self.known.isolate(waiting.fingerprint, self._moment.now)
             kind = "block" if waiting.is_block else "vote"
-            self.ends.turn.notes.append(
+            self._tell(
                 f"{kind} {waiting.hash.hex()} from {waiting.senders[0]} could not be checked "
                 f"{waiting.tries} times: {problem}"
             )
@@ -651,7 +651,7 @@ class Quarantine:
         self.watch.round_ms = facts.round_ms
         if facts.delegates > self.bounds.delegates and not self._warned:
             self._warned = True
-            self.ends.turn.notes.append(
+            self._tell(
                 f"{facts.delegates} delegates have rights, and the quarantine's bounds are for "
                 f"{self.bounds.delegates}: start it with bounds for more"
             )
@@ -835,6 +835,10 @@ class Quarantine:
         ):
             self._sync_asked_at = self._moment.now
             self.ends.turn.wanted.append(Wanted(b"", item.senders, 1, level))
+
+    def _tell(self, note: str) -> None:
+        """A line for the process log."""
+        self.ends.turn.notes.append(note)
 
     def _held(self) -> list[Item]:
         return [item for item in self.requests.open.values() if item.place >= HELD_FROM]
