@@ -39,10 +39,11 @@ BROKER_LEAVES = {
 PURE = {
     "broker": {
         "accounting", "areas", "backoff", "bounds", "chain_watch", "check_routing", "cleared_chain",
-        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "errors",
-        "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding",
+        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "ends", "errors",
+        "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding", "intake",
         "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
-        "messages", "missing_blocks", "notices", "offences", "peers", "quarantine.quarantine",
+        "messages", "missing_blocks", "moment", "notices", "offences", "peers",
+        "quarantine.quarantine",
         "ready_lines", "records", "reload", "requests", "restart_policy", "ring", "slashing_table",
         "storing", "topic_reader", "topics", "turn", "verification", "wire",
     },

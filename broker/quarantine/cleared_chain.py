@@ -75,7 +75,7 @@ class ClearedChain:
                 return True
         return False
 
-    def ancestors(self, hash_: bytes, wanted: list[bytes]) -> list[Ancestor]:
+    def ancestors(self, hash_: bytes, wanted: tuple[bytes, ...]) -> list[Ancestor]:
         """A block and those below it, down to a final one that the node has; operations of those
         wanted.
 
