@@ -25,8 +25,8 @@ from broker.topics import TOPICS, EndedOfClient, Topics
 log = logging.getLogger("forgepool.quarantine")
 
 
-# With events since the start. Only who has rights has events, so that no chain comes near; events of
-# those beyond are on the other topics.
+# With events since the start. Only who has rights has events, so that no chain comes near; those
+# beyond have their events on the other topics only.
 DELEGATES_MAX = 65_536
 
 
