@@ -109,7 +109,8 @@ class PoolProcess:
         self.directory = directory
         self.state_dir = directory / "pool"
         self.log_path = directory / "log"
-        self.environment = os.environ | {MARKER: directory.name}
+        # aiohttp reads the system's certificates when it is imported; nothing here needs them.
+        self.environment = os.environ | {MARKER: directory.name, "SSL_CERT_FILE": os.devnull}
         self.chain_id = CHAIN_ID
         self._level = 10
         self.keys: list[Key] = []
