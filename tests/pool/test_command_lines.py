@@ -7,10 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from pool_process import PoolProcess, an_empty_pool, batch, noop, until
 
-from broker.client import RequestRefused
-from broker.messages import FORGE_AND_SIGN_ATTESTATIONS, Vote
+from broker.client import RequestRefused, new_id
+from broker.command import main
+from broker.messages import FORGE_AND_SIGN_ATTESTATIONS, SIGN, Request, Vote
 
 pytestmark = pytest.mark.process
 
@@ -49,10 +51,10 @@ def test_a_wrong_command_line_says_what_is_wrong(
     pool: PoolProcess, arguments: list[str], says: str
 ) -> None:
     given = [payload(pool, 7) if word == "PAYLOAD" else word for word in arguments]
-    done = pool.run(*given, check=False)
-    assert done.returncode == WRONG_COMMAND_LINE
+    done = CliRunner().invoke(main, [*given, "--state-dir", str(pool.state_dir)])
+    assert done.exit_code == WRONG_COMMAND_LINE
+    assert isinstance(done.exception, SystemExit), "no traceback"
     assert says in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 # -- what cannot run ------------------------------------------------------------------------------
@@ -104,7 +106,8 @@ def test_who_watches_a_pool_that_is_not_there_is_told_and_goes_on_waiting(
 
 
 def push_noop(pool: PoolProcess) -> None:
-    pool.run("push", "sign", "-d", pool.delegates[0], "--payload", noop("news").hex())
+    with pool.client() as client:
+        client.wait(client.push(Request(new_id(), SIGN, noop("news"), pool.delegates[0])))
 
 
 # -- a running pool -------------------------------------------------------------------------------
