@@ -38,7 +38,8 @@ from broker.errors import (
     NoAnswer,
     NoStore,
 )
-from broker.messages import BLOCK_READY, BlockReady, Event, Reloaded, Vote, VoteBatch
+from broker.messages import BLOCK_READY, BlockReady, Event, Vote, VoteBatch
+from broker.reload import reload_lines
 from broker.server import Broker, BrokerLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
@@ -404,17 +405,10 @@ def reload(place: Place, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(done))
     else:
-        _print_reloaded(done)
+        click.echo("\n".join(reload_lines(done, dry_run=dry_run)))
+        if done.problem:
+            _fail("the reload has failed, see above")
     sys.exit(1 if done.problem else 0)
-
-
-def _print_reloaded(done: Reloaded) -> None:
-    click.echo("\n".join(done.changes or ["nothing changes"]))
-    for worker in done.workers:
-        how = worker.problem or ("has taken it" if worker.taken else "could take it")
-        click.echo(f"worker {worker.name:8} pid {worker.pid:<8} {how}")
-    if done.problem:
-        _fail(done.problem)
 
 
 @click.command()

@@ -650,7 +650,7 @@ class Dispatcher:
         reload.to_workers = []
         if reload.result is not None:
             self._reload = None
-            self._note(f"reload taken={reload.result.taken} problem={reload.result.problem!r}")
+            self._note(reload.story())
             self._reply(peer, reload.result)
 
     def _on_leaving(self, worker: Worker, leaving: Leaving, now: float) -> None:
