@@ -79,7 +79,9 @@ class Reload:
         if done.problem:
             taken = sum(worker.taken for worker in done.workers)
             return f"reload_failed {changes} taken_by={taken} problem={done.problem!r}"
-        return f"{'reload_tried, nothing was taken over' if self._dry_run else 'reloaded'} {changes}"
+        return (
+            f"{'reload_tried, nothing was taken over' if self._dry_run else 'reloaded'} {changes}"
+        )
 
     def look(self, workers: Iterable[Worker], now: float) -> None:
         """Stop waiting for those that have ended, and at the deadline for the others."""
