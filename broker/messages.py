@@ -53,6 +53,8 @@ FORGE_AND_SIGN_PREATTESTATIONS = "forge_and_sign_preattestations"
 FORGE_AND_SIGN_ATTESTATIONS = "forge_and_sign_attestations"
 SIGN = "sign"
 PROVE_POSSESSION = "prove_possession"
+DERIVE_NONCE = "derive_nonce"
+TELL_PUBLIC_KEY = "tell_public_key"
 
 
 class Urgency(IntEnum):
@@ -69,6 +71,8 @@ URGENCY = {
     FORGE_AND_SIGN_ATTESTATIONS: Urgency.VOTE,
     SIGN: Urgency.SIGN,
     PROVE_POSSESSION: Urgency.SIGN,
+    DERIVE_NONCE: Urgency.SIGN,
+    TELL_PUBLIC_KEY: Urgency.SIGN,
 }
 VOTE_KINDS = frozenset({FORGE_AND_SIGN_PREATTESTATIONS, FORGE_AND_SIGN_ATTESTATIONS})
 
@@ -285,6 +289,8 @@ PREATTESTATION_READY = "preattestation_ready"
 ATTESTATION_READY = "attestation_ready"
 SIGNED = "signed"
 POSSESSION_PROVEN = "possession_proven"
+NONCE_DERIVED = "nonce_derived"
+PUBLIC_KEY_TOLD = "public_key_told"
 EVENT_REFUSED = "refused"
 FAILED = "failed"
 CANCELLED = "cancelled"
@@ -296,6 +302,8 @@ READY_EVENT = {
     FORGE_AND_SIGN_ATTESTATIONS: ATTESTATION_READY,
     SIGN: SIGNED,
     PROVE_POSSESSION: POSSESSION_PROVEN,
+    DERIVE_NONCE: NONCE_DERIVED,
+    TELL_PUBLIC_KEY: PUBLIC_KEY_TOLD,
 }
 # Topics
 ALL_TOPIC = "all"
