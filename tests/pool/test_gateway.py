@@ -19,7 +19,7 @@ from gateway_process import (
     is_closed,
     receive_exactly,
 )
-from pool_process import PoolProcess, batch, noop, until
+from pool_process import CHAIN, PoolProcess, batch, noop, until
 
 from broker.client import Watcher
 from broker.messages import Event
@@ -27,6 +27,7 @@ from signers.formats.networks import MAVRYK
 from signers.formats.tagged_keys import tagged_hash
 from signers.keyring.curve import Curve
 from signers.keyring.keys import SecretKey, write_signature
+from tests.workers.worker_script import a_header
 
 pytestmark = pytest.mark.process
 
@@ -58,6 +59,11 @@ def strict(running: PoolProcess) -> Iterator[GatewayProcess]:
 
 def digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=32).digest()
+
+
+def block(level: int, content: int = 1) -> bytes:
+    """A block header to sign, watermark included; other content, another block at its place."""
+    return b"\x11" + CHAIN + a_header(level=level, content=content)
 
 
 # -- HTTP -----------------------------------------------------------------------------------------
@@ -96,6 +102,39 @@ def test_conflicting_and_lower_votes_are_409(gateway: GatewayProcess) -> None:
     assert str(level) in lower.message
     # What was signed before is still answered.
     assert gateway.sign(key_hash, attestation(batch(level))).status == 200
+
+
+def test_a_block_header_is_signed_once_at_its_level_over_http(gateway: GatewayProcess) -> None:
+    key, level = gateway.pool.keys[4], gateway.pool.next_level()
+    data = block(level)
+    first = gateway.sign(key.key_hash, data)
+    assert key.has_signed_bytes(data, first.signature)
+    assert gateway.sign(key.key_hash, data).body == first.body
+    other = gateway.sign(key.key_hash, block(level, content=2))
+    assert (other.status, other.message.partition(":")[0]) == (409, "watermark_conflict")
+    lower = gateway.sign(key.key_hash, block(level - 1))
+    assert (lower.status, lower.message.partition(":")[0]) == (409, "watermark_below")
+    assert gateway.sign(key.key_hash, data).body == first.body
+
+
+def test_a_block_header_is_signed_once_at_its_level_over_a_socket(gateway: GatewayProcess) -> None:
+    key, level = gateway.pool.keys[5], gateway.pool.next_level()
+
+    def sign(data: bytes) -> bytes:
+        return b"\x00" + tagged_hash(key.key_hash) + len(data).to_bytes(4) + data
+
+    with gateway.tcp() as tcp, gateway.unix() as unix:
+        first = exchange(tcp, sign(block(level)))
+        assert key.has_signed_bytes(block(level), first[1:])
+        assert exchange(unix, sign(block(level))) == first
+        for data, code in (
+            (block(level, content=2), b"watermark_conflict: "),
+            (block(level - 1), b"watermark_below: "),
+        ):
+            refused = exchange(tcp, sign(data))
+            assert refused[0] == 1
+            assert code in refused
+        assert exchange(tcp, sign(block(level))) == first
 
 
 def test_other_ends_have_the_codes_that_clients_know(gateway: GatewayProcess) -> None:
@@ -219,7 +258,7 @@ def test_refusals_come_as_traces_and_the_connection_stays(gateway: GatewayProces
             assert answer[:1] == expected
         nonce = exchange(connection, b"\x03" + tagged_hash(key_hash) + b"\0\0\0\4\0\0\0\1")
         assert nonce[0] == 1
-        assert b"not_allowed: " in nonce
+        assert b"policy: " in nonce
 
 
 # -- who may ask ----------------------------------------------------------------------------------
