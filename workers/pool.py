@@ -63,10 +63,14 @@ class Pool:
         client = self._client
         return client is not None and client.live
 
-    def close(self) -> None:
-        """Disconnect; what is still open ends in the pool without us."""
+    def begin_to_close(self) -> None:
+        """Disconnect, without waiting for it."""
         self._ended.set()
         self._wake()
+
+    def close(self) -> None:
+        """Disconnect; what is still open ends in the pool without us."""
+        self.begin_to_close()
         self._thread.join(END_S_MAX)
 
     def _wake(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from gateway_process import (
     call_on,
     exchange,
     is_closed,
+    make_certificate,
     receive_exactly,
 )
 from pool_process import CHAIN, PoolProcess, batch, noop, until
@@ -350,19 +350,13 @@ def test_what_cannot_be_served_is_said(running: PoolProcess, gateway: GatewayPro
 
 
 def test_https(running: PoolProcess) -> None:
-    certificate, key = running.directory / "cert.pem", running.directory / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate, key = make_certificate(running.directory)
     gateway = GatewayProcess(
-        running, "--https", "localhost:0", "--certificate", str(certificate), "--key", str(key)
+        running, "--https", "localhost:0", "--certificate", certificate, "--key", key
     )
     gateway.unix_path += "3"
     gateway.start()
-    context = ssl.create_default_context(cafile=str(certificate))
+    context = ssl.create_default_context(cafile=certificate)
     url = f"https://localhost:{gateway.ports['https']}/keys/{running.delegates[0]}"
     with urllib.request.urlopen(url, context=context, timeout=20) as answer:
         assert json.load(answer) == {"public_key": running.keys[0].public_key}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+import resource
 import signal
 import ssl
 import sys
@@ -29,8 +30,8 @@ from workers.gateway.addresses import Address, check_socket_path, read_address
 from workers.gateway.client_directory import AUTHORIZED_FILE, ClientDirectory
 from workers.gateway.desk import Desk
 from workers.gateway.gate import Gate, GateOptions
-from workers.gateway.http_listener import HttpListener
-from workers.gateway.pool_clients import PoolClients
+from workers.gateway.http_listener import CONNECTIONS_MAX, HttpListener
+from workers.gateway.pool_clients import CLIENTS_MAX, PoolClients
 from workers.gateway.socket_listener import SocketListener
 from workers.pool import Pool
 
@@ -40,6 +41,9 @@ HTTP_DEFAULT = "127.0.0.1:6732"  # as octez-signer
 # What is open at the end gets so long; its client asks again, and is then told the same.
 # `serve` kills who takes longer than 5 s.
 END_S_MAX = 2.0
+# Both kinds of connections, a dozen for each authenticated client, and what a process has anyway;
+# many systems allow 1,024 unless they are asked.
+FILES_MAX = 2 * CONNECTIONS_MAX + 12 * CLIENTS_MAX + 128
 # The broker takes 64 letters; behind a dot the key hash of a client may follow.
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9._-]{1,27}")
 
@@ -106,6 +110,7 @@ def gateway(
             lambda name: Pool(endpoints, name, curve=curve), client, tells_apart=tells_apart
         )
         keys = base_dir or Path(settings.base_dir or place / "keys")
+        _allow_open_files()
         asyncio.run(_serve(options, pool, keys, parent_fd))
     except Misconfigured as e:
         click.echo(f"forgepool gateway: {e}", err=True)
@@ -113,6 +118,16 @@ def gateway(
     except BrokerError as e:
         click.echo(f"forgepool gateway: {e}", err=True)
         sys.exit(1)
+
+
+def _allow_open_files() -> None:
+    """Raise our own limit of open files, as far as the system lets us, to what our bounds need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < FILES_MAX:
+        log.warning("few_open_files allowed=%d needed=%d: see `ulimit -Hn`", wanted, FILES_MAX)
 
 
 def _merge(configured: Gateway, chosen: dict[str, Any]) -> Gateway:

@@ -57,5 +57,8 @@ class PoolClients:
         return any(pool.has_failed for pool in self._pools.values())
 
     def close(self) -> None:
+        """Disconnect all of them at once: each takes up to half a second."""
+        for pool in self._pools.values():
+            pool.begin_to_close()
         for pool in self._pools.values():
             pool.close()

@@ -86,11 +86,14 @@ class SocketListener:
         self._connections.add(task)
         try:
             await self._serve(reader, writer)
-        except (ConnectionError, TimeoutError):
-            pass  # gone, or too slow
-        finally:
-            self._connections.discard(task)
             writer.close()
+            async with asyncio.timeout(MESSAGE_S_MAX):  # to take its last answer
+                await writer.wait_closed()
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            pass  # gone, too slow, or we end
+        finally:
+            writer.transport.abort()  # what nobody takes would keep the connection for ever
+            self._connections.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = _peer(writer)
