@@ -433,8 +433,10 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         return
     workers = _workers(found)
     for name, value in found.items():
-        if name != "workers":
+        if name not in ("workers", "services"):
             click.echo(f"{name:14} {_as_text(value)}")
+    for name, numbers in _services(found).items():
+        click.echo(f"service {name:7} {_as_text(numbers)}")
     if not workers:
         click.echo("no worker has joined: nothing is signed")
     for worker in workers:
@@ -455,6 +457,11 @@ def _as_text(value: object) -> str:
             return " ".join(map(str, value)) or "-"
         case _:
             return str(value) or "-"
+
+
+def _services(found: dict[str, object]) -> dict[str, Any]:
+    services = found.get("services")
+    return services if isinstance(services, dict) else {}
 
 
 def _workers(found: dict[str, object]) -> list[dict[str, Any]]:

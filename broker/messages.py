@@ -144,6 +144,22 @@ class StatusWanted(Struct, tag="status", tag_field="type"):
     """Ask how the pool is."""
 
 
+REPORT_S = 5.0  # how often a service reports
+REPORT_NUMBERS_MAX = 64
+ReportName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9_]+\Z")]
+ReportNumber = Annotated[int, Meta(ge=0)]
+
+
+class Report(Struct, tag="report", tag_field="type"):
+    """A service beside the pool says how it is: `status` shows it. Not answered.
+
+    Sent again every few seconds; one that is not is forgotten.
+    """
+
+    client: ClientName
+    numbers: Annotated[dict[ReportName, ReportNumber], Meta(max_length=REPORT_NUMBERS_MAX)]
+
+
 class Shutdown(Struct, tag="shutdown", tag_field="type", omit_defaults=True):
     """Admin: cancel what is pending, wait for what is active, then end."""
 
@@ -172,7 +188,7 @@ class AwaitWorkers(Struct, tag="await_workers", tag_field="type"):
     pids: list[int]
 
 
-ClientMessage = Push | Cancel | Replay | StatusWanted
+ClientMessage = Push | Cancel | Replay | StatusWanted | Report
 AdminMessage = Cancel | Replay | StatusWanted | Shutdown | Reload | WorkerEnded | AwaitWorkers
 
 

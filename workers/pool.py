@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from broker.client import Client
 from broker.config import Endpoints
@@ -33,6 +33,7 @@ class Pool:
         self._curve = curve
         self._name = name
         self._outbox: deque[Request] = deque()
+        self._report: Mapping[str, int] | None = None
         self.has_failed = False  # and `on_end` was called
         self._ended = threading.Event()
         self._waking = threading.Lock()
@@ -56,6 +57,10 @@ class Pool:
         if not self._wakes_soon:  # one call of the system for all pushes of a turn of the loop
             self._wakes_soon = True
             self._loop.call_soon(self._wake)
+
+    def report(self, numbers: Mapping[str, int]) -> None:
+        """Have `status` show these numbers of this service, within a second."""
+        self._report = numbers
 
     @property
     def is_live(self) -> bool:
@@ -86,6 +91,9 @@ class Pool:
                 try:
                     while not self._ended.is_set():
                         self._push_all(client)
+                        if (report := self._report) is not None:
+                            self._report = None
+                            client.report(report)
                         news = client.poll(POLL_S)
                         if news:
                             self._loop.call_soon_threadsafe(self._deliver, news)

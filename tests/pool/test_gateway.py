@@ -365,6 +365,20 @@ def test_https(running: PoolProcess) -> None:
     assert gateway.process.wait(20) == 0
 
 
+def test_the_status_has_the_gateways_numbers(gateway: GatewayProcess) -> None:
+    key_hash = gateway.pool.delegates[2]
+    assert gateway.sign(key_hash, attestation(batch(gateway.pool.next_level()))).status == 200
+    assert gateway.call("GET", "/nowhere").status == 404
+
+    def numbers() -> dict[str, float] | None:
+        found: dict[str, float] = gateway.pool.status()["services"].get("gateway", {})
+        return found if found.get("signed") and found.get("denied_404") else None
+
+    found = until(numbers, what="the gateway's report")
+    assert found["p99_us"] >= found["p50_us"] > 0
+    assert "service gateway" in gateway.pool.run("status").stdout
+
+
 def test_a_message_that_is_none_is_answered_and_ends_the_connection(
     gateway: GatewayProcess,
 ) -> None:

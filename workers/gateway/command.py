@@ -10,6 +10,8 @@ import resource
 import signal
 import ssl
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from broker.config import (
     resolve_endpoints,
 )
 from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
+from broker.messages import REPORT_S
 from broker.telemetry import log_to_stderr
 from workers.gateway.addresses import Address, check_socket_path, read_address
 from workers.gateway.client_directory import AUTHORIZED_FILE, ClientDirectory
@@ -176,7 +179,9 @@ async def _serve(
     try:
         await _listen(options, http, sockets)
         _set_on_signals(over, parent_fd)
+        reporting = asyncio.create_task(_report(desk, (http, sockets), pool))
         await over.wait()
+        reporting.cancel()
         http.stop_listening()
         sockets.stop_listening()
         await desk.drain(END_S_MAX)
@@ -187,6 +192,22 @@ async def _serve(
     log.info("gateway_ended")
     if pool.has_failed:
         raise PoolLost("the pool's client has failed; the log says why")
+
+
+async def _report(
+    desk: Desk, listeners: Sequence[HttpListener | SocketListener], pool: PoolClients
+) -> None:
+    """Tell `status` how the gateway is, and the log once in a while."""
+    while True:
+        numbers = {
+            "connections": sum(listener.connections for listener in listeners),
+            "open": desk.open,
+            **desk.tally.numbers(),
+        }
+        pool.report(numbers)
+        if desk.tally.is_to_be_told(time.monotonic()):
+            log.info("counts %s", " ".join(f"{name}={each}" for name, each in numbers.items()))
+        await asyncio.sleep(REPORT_S)
 
 
 async def _listen(options: Gateway, http: HttpListener, sockets: SocketListener) -> None:

@@ -27,6 +27,7 @@ from signers.formats.tagged_keys import hash_text
 from workers.gateway.answers import UNAVAILABLE, Answer, Denial, Signature
 from workers.gateway.client_directory import ClientDirectory
 from workers.gateway.gate import Ask, Gate, OfKey
+from workers.gateway.tally import Tally
 
 log = logging.getLogger("forgepool.gateway")
 
@@ -67,6 +68,12 @@ class Desk:
         self._directory = directory
         self._push = push
         self._open: dict[bytes, _Open] = {}
+        self.tally = Tally()
+
+    @property
+    def open(self) -> int:
+        """How many requests wait for the pool."""
+        return len(self._open)
 
     async def drain(self, wait_s: float) -> None:
         """Wait until what is open now has ended."""
@@ -86,11 +93,12 @@ class Desk:
         else:
             answer = admitted
             await asyncio.sleep(0)  # who sends thousands of these at once holds up nobody
-        ms = (time.monotonic() - began) * 1000
+        took_s = time.monotonic() - began
+        self.tally.ended(answer, took_s if isinstance(admitted, Ask) else None)
         is_told = isinstance(admitted, Ask) or isinstance(answer, Denial)
         if is_told and isinstance(question, OfKey):
             what = _what(question, admitted, listing.network)
-            _tell(f"client={client} {what} ms={ms:.1f}", answer)
+            _tell(f"client={client} {what} ms={took_s * 1000:.1f}", answer)
         else:
             log.debug("answered client=%s question=%s", client, type(question).__name__)
         return answer

@@ -29,6 +29,7 @@ from workers.gateway.http_protocol import (
     too_large,
     write_answer,
 )
+from workers.gateway.tally import Tally
 
 log = logging.getLogger("forgepool.gateway")
 
@@ -47,7 +48,7 @@ END_S_MAX = 1.0
 class _BoundedServer(web.Server):
     """Counts its connections, and ends those that send no call."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], object]) -> None:
+    def __init__(self, handler: Callable[[web.BaseRequest], object], tally: Tally) -> None:
         super().__init__(
             handler,  # type: ignore[arg-type]
             access_log=None,
@@ -56,6 +57,7 @@ class _BoundedServer(web.Server):
             auto_decompress=False,
             logger=_quiet,
         )
+        self._tally = tally
         # What ends a connection unless its client goes on.
         self._timers: dict[RequestHandler, asyncio.TimerHandle] = {}
 
@@ -63,7 +65,8 @@ class _BoundedServer(web.Server):
         super().connection_made(handler, transport)
         loop = asyncio.get_running_loop()
         if len(self._connections) > CONNECTIONS_MAX:
-            log.warning("connection_refused why='%d are open'", CONNECTIONS_MAX)
+            if self._tally.connection_refused(loop.time()):
+                log.warning("connection_refused why='%d are open'", CONNECTIONS_MAX)
             loop.call_soon(transport.abort)  # not before aiohttp has begun with it
             return
         timer = loop.call_later(HEAD_S_MAX, transport.abort)
@@ -107,7 +110,7 @@ class HttpListener:
         self._desk = desk
         self._own_names = frozenset(name.lower() for name in (*own_names, "localhost"))
         self._is_ready = is_ready
-        self._server = _BoundedServer(self._handle)
+        self._server = _BoundedServer(self._handle, desk.tally)
         self._listening: list[asyncio.Server] = []
 
     async def start(self, address: Address, tls: ssl.SSLContext | None = None) -> Address:
@@ -122,6 +125,11 @@ class HttpListener:
         )
         self._listening.append(server)
         return Address(address.host, server.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.connections)
 
     def stop_listening(self) -> None:
         """Take no new connections; those that there are go on."""
@@ -165,6 +173,7 @@ class HttpListener:
                     "call_refused client=%s path=%r status=%d code=%s text=%r",
                     peer, call.path[:80], status, code, text,
                 )  # fmt: skip
+                self._desk.tally.ended(question)
                 await asyncio.sleep(0)
                 return write_answer(question)
         return write_answer(await self._desk.answer(question, peer))

@@ -6,7 +6,7 @@ asks for comes from ``<name>.<key hash>``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from broker.messages import Request
 from workers.pool import Pool
@@ -46,6 +46,10 @@ class PoolClients:
             pool.start(self._on_news, self._on_end)
         pool.push(request)
         return True
+
+    def report(self, numbers: Mapping[str, int]) -> None:
+        """Have `status` show how the gateway is."""
+        self._pools[""].report(numbers)
 
     @property
     def is_live(self) -> bool:
