@@ -115,11 +115,11 @@ class Desk:
             entry = _Open(ask, asyncio.get_running_loop().create_future())
             self._open[ask.request.id] = entry
         wait_s = (ask.request.ttl_ms or 0) / 1000 + GRACE_S
-        try:
-            return await asyncio.wait_for(asyncio.shield(entry.answer), wait_s)
-        except TimeoutError:
-            text = "the pool has not answered in time; it may still sign: ask for the same again"
-            return Denial(UNAVAILABLE, "no_answer", text, may_repeat=True)
+        await asyncio.wait((entry.answer,), timeout=wait_s)  # others may wait for it, too
+        if entry.answer.done():
+            return entry.answer.result()
+        text = "the pool has not answered in time; it may still sign: ask for the same again"
+        return Denial(UNAVAILABLE, "no_answer", text, may_repeat=True)
 
     def hear(self, news: object) -> None:
         """Take news of the pool: the end of a request."""
