@@ -38,7 +38,8 @@ from broker.errors import (
     NoAnswer,
     NoStore,
 )
-from broker.messages import BLOCK_READY, BlockReady, Event, Reloaded, Vote, VoteBatch
+from broker.messages import BLOCK_READY, BlockReady, Event, Vote, VoteBatch
+from broker.reload import reload_lines
 from broker.server import Broker, BrokerLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
@@ -404,17 +405,10 @@ def reload(place: Place, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(done))
     else:
-        _print_reloaded(done)
+        click.echo("\n".join(reload_lines(done, dry_run=dry_run)))
+        if done.problem:
+            _fail("the reload has failed, see above")
     sys.exit(1 if done.problem else 0)
-
-
-def _print_reloaded(done: Reloaded) -> None:
-    click.echo("\n".join(done.changes or ["nothing changes"]))
-    for worker in done.workers:
-        how = worker.problem or ("has taken it" if worker.taken else "could take it")
-        click.echo(f"worker {worker.name:8} pid {worker.pid:<8} {how}")
-    if done.problem:
-        _fail(done.problem)
 
 
 @click.command()
@@ -439,8 +433,10 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         return
     workers = _workers(found)
     for name, value in found.items():
-        if name != "workers":
+        if name not in ("workers", "services"):
             click.echo(f"{name:14} {_as_text(value)}")
+    for name, numbers in _services(found).items():
+        click.echo(f"service {name:7} {_as_text(numbers)}")
     if not workers:
         click.echo("no worker has joined: nothing is signed")
     for worker in workers:
@@ -461,6 +457,11 @@ def _as_text(value: object) -> str:
             return " ".join(map(str, value)) or "-"
         case _:
             return str(value) or "-"
+
+
+def _services(found: dict[str, object]) -> dict[str, Any]:
+    services = found.get("services")
+    return services if isinstance(services, dict) else {}
 
 
 def _workers(found: dict[str, object]) -> list[dict[str, Any]]:

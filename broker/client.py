@@ -16,7 +16,7 @@ import re
 import socket as sockets_of_the_system
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from struct import Struct
 from types import TracebackType
 from typing import Self, TypeVar
@@ -43,6 +43,7 @@ from broker.messages import (
     Reloaded,
     Replayed,
     ReplyMessage,
+    Report,
     Request,
     Shutdown,
     Status,
@@ -245,6 +246,10 @@ class Client:
         return self.push(Request(id or new_id(), kind, payload, delegate, ttl_ms=ttl_ms))
 
     # -- hearing ----------------------------------------------------------------------------------
+
+    def report(self, numbers: Mapping[str, int]) -> None:
+        """Say how this service is, for `status`; what cannot be sent now is not sent."""
+        send(self._requests, [wire.encode(Report(self.session.name, dict(numbers)))])
 
     def poll(self, timeout_s: float = 0.0) -> list[News]:
         """What has happened since the last call; waits for the first news at most `timeout_s`."""

@@ -86,6 +86,7 @@ from broker.messages import (
     ReloadAnswer,
     Replay,
     ReplyMessage,
+    Report,
     Request,
     Result,
     Results,
@@ -102,6 +103,7 @@ from broker.messages import (
 )
 from broker.ready_lines import COST_US
 from broker.reload import Reload as ReloadUnderWay
+from broker.service_reports import ServiceReports
 from broker.topics import EndedOfClient, LogRecord, Topics
 from broker.wire import portions
 
@@ -196,6 +198,7 @@ class Dispatcher:
         self._unprepared: list[Task] = []  # of this turn
         self._reload: tuple[Peer, ReloadUnderWay] | None = None
         self._reloads = 0
+        self._services = ServiceReports()
         self._awaiting_until = now + AWAIT_HELLO_S
         self._awaiting_pids: set[int] | None = None  # None: the supervisor has named nobody
         # No lease ends before; who speaks meanwhile only moves the next look away.
@@ -233,6 +236,8 @@ class Dispatcher:
                 self._reply(peer, self._cancel(message))
             case Replay():
                 self._turn.replays.append((peer, message))
+            case Report():
+                self._services.take(message.client, message.numbers, now)
             case StatusWanted():
                 self._reply(peer, Status(self.epoch, self.status(now)))
             case Shutdown():
@@ -650,7 +655,7 @@ class Dispatcher:
         reload.to_workers = []
         if reload.result is not None:
             self._reload = None
-            self._note(f"reload taken={reload.result.taken} problem={reload.result.problem!r}")
+            self._note(reload.story())
             self._reply(peer, reload.result)
 
     def _on_leaving(self, worker: Worker, leaving: Leaving, now: float) -> None:
@@ -1145,6 +1150,7 @@ class Dispatcher:
             "waits_for": sorted(t.queue.delegate for t in self.active.values())[:20],
             "late_results": self.late_results,
             "events": dict(self.counts),
+            "services": self._services.newest(now),
             "workers": [
                 {
                     "name": w.name,

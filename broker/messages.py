@@ -53,6 +53,8 @@ FORGE_AND_SIGN_PREATTESTATIONS = "forge_and_sign_preattestations"
 FORGE_AND_SIGN_ATTESTATIONS = "forge_and_sign_attestations"
 SIGN = "sign"
 PROVE_POSSESSION = "prove_possession"
+DERIVE_NONCE = "derive_nonce"
+TELL_PUBLIC_KEY = "tell_public_key"
 
 
 class Urgency(IntEnum):
@@ -69,6 +71,8 @@ URGENCY = {
     FORGE_AND_SIGN_ATTESTATIONS: Urgency.VOTE,
     SIGN: Urgency.SIGN,
     PROVE_POSSESSION: Urgency.SIGN,
+    DERIVE_NONCE: Urgency.SIGN,
+    TELL_PUBLIC_KEY: Urgency.SIGN,
 }
 VOTE_KINDS = frozenset({FORGE_AND_SIGN_PREATTESTATIONS, FORGE_AND_SIGN_ATTESTATIONS})
 
@@ -140,6 +144,22 @@ class StatusWanted(Struct, tag="status", tag_field="type"):
     """Ask how the pool is."""
 
 
+REPORT_S = 5.0  # how often a service reports
+REPORT_NUMBERS_MAX = 64
+ReportName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9_]+\Z")]
+ReportNumber = Annotated[int, Meta(ge=0)]
+
+
+class Report(Struct, tag="report", tag_field="type"):
+    """A service beside the pool says how it is: `status` shows it. Not answered.
+
+    Sent again every few seconds; one that is not is forgotten.
+    """
+
+    client: ClientName
+    numbers: Annotated[dict[ReportName, ReportNumber], Meta(max_length=REPORT_NUMBERS_MAX)]
+
+
 class Shutdown(Struct, tag="shutdown", tag_field="type", omit_defaults=True):
     """Admin: cancel what is pending, wait for what is active, then end."""
 
@@ -168,7 +188,7 @@ class AwaitWorkers(Struct, tag="await_workers", tag_field="type"):
     pids: list[int]
 
 
-ClientMessage = Push | Cancel | Replay | StatusWanted
+ClientMessage = Push | Cancel | Replay | StatusWanted | Report
 AdminMessage = Cancel | Replay | StatusWanted | Shutdown | Reload | WorkerEnded | AwaitWorkers
 
 
@@ -285,6 +305,8 @@ PREATTESTATION_READY = "preattestation_ready"
 ATTESTATION_READY = "attestation_ready"
 SIGNED = "signed"
 POSSESSION_PROVEN = "possession_proven"
+NONCE_DERIVED = "nonce_derived"
+PUBLIC_KEY_TOLD = "public_key_told"
 EVENT_REFUSED = "refused"
 FAILED = "failed"
 CANCELLED = "cancelled"
@@ -296,6 +318,8 @@ READY_EVENT = {
     FORGE_AND_SIGN_ATTESTATIONS: ATTESTATION_READY,
     SIGN: SIGNED,
     PROVE_POSSESSION: POSSESSION_PROVEN,
+    DERIVE_NONCE: NONCE_DERIVED,
+    TELL_PUBLIC_KEY: PUBLIC_KEY_TOLD,
 }
 # Topics
 ALL_TOPIC = "all"

@@ -32,6 +32,7 @@ from broker.messages import (
     Replay,
     Replayed,
     ReplyMessage,
+    Report,
 )
 from broker.sockets import bind, bound_address, make_socket, receive, send
 
@@ -222,7 +223,7 @@ class Broker:
                     if admin
                     else wire.decode_client_message(_body(frames))
                 )
-                if not admin and isinstance(message, Push | Cancel):
+                if not admin and isinstance(message, Push | Cancel | Report):
                     message.client = self._authentic(message.client, name)
             except MalformedMessage as e:
                 self._core.malformed(peer, e.code, f"{e}. {e.advice}")

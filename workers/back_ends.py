@@ -38,7 +38,7 @@ from signers.formats.tagged_keys import BLS_TAG, network_of_hash, tagged_hash
 from signers.keyring.keys import PublicKey
 from workers.bulkhead import Bulkhead, Call, Limits
 from workers.key_source import BackEndSigner, Source
-from workers.signing_job import SigningJob
+from workers.signing_job import PendingTask, SigningJob, Task
 from workers.worker import SIGNER_LIMIT_S
 
 # All sources of a key together; the worker gives up a little later.
@@ -49,11 +49,14 @@ _DETERMINISTIC_TAGS = (0, BLS_TAG)  # Ed25519 and BLS; ECDSA elsewhere may take 
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
-    """A back-end's answer: a signature that was checked, or why there is none."""
+class Answered:
+    """A back-end's answer: a signature that was checked, or why there is none.
 
-    job: SigningJob
-    signature: bytes | None
+    To a task without bytes it is the public key, tagged.
+    """
+
+    job: Task
+    answer: bytes | None
     code: str = ""
     problem: str = ""
     outcome: Outcome = Outcome.READY  # refused: a rule of the signer said no
@@ -63,7 +66,7 @@ class Signed:
 class _Errand:
     """A job on its way through the sources of its key."""
 
-    job: SigningJob
+    job: Task
     signer: BackEndSigner
     give_up_at: float
     at: int = 0  # the source that is asked now
@@ -73,9 +76,14 @@ class _Errand:
         """Whether the next source may be asked after this one's error."""
         if self.at + 1 >= len(self.signer.sources) or isinstance(error, SignerRejected):
             return False
-        if not isinstance(error, MAY_HAVE_SIGNED) or self.job.signable.kind is not Kind.BLOCK:
+        if not isinstance(error, MAY_HAVE_SIGNED) or not self.is_for_a_block:
             return True
         return tagged_hash(self.signer.key_hash)[0] in _DETERMINISTIC_TAGS
+
+    @property
+    def is_for_a_block(self) -> bool:
+        job = self.job
+        return isinstance(job, SigningJob) and job.signable.kind is Kind.BLOCK
 
 
 class _Attempt(NamedTuple):
@@ -118,18 +126,18 @@ class BackEnds:
         self._places: dict[str, _Place] = {}
         self._public_keys: dict[str, PublicKey] = {}  # that back-ends have told, by hash
         self._outbox: deque[tuple[Call[_Attempt], bytes | None, SignersError | None]] = deque()
-        self._answers: list[Signed] = []
+        self._answers: list[Answered] = []
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.notes: list[str] = []  # lines for the log; for the caller to take
 
     def fileno(self) -> int:
         return self._wakeup
 
-    def submit(self, job: SigningJob, signer: BackEndSigner, now: float) -> None:
-        """Have a job signed; its answer comes through `receive`."""
+    def submit(self, job: Task, signer: BackEndSigner, now: float) -> None:
+        """Have a job signed, or a task's public key told; the answer comes through `receive`."""
         self._ask(_Errand(job, signer, now + ANSWER_WITHIN_S), now)
 
-    def receive(self, now: float) -> list[Signed]:
+    def receive(self, now: float) -> list[Answered]:
         """What has been answered since the last call; never waits."""
         with suppress(BlockingIOError):  # nobody has called
             os.eventfd_read(self._wakeup)
@@ -188,7 +196,7 @@ class BackEnds:
             return True
         text = "; ".join(errand.problems)[:TEXT_LETTERS_MAX]
         outcome = Outcome.REFUSED if isinstance(error, SignerRejected) else Outcome.FAILED
-        self._answers.append(Signed(errand.job, None, error.code, text, outcome))
+        self._answers.append(Answered(errand.job, None, error.code, text, outcome))
         return False
 
     def _place(self, source: Source) -> _Place:
@@ -210,7 +218,7 @@ class BackEnds:
     def _take(
         self,
         call: Call[_Attempt],
-        signature: bytes | None,
+        answer: bytes | None,
         error: SignersError | None,
         now: float,
     ) -> None:
@@ -223,7 +231,7 @@ class BackEnds:
         if attempt.is_abandoned:
             return
         if error is None:
-            self._answers.append(Signed(attempt.errand.job, signature))
+            self._answers.append(Answered(attempt.errand.job, answer))
         elif self._goes_on(attempt, error):
             self._ask(attempt.errand, now)
 
@@ -233,8 +241,13 @@ class BackEnds:
             attempt, late = call.work, SignerTimeout("it hangs")
             self._note_failure(attempt, late)
             # Without another source the job waits: its signature may still come, and is kept.
-            if attempt.errand.may_go_on(late) and self._goes_on(attempt, late):
-                self._ask(attempt.errand, now)
+            # Nobody keeps a public key that comes late.
+            errand = attempt.errand
+            if errand.may_go_on(late) and self._goes_on(attempt, late):
+                self._ask(errand, now)
+            elif isinstance(errand.job, PendingTask):
+                self._goes_on(attempt, late)
+                errand.at = len(errand.signer.sources)
         for call, error in place.bulkhead.turned_away(now):
             if self._goes_on(call.work, error):
                 self._ask(call.work.errand, now)
@@ -259,25 +272,27 @@ class BackEnds:
 
     def _run(self, place: _Place) -> None:
         while (call := place.inbox.get()) is not None:
-            signature: bytes | None = None
+            answer: bytes | None = None
             error: SignersError | None = None
             try:
-                signature = self._sign(place.back_end, call)
+                answer = self._answer(place.back_end, call)
             except SignersError as e:
                 error = e
             except Exception as e:  # whatever a back-end throws ends its call, not its thread
                 error = SignerLost(f"{type(e).__name__}: {e}")
-            self._outbox.append((call, signature, error))
+            self._outbox.append((call, answer, error))
             os.eventfd_write(self._wakeup, 1)
 
-    def _sign(self, back_end: BackEnd, call: Call[_Attempt]) -> bytes:
-        """Get a signature and check that it is the key's."""
+    def _answer(self, back_end: BackEnd, call: Call[_Attempt]) -> bytes:
+        """Get a signature, checked to be the key's, or the public key for a task without bytes."""
         attempt, job = call.work, call.work.errand.job
         key_hash = attempt.source.key_hash
         public_key = attempt.errand.signer.public_key or self._public_keys.get(key_hash)
         if public_key is None:
             public_key = back_end.public_key(key_hash, call.end - time.monotonic())
             self._public_keys[key_hash] = public_key
+        if isinstance(job, PendingTask):
+            return public_key.tagged()
         signature = back_end.sign(public_key, key_hash, job.unsigned, call.end - time.monotonic())
         scheme = network_of_hash(attempt.errand.signer.key_hash).bls_scheme  # as the pool knows it
         if not public_key.verify(job.unsigned, signature, scheme):

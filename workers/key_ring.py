@@ -154,6 +154,14 @@ class KeyRing:
             other = PublicKey.from_tagged(bytes([Curve.BLS.value.tag]) + proven)
         return self._keystore.secret_key(key_hash).prove_possession(other)
 
+    def derive_nonce(self, key_hash: str, data: bytes) -> bytes:
+        """Derive a nonce from data with a key of the directory. Raises SignersError.
+
+        A key elsewhere derives none: devices have rules of their own, and the signers of the
+        HTTP protocol answer such a request with a signature.
+        """
+        return self._keystore.secret_key(key_hash).deterministic_nonce(data)
+
     def is_open(self, key_hash: str) -> bool:
         """Whether the key has been loaded, so that signing with it takes no time."""
         return self._keystore.has_loaded(key_hash)
@@ -179,7 +187,7 @@ class KeyRing:
         secret = self._keystore.secret_key(key_hash)
         delay_ms = self._delays_ms.get(key_hash)
         if delay_ms is None:
-            return LocalSigner(secret.sign)
+            return LocalSigner(secret.sign, secret.public_key)
         source = DelayedKey(key_hash, delay_ms, secret)
         return BackEndSigner(key_hash, (source,), secret.public_key)
 

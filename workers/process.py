@@ -23,19 +23,28 @@ from broker import wire
 from broker.collector import tune_collector
 from broker.config import SignerSettings
 from broker.errors import MalformedMessage
-from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, ReloadAsked, WorkerHello
+from broker.messages import (
+    CREDIT_US_DEFAULT,
+    DERIVE_NONCE,
+    PROTOCOL_VERSION,
+    PROVE_POSSESSION,
+    Outcome,
+    ReloadAsked,
+    WorkerHello,
+)
 from broker.sockets import CurveIdentity, connect, receive, send
-from signers.errors import SignersError
+from signers.errors import BadRequest, SignersError
 from signers.host import host_id
 from signers.keyring.passwords import Passwords
 from signers.marks.store_lock import STALL_S, lock_holder
 from signers.marks.watermark_store import WatermarkStore
 from signers.policy.policy_file import PolicyFile
 from workers.back_end_settings import BackEndMaker
-from workers.back_ends import BackEnds
+from workers.back_ends import Answered, BackEnds
 from workers.key_ring import KeyRing
 from workers.key_source import (
     SIGN_DELAY_ENV,
+    BackEndSigner,
     KeyMoved,
     LocalSigner,
     delays_from_environment,
@@ -54,7 +63,7 @@ from workers.store_thread import (
     StoreFailed,
     StoreThread,
 )
-from workers.unlocking import KEYS_PER_NOTE, Unlocking
+from workers.unlocking import KEYS_PER_NOTE, Unlocked, Unlocking
 from workers.worker import Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
@@ -203,7 +212,7 @@ class WorkerProcess:
             now, store_wait_ms=wait_ms, stalled_by=self._who_stalls(now) if wait_ms else 0
         )
         self._perform(turn, now)
-        while turn.to_sign or turn.to_prove:  # what was signed may be on disk by now
+        while turn.to_sign or turn.to_answer:  # what was signed may be on disk by now
             self._read_store(now)
             turn = self._core.end_turn(now)
             self._perform(turn, now)
@@ -253,10 +262,15 @@ class WorkerProcess:
     def _read_back_ends(self, now: float) -> None:
         answers = self._back_ends.receive(now)
         for answer in answers:
-            if answer.signature is not None:
-                self._core.signed_elsewhere(answer.job, answer.signature)
-            else:
-                self._core.signer_failed(answer.job, answer.code, answer.problem, answer.outcome)
+            match answer:
+                case Answered(job=SigningJob() as job, answer=bytes() as signature):
+                    self._core.signed_elsewhere(job, signature)
+                case Answered(job=SigningJob() as job):
+                    self._core.signer_failed(job, answer.code, answer.problem, answer.outcome)
+                case Answered(job=PendingTask() as task, answer=bytes() as public_key):
+                    self._core.answered(task, public_key)
+                case Answered(job=PendingTask() as task):
+                    self._core.not_answered(task, answer.code, answer.problem, answer.outcome)
         for note in self._back_ends.notes:
             log.warning("%s", note)
         if answers or self._back_ends.notes:
@@ -265,11 +279,16 @@ class WorkerProcess:
 
     def _read_unlocked(self, now: float) -> None:
         before = self._unlocking.opened // KEYS_PER_NOTE
-        for answer in self._unlocking.receive():
-            if answer.problem:
-                self._core.signer_failed(answer.job, answer.code, answer.problem)
-            else:
-                self._sign_all([answer.job], now)
+        for unlocked in self._unlocking.receive():
+            match unlocked:
+                case Unlocked(task=SigningJob() as job, problem=""):
+                    self._sign_all([job], now)
+                case Unlocked(task=SigningJob() as job):
+                    self._core.signer_failed(job, unlocked.code, unlocked.problem)
+                case Unlocked(task=PendingTask() as task, problem=""):
+                    self._answer(task, now)
+                case Unlocked(task=PendingTask() as task):
+                    self._core.not_answered(task, unlocked.code, unlocked.problem)
         if self._unlocking.opened // KEYS_PER_NOTE > before:
             log.info("keys_unlocked count=%d waiting=%d", self._unlocking.opened,
                      self._unlocking.waiting)  # fmt: skip
@@ -305,8 +324,8 @@ class WorkerProcess:
         self._sign_for_a_slice(now)
         for job in turn.to_sign_elsewhere:
             self._ask_back_end(job, now)
-        for task in turn.to_prove:
-            self._prove(task)
+        for task in turn.to_answer:
+            self._answer(task, now)
         for preparation in turn.to_prepare:
             if self._preparer is not None:
                 self._preparer.submit(preparation)
@@ -350,13 +369,37 @@ class WorkerProcess:
         else:
             self._back_ends.submit(job, signer, now)
 
-    def _prove(self, task: PendingTask) -> None:
+    def _answer(self, task: PendingTask, now: float) -> None:
+        """Have a key do what needs no mark; one that takes time to open is opened first."""
+        key_hash = task.delegate
+        if key_hash in self._keys.locked and not self._keys.is_open(key_hash):
+            self._core.answers_slowly(task)
+            self._unlocking.submit(task)
+            return
         try:
-            proof = self._keys.prove_possession(task.delegate, task.request.payload)
-        except SignersError as e:
-            self._core.not_proven(task, e.code, str(e))
+            body = self._answer_of_key(task, now)
+        except Exception as e:  # a key that cannot be read ends its request, not the worker
+            outcome = Outcome.REFUSED if isinstance(e, BadRequest) else Outcome.FAILED
+            self._core.not_answered(task, getattr(e, "code", "signer_failed"), str(e), outcome)
         else:
-            self._core.proven(task, proof)
+            if body is None:
+                self._core.answers_slowly(task)
+            else:
+                self._core.answered(task, body)
+
+    def _answer_of_key(self, task: PendingTask, now: float) -> bytes | None:
+        """The body of the answer; None when somebody else has been asked for it."""
+        key_hash, payload = task.delegate, task.request.payload
+        if task.request.kind == PROVE_POSSESSION:
+            return self._keys.prove_possession(key_hash, payload)
+        if task.request.kind == DERIVE_NONCE:
+            return self._keys.derive_nonce(key_hash, payload)
+        signer = self._keys.signer(key_hash)
+        if signer.public_key is not None:
+            return signer.public_key.tagged()
+        assert isinstance(signer, BackEndSigner)  # ours know their public keys
+        self._back_ends.submit(task, signer, now)
+        return None
 
     def close(self) -> None:
         if self._preparer is not None:

@@ -1,7 +1,7 @@
 """Opening encrypted keys beside the loop, when they are first needed.
 
 A password is stretched for 25 ms of a core for each key, so the loop would stand still: as many
-threads as there are cores do it, and the jobs that wait for their keys come back one by one.
+threads as there are cores do it, and the tasks that wait for their keys come back one by one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from threading import Thread
 from typing import NamedTuple
 
 from signers.errors import SignersError
-from workers.signing_job import SigningJob
+from workers.signing_job import Task
 
 # So many opened keys between two lines of progress in the log: a few seconds of work.
 KEYS_PER_NOTE = 500
 
 
 class Unlocked(NamedTuple):
-    """A job whose key is open now, or the reason why it is not."""
+    """A task whose key is open now, or the reason why it is not."""
 
-    job: SigningJob
+    task: Task
     problem: str = ""
     code: str = ""
 
@@ -35,21 +35,21 @@ class Unlocking:
         self._open = open
         self._threads_max = threads or os.cpu_count() or 1
         self._threads = 0
-        self._inbox: SimpleQueue[SigningJob] = SimpleQueue()
+        self._inbox: SimpleQueue[Task] = SimpleQueue()
         self._outbox: deque[Unlocked] = deque()
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.waiting = 0  # jobs that were submitted and have not come back
+        self.waiting = 0  # tasks that were submitted and have not come back
         self.opened = 0  # keys, since the start
 
     def fileno(self) -> int:
         return self._wakeup
 
-    def submit(self, job: SigningJob) -> None:
+    def submit(self, task: Task) -> None:
         self.waiting += 1
         if self._threads < min(self.waiting, self._threads_max):
             self._threads += 1
             Thread(target=self._run, name=f"unlock-{self._threads}", daemon=True).start()
-        self._inbox.put(job)
+        self._inbox.put(task)
 
     def receive(self) -> list[Unlocked]:
         try:
@@ -65,13 +65,13 @@ class Unlocking:
 
     def _run(self) -> None:
         while True:
-            job = self._inbox.get()
+            task = self._inbox.get()
             try:
-                self._open(job.delegate)
-                answer = Unlocked(job)
+                self._open(task.delegate)
+                answer = Unlocked(task)
             except SignersError as e:
-                answer = Unlocked(job, str(e), e.code)
+                answer = Unlocked(task, str(e), e.code)
             except Exception as e:  # whatever is wrong with a key ends its request alone
-                answer = Unlocked(job, f"{type(e).__name__}: {e}", "signer_failed")
+                answer = Unlocked(task, f"{type(e).__name__}: {e}", "signer_failed")
             self._outbox.append(answer)
             os.eventfd_write(self._wakeup, 1)

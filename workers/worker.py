@@ -19,6 +19,7 @@ from math import inf
 import msgspec
 
 from broker.messages import (
+    DERIVE_NONCE,
     FORGE_AND_SIGN_ATTESTATIONS,
     FORGE_AND_SIGN_BLOCK,
     FORGE_AND_SIGN_PREATTESTATIONS,
@@ -26,6 +27,7 @@ from broker.messages import (
     PROVE_POSSESSION,
     READY,
     SIGN,
+    TELL_PUBLIC_KEY,
     VOTE_KINDS,
     Assign,
     Assignment,
@@ -58,7 +60,13 @@ from signers.errors import MalformedBytes
 from signers.formats import base58, block_header
 from signers.formats.hashes import blake2b_32
 from signers.formats.operation import signature_suffix
-from signers.formats.signable import WATERMARK_BYTES, Kind, Signable, read_signable
+from signers.formats.signable import (
+    SIGNABLE_BYTES_MAX,
+    WATERMARK_BYTES,
+    Kind,
+    Signable,
+    read_signable,
+)
 from signers.formats.vote import VoteTemplate
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import CONFLICT, MARKED_KINDS, Verdict
@@ -86,6 +94,12 @@ _VOTE_KIND = {
     FORGE_AND_SIGN_ATTESTATIONS: Kind.ATTESTATION,
 }
 _BLOCK_WATERMARK = b"\x11"
+# What a key does without a mark, and as what the policy must allow it; a public key is public.
+_KIND_WITHOUT_MARK = {
+    PROVE_POSSESSION: Kind.PROOF_OF_POSSESSION,
+    DERIVE_NONCE: Kind.DETERMINISTIC_NONCE,
+    TELL_PUBLIC_KEY: None,
+}
 
 # BLS keys: on Tezos their votes are signed in their own form, on Mavryk they have none.
 _TEZOS_BLS, _MAVRYK_BLS = "tz4", "mv4"
@@ -127,7 +141,7 @@ class Turn:
     to_sign: list[list[SigningJob]] = field(default_factory=list)  # by keys of ours
     to_sign_elsewhere: list[SigningJob] = field(default_factory=list)
     to_prepare: list[PreparationJob] = field(default_factory=list)
-    to_prove: list[PendingTask] = field(default_factory=list)
+    to_answer: list[PendingTask] = field(default_factory=list)  # by a key, without a mark
     probe_store: bool = False
     notes: list[str] = field(default_factory=list)
     stop: bool = False
@@ -268,8 +282,8 @@ class Worker:
                 self._take_bytes(task, request.payload)
             elif request.kind == FORGE_AND_SIGN_BLOCK:
                 self._take_block(task)
-            elif request.kind == PROVE_POSSESSION:
-                self._take_proof(task)
+            elif request.kind in _KIND_WITHOUT_MARK:
+                self._take_question(task)
             else:
                 text = f"this worker does not know {request.kind[:40]!r}"
                 self._end(task, Outcome.REFUSED, ("unknown_kind", text))
@@ -394,10 +408,14 @@ class Worker:
         self._tasks[job] = None
         self.pipeline.waiting.append(job)
 
-    def _take_proof(self, task: PendingTask) -> None:
-        """A proof binds nobody to anything: the policy is asked, and no mark."""
-        if self._may_sign(task, b"", Signable(Kind.PROOF_OF_POSSESSION, b"", 0, 0, b"")):
-            self._turn.to_prove.append(task)
+    def _take_question(self, task: PendingTask) -> None:
+        """The answer binds nobody to anything: at most the policy is asked, and no mark."""
+        kind = _KIND_WITHOUT_MARK[task.request.kind]
+        if len(task.request.payload) > SIGNABLE_BYTES_MAX:
+            text = f"the payload has more than {SIGNABLE_BYTES_MAX} bytes"
+            self._end(task, Outcome.REFUSED, ("malformed", text))
+        elif kind is None or self._may_sign(task, b"", Signable(kind, b"", 0, 0, b"")):
+            self._turn.to_answer.append(task)
 
     def _take_block(self, task: PendingTask) -> None:
         """First look whether an earlier attempt left its block: a repeat must be identical."""
@@ -503,12 +521,19 @@ class Worker:
     def _take_draft(self, task: PendingTask, chain_id: bytes, draft: BlockDraft) -> None:
         self._take_bytes(task, _BLOCK_WATERMARK + chain_id + draft.header, draft)
 
-    def proven(self, task: PendingTask, proof: bytes) -> None:
-        """The possession of a task's key has been proven."""
-        self._end(task, Outcome.READY, proof)
+    def answers_slowly(self, task: PendingTask) -> None:
+        """A task's key is being opened, or who has it is asked: that costs this worker nothing."""
+        if task.epoch == self.epoch:
+            self._turn.to_broker.append(CreditBack([task.number]))
 
-    def not_proven(self, task: PendingTask, code: str, text: str) -> None:
-        self._end(task, Outcome.REFUSED, (code, text))
+    def answered(self, task: PendingTask, body: bytes) -> None:
+        """A key has done what needs no mark."""
+        self._end(task, Outcome.READY, body)
+
+    def not_answered(
+        self, task: PendingTask, code: str, text: str, outcome: Outcome = Outcome.FAILED
+    ) -> None:
+        self._end(task, outcome, (code, text))
 
     # -- store and signers ------------------------------------------------------------------------
 

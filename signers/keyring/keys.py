@@ -81,6 +81,10 @@ class PublicKey:
             raise MalformedBytes("these bytes are no public key")
         return cls(curve, tagged[1:])
 
+    def tagged(self) -> bytes:
+        """Write the key behind the tag of its curve."""
+        return bytes([self.curve.value.tag]) + self.raw
+
     def text(self) -> str:
         """Write the key as ``edpk…`` or the like."""
         return base58.encode(self.curve.value.public_key, self.raw)
@@ -193,12 +197,14 @@ class SecretKey:
         """Return the secret itself: to be encrypted, and for nothing else."""
         return self._secret
 
-    def deterministic_nonce(self, level: int) -> bytes:
-        """Derive the 32-byte seed nonce of a block from its level.
+    def deterministic_nonce(self, data: bytes) -> bytes:
+        """Derive 32 bytes from data, always the same: for a block's seed nonce, from its level.
 
-        Source: Octez ``ed25519.ml`` ``deterministic_nonce`` and its like, ``baking_nonces.ml``.
+        A baker gives the level as 4 bytes, big-endian. Source: ``deterministic_nonce`` of Octez and
+        Mavryk ``src/lib_crypto/ed25519.ml``, ``secp256k1.ml``, ``p256.ml`` and ``bls.ml``, the
+        same in all; ``baking_nonces.ml``.
         """
-        return hmac.digest(self._secret, level.to_bytes(4, signed=True), "sha256")
+        return hmac.digest(self._secret, data, "sha256")
 
     def prove_possession(self, proven: PublicKey | None = None) -> bytes:
         """Prove that one has this secret, by signing its public key, or another that is given.

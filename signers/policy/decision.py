@@ -106,7 +106,7 @@ def named(signable: Signable, contents: Sequence[Content]) -> str:
         return f"an operation ({', '.join(dict.fromkeys(content.name for content in contents))})"
     words = signable.kind.name.lower().replace("_", " ")
     article = "an" if words[0] in "aeiou" else "a"
-    if signable.kind in (Kind.AUTHENTICATION, Kind.PROOF_OF_POSSESSION):
+    if signable.kind not in CONSENSUS_KINDS:
         return f"{article} {words}"
     return f"{article} {words} of level {signable.level} round {signable.round}"
 

@@ -27,8 +27,8 @@ from signers.formats.hashes import blake2b_32
 from signers.formats.networks import MAVRYK
 from signers.formats.tagged_keys import hash_text
 from signers.keyring.keys import PublicKey
-from tests.workers.worker_script import CHAIN, KEYS, A, B, C, a_header, a_job, a_vote
-from workers.back_ends import BackEnds, Signed
+from tests.workers.worker_script import CHAIN, KEYS, A, B, C, a_header, a_job, a_task, a_vote
+from workers.back_ends import Answered, BackEnds
 from workers.bulkhead import OVERDUE_S, Limits
 from workers.key_source import BackEndSigner, DelayedKey, DelayedSigner, Source
 from workers.signing_job import SigningJob
@@ -59,6 +59,8 @@ class Device:
 
     def public_key(self, key_hash: str, timeout_s: float) -> PublicKey:
         self.asked_for_keys += 1
+        if self.hang is not None:
+            assert self.hang.wait(ANSWER_S)
         return KEYS[key_hash].public_key
 
     def close(self) -> None:
@@ -86,10 +88,14 @@ class Pool:
         self.back_ends.submit(job, signer, time.monotonic())
         return job
 
-    def receive(self, count: int) -> list[Signed]:
+    def ask_public_key(self, key_hash: str, device: int) -> None:
+        signer = BackEndSigner(key_hash, (TcpKey("h", device, key_hash),), None)
+        self.back_ends.submit(a_task(key_hash), signer, time.monotonic())
+
+    def receive(self, count: int) -> list[Answered]:
         poll = select.poll()
         poll.register(self.back_ends.fileno(), select.POLLIN)
-        answers: list[Signed] = []
+        answers: list[Answered] = []
         end = time.monotonic() + ANSWER_S
         while len(answers) < count:
             assert time.monotonic() < end
@@ -99,7 +105,7 @@ class Pool:
             answers += self.back_ends.receive(time.monotonic())
         return answers
 
-    def answer(self) -> Signed:
+    def answer(self) -> Answered:
         [answer] = self.receive(1)
         return answer
 
@@ -132,14 +138,14 @@ def test_a_signature_comes_back_with_its_job(pool_of: PoolOf) -> None:
     pool = pool_of(Device())
     assert pool.back_ends.receive(0.0) == []
     job = pool.submit(a_job(A, a_vote()), 0)
-    assert pool.answer() == Signed(job, KEYS[A].sign(job.unsigned, job.signable.digest))
+    assert pool.answer() == Answered(job, KEYS[A].sign(job.unsigned, job.signable.digest))
 
 
 def test_a_public_key_that_is_not_known_is_asked_for_once(pool_of: PoolOf) -> None:
     pool = pool_of(Device())
     for level in (1, 2):
         pool.submit(a_job(A, a_vote(level)), 0, knows_key=False)
-        assert pool.answer().signature is not None
+        assert pool.answer().answer is not None
     assert pool.devices[0].asked_for_keys == 1
 
 
@@ -180,7 +186,7 @@ def test_whatever_a_back_end_throws_ends_its_job_and_not_its_thread(pool_of: Poo
     assert answer.code == "signer_lost", "nobody knows what it has done"
     assert answer.problem == "tcp://h:0: ZeroDivisionError: out of its mind"
     pool.submit(a_job(A, a_vote(2)), 0)
-    assert pool.answer().signature is not None
+    assert pool.answer().answer is not None
 
 
 # -- lies -----------------------------------------------------------------------------------------
@@ -194,7 +200,7 @@ def test_a_signature_that_is_not_the_keys_never_comes_out(pool_of: PoolOf, lie: 
     pool = pool_of(Device([lie]))
     pool.submit(job, 0)
     answer = pool.answer()
-    assert (answer.signature, answer.code) == (None, "signer_wrong_signature")
+    assert (answer.answer, answer.code) == (None, "signer_wrong_signature")
     assert A in answer.problem
 
 
@@ -215,7 +221,7 @@ def test_a_liar_is_left_alone_after_some_lies(pool_of: PoolOf) -> None:
 def test_a_vote_goes_to_the_next_source(pool_of: PoolOf, error: Exception) -> None:
     pool = pool_of(Device([error]), Device())
     pool.submit(a_job(A, a_vote()), 0, 1)
-    assert pool.answer().signature is not None
+    assert pool.answer().answer is not None
     assert [len(device.asked) for device in pool.devices] == [1, 1]
 
 
@@ -224,7 +230,7 @@ def test_a_block_that_may_have_been_signed_goes_on_where_signatures_are_alike(
 ) -> None:
     pool = pool_of(Device([SignerLost("reset")]), Device())
     pool.submit(a_job(A, a_block()), 0, 1)
-    assert pool.answer().signature is not None
+    assert pool.answer().answer is not None
 
 
 def test_a_block_that_may_have_been_signed_goes_nowhere_else_where_they_are_not(
@@ -241,7 +247,7 @@ def test_a_block_that_may_have_been_signed_goes_nowhere_else_where_they_are_not(
         sources = tuple(TcpKey("h", port, secp256k1) for port in (0, 1))
         signer = BackEndSigner(secp256k1, sources, KEYS[A].public_key)
         pool.back_ends.submit(job, signer, time.monotonic())
-        assert pool.answer().signature is None
+        assert pool.answer().answer is None
         assert [len(device.asked) for device in pool.devices] == asked
 
 
@@ -259,7 +265,7 @@ def test_a_source_that_is_left_alone_is_skipped(pool_of: PoolOf) -> None:
     pool = pool_of(Device([SignerUnavailable("refused")] * 9), Device())
     for level in range(5):
         pool.submit(a_job(A, a_vote(level)), 0, 1)
-        assert pool.answer().signature is not None
+        assert pool.answer().answer is not None
     assert [len(device.asked) for device in pool.devices] == [3, 5]
 
 
@@ -276,7 +282,7 @@ def test_a_vote_whose_source_hangs_goes_to_the_next_and_ends_once(pool_of: PoolO
     hang = Event()
     pool = pool_of(Device(hang=hang), Device(), limits=Limits(time_limit_s=0.1))
     job = pool.submit(a_job(A, a_vote()), 0, 1)
-    assert pool.answer() == Signed(job, KEYS[A].sign(job.unsigned, job.signable.digest))
+    assert pool.answer() == Answered(job, KEYS[A].sign(job.unsigned, job.signable.digest))
     assert pool.back_ends.trouble() == "tcp://h:0: 1 calls hang"
     hang.set()
     other = pool.submit(a_job(B, a_vote()), 1)
@@ -318,5 +324,31 @@ def test_a_delayed_key_is_a_back_end_like_any_other(pool_of: PoolOf) -> None:
     source = DelayedKey(A, 1, KEYS[A])
     signer = BackEndSigner(A, (source,), KEYS[A].public_key)
     pool.back_ends.submit(job, signer, time.monotonic())
-    assert pool.answer() == Signed(job, KEYS[A].sign(job.unsigned, job.signable.digest))
+    assert pool.answer() == Answered(job, KEYS[A].sign(job.unsigned, job.signable.digest))
     assert KEYS[A].secret_text() not in repr(source)
+
+
+# -- public keys ----------------------------------------------------------------------------------
+
+
+def test_a_task_without_bytes_is_told_the_public_key(pool_of: PoolOf) -> None:
+    pool = pool_of(Device(), Device())
+    pool.ask_public_key(A, 0)
+    assert pool.answer().answer == KEYS[A].public_key.tagged()
+    assert pool.devices[0].asked == [], "nothing was signed for it"
+    pool.ask_public_key(A, 0)
+    assert pool.answer().answer == KEYS[A].public_key.tagged()
+    assert pool.devices[0].asked_for_keys == 1, "it is remembered"
+
+
+def test_who_hangs_when_asked_for_a_public_key_ends_the_task_once(
+    pool_of: PoolOf,
+) -> None:
+    hang = Event()
+    pool = pool_of(Device(hang=hang), limits=Limits(time_limit_s=0.05))
+    pool.ask_public_key(A, 0)
+    answer = pool.answer()
+    assert (answer.answer, answer.code, answer.outcome) == (None, "signer_timeout", Outcome.FAILED)
+    hang.set()
+    pool.submit(a_job(A, a_vote()), 0)
+    assert pool.answer().answer is not None, "the late key was dropped, and the next call is served"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from signers.backends.key_uri import HttpKey, LedgerKey, Pkcs11Key, TcpKey, UnixKey, read_key_uri
-from signers.errors import SignersError
+from signers.errors import BadRequest, SignersError
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.keyring.curve import Curve
 from signers.keyring.encrypted_key import EncryptedKey
@@ -323,6 +323,17 @@ def test_a_bls_key_proves_its_possession_and_no_other_key_does(tmp_path: Path) -
             ring.prove_possession(wrong, b"")
     with pytest.raises(SignersError):
         ring.prove_possession(key_hash, b"short")
+
+
+def test_a_nonce_is_derived_by_keys_of_the_directory_alone(tmp_path: Path) -> None:
+    write(tmp_path, ("alice", f"tcp://h:1/{A}"))
+    Keystore(tmp_path).add({"bob": BOB}, MAVRYK)
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert ring.derive_nonce(B, b"level") == BOB.deterministic_nonce(b"level")
+    with pytest.raises(BadRequest) as caught:
+        ring.derive_nonce(A, b"level")
+    assert caught.value.code == "unsupported_key"
 
 
 def test_a_wrong_public_key_is_the_trouble_of_its_own_key_alone(tmp_path: Path) -> None:

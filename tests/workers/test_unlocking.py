@@ -45,7 +45,7 @@ def test_as_many_keys_as_there_are_threads_are_opened_at_once() -> None:
     for job in jobs:
         unlocking.submit(job)
     answers = receive(unlocking, 4)
-    assert {answer.job.number for answer in answers} == {job.number for job in jobs}
+    assert {answer.task.number for answer in answers} == {job.number for job in jobs}
     assert not any(answer.problem for answer in answers)
 
 
@@ -62,6 +62,6 @@ def test_a_key_that_does_not_open_ends_its_own_job() -> None:
         unlocking.submit(job)
     answers = receive(unlocking, 3)
     assert answers[0] == Unlocked(wrong, "no password opens it", "wrong_password")
-    assert (answers[1].job, answers[1].code) == (broken, "signer_failed")
+    assert (answers[1].task, answers[1].code) == (broken, "signer_failed")
     assert answers[2] == Unlocked(good)
     assert unlocking.opened == 1

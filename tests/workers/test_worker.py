@@ -7,9 +7,12 @@ import pytest
 
 from broker import wire
 from broker.messages import (
+    DERIVE_NONCE,
     FORGE_AND_SIGN_PREATTESTATIONS,
     PROTOCOL_VERSION,
     PROVE_POSSESSION,
+    READY_EVENT,
+    TELL_PUBLIC_KEY,
     BlockReady,
     CreditBack,
     Drain,
@@ -30,7 +33,7 @@ from signers.formats import base58
 from signers.formats.block_header import block_hash, decode
 from signers.formats.networks import MAVRYK
 from signers.formats.operation import decode_operation
-from signers.formats.signable import Kind
+from signers.formats.signable import SIGNABLE_BYTES_MAX, Kind
 from signers.formats.vote import read_signed_vote
 from signers.policy.decision import Policy
 from signers.policy.rule import Rule
@@ -144,24 +147,52 @@ def test_bytes_to_sign_come_back_as_a_signature() -> None:
     assert KEYS[A].public_key.verify(unsigned, worker.bodies[A])
 
 
-def test_a_proof_of_possession_needs_the_policys_word() -> None:
+WITHOUT_MARK = {
+    PROVE_POSSESSION: Kind.PROOF_OF_POSSESSION,
+    DERIVE_NONCE: Kind.DETERMINISTIC_NONCE,
+    TELL_PUBLIC_KEY: None,
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [(PROVE_POSSESSION, "a proof of possession"), (DERIVE_NONCE, "a deterministic nonce")],
+)
+def test_what_a_key_does_without_a_mark_needs_the_policys_word(asked: str, named: str) -> None:
     worker = WorkerScript()
-    worker.gets(assignment(PROVE_POSSESSION, b"", A))
-    assert not worker.unproven
+    worker.gets(assignment(asked, b"", A))
+    assert not worker.unanswered
     assert worker.ends() == {A: "refused: policy"}
-    assert "proof of possession" in worker.bodies[A][1]
+    assert named in worker.bodies[A][1]
 
 
-def test_a_proof_of_possession_asks_no_store() -> None:
-    worker = WorkerScript(policy=Policy(Rule("prove", frozenset({Kind.PROOF_OF_POSSESSION}))))
-    worker.gets(assignment(PROVE_POSSESSION, b"", A), assignment(PROVE_POSSESSION, b"", B))
-    first, second = worker.unproven
+@pytest.mark.parametrize("asked", WITHOUT_MARK)
+def test_what_a_key_does_without_a_mark_asks_no_store(asked: str) -> None:
+    kind = WITHOUT_MARK[asked]
+    allowed = frozenset(() if kind is None else (kind,))
+    worker = WorkerScript(policy=Policy(Rule("this alone", allowed)))
+    worker.gets(assignment(asked, b"1", A), assignment(asked, b"", B), assignment(asked, b"", C))
+    first, second, third = worker.unanswered
     assert not worker.in_store
-    worker.core.proven(first, b"proof")
-    worker.core.not_proven(second, "unsupported_curve", "no BLS key")
+    worker.core.answered(first, b"answer")
+    worker.core.not_answered(second, "unsupported_curve", "no BLS key", Outcome.REFUSED)
+    worker.hears(None)
+    worker.core.answers_slowly(third)
+    worker.core.not_answered(third, "signer_timeout", "it hangs")
     worker.turn()
-    assert worker.ends() == {A: "possession_proven", B: "refused: unsupported_curve"}
-    assert worker.bodies[A] == b"proof"
+    assert worker.ends() == {
+        A: READY_EVENT[asked],
+        B: "refused: unsupported_curve",
+        C: "failed: signer_timeout",
+    }
+    assert worker.bodies[A] == b"answer"
+    assert worker.hears(CreditBack) == [CreditBack([third.number])]
+
+
+def test_what_is_no_question_of_a_key_is_malformed() -> None:
+    worker = WorkerScript()
+    worker.gets(assignment(TELL_PUBLIC_KEY, bytes(SIGNABLE_BYTES_MAX + 1), A))
+    assert worker.ends() == {A: "refused: malformed"}
 
 
 def test_a_vote_against_the_mark_is_refused_and_the_others_are_signed() -> None:

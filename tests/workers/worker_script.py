@@ -231,7 +231,7 @@ class WorkerScript:
         self.asked_elsewhere: deque[SigningJob] = deque()
         self.unkept: deque[KeepSignatures] = deque()
         self.preparations: deque[PreparationJob] = deque()
-        self.unproven: list[PendingTask] = []
+        self.unanswered: list[PendingTask] = []
         self.notes: list[str] = []
         self.probes = 0
         self.stopped = False
@@ -257,7 +257,7 @@ class WorkerScript:
         self.unsigned += [job for jobs in turn.to_sign for job in jobs]
         self.asked_elsewhere += turn.to_sign_elsewhere
         self.preparations += turn.to_prepare
-        self.unproven += turn.to_prove
+        self.unanswered += turn.to_answer
         self.notes += turn.notes
         self.probes += turn.probe_store
         self.stopped = turn.stop
