@@ -23,7 +23,13 @@ from broker import wire
 from broker.collector import tune_collector
 from broker.config import SignerSettings
 from broker.errors import MalformedMessage
-from broker.messages import CREDIT_US_DEFAULT, PROTOCOL_VERSION, ReloadAsked, WorkerHello
+from broker.messages import (
+    CREDIT_US_DEFAULT,
+    PROTOCOL_VERSION,
+    KeysShared,
+    ReloadAsked,
+    WorkerHello,
+)
 from broker.sockets import CurveIdentity, connect, receive, send
 from signers.errors import SignersError
 from signers.host import host_id
@@ -54,7 +60,8 @@ from workers.store_thread import (
     StoreFailed,
     StoreThread,
 )
-from workers.unlocking import KEYS_PER_NOTE, Unlocking
+from workers.unlocking import Unlocking, cores
+from workers.warm_up import WarmUp
 from workers.worker import Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
@@ -100,6 +107,8 @@ class WorkerProcess:
         self._keys = KeyRing(options.base_dir, os.environ, delays_ms, passwords=passwords)
         self._files = LiveFiles(self._keys, options.policy, watched=options.watches_files)
         self._unlocking = Unlocking(self._keys.open)
+        self._warm_up = WarmUp(options.name)
+        self._keys_warmed = 0  # which reading of the keys is being opened ahead
         store = WatermarkStore.open(options.store)
         self._store = StoreThread(store)
         maker = BackEndMaker(
@@ -220,6 +229,9 @@ class WorkerProcess:
                 message = wire.decode_broker_message(frames[-1])
                 if isinstance(message, ReloadAsked):
                     self._reload(message)
+                elif isinstance(message, KeysShared):
+                    self._warm_up.take_sharers(message.workers, self._keys.locked, now)
+                    self._open_ahead()
                 else:
                     self._core.broker_message(message, now)
             except MalformedMessage as e:
@@ -264,15 +276,33 @@ class WorkerProcess:
             self._back_ends.notes.clear()
 
     def _read_unlocked(self, now: float) -> None:
-        before = self._unlocking.opened // KEYS_PER_NOTE
-        for answer in self._unlocking.receive():
-            if answer.problem:
-                self._core.signer_failed(answer.job, answer.code, answer.problem)
+        answers = self._unlocking.receive()
+        for answer in answers:
+            if answer.secret is not None:
+                self._keys.opened(answer.key_hash, answer.secret)
+                self._warm_up.opened(answer.key_hash, now)
             else:
+                self._warm_up.failed(answer.key_hash, answer.code, answer.problem, now)
+            if answer.job is not None and answer.secret is not None:
                 self._sign_all([answer.job], now)
-        if self._unlocking.opened // KEYS_PER_NOTE > before:
-            log.info("keys_unlocked count=%d waiting=%d", self._unlocking.opened,
-                     self._unlocking.waiting)  # fmt: skip
+            elif answer.job is not None:
+                self._core.signer_failed(answer.job, answer.code, answer.problem)
+        if answers:
+            self._tell_of_warm_up()
+
+    def _open_ahead(self) -> None:
+        """Open what is ours and still locked; the workers of this host share its cores."""
+        threads = -(-cores() // max(1, self._warm_up.sharers))
+        self._unlocking.open_ahead(self._warm_up.waiting, threads)
+        self._tell_of_warm_up()
+
+    def _tell_of_warm_up(self) -> None:
+        for note in self._warm_up.notes:
+            log.info("%s", note)
+        for alarm in self._warm_up.alarms:
+            log.error("%s", alarm)
+        self._warm_up.notes, self._warm_up.alarms = [], []
+        self._core.encrypted = self._warm_up.progress
 
     def _who_stalls(self, now: float) -> int:
         """The process that has held the store's lock for too long; the supervisor ends it."""
@@ -283,6 +313,10 @@ class WorkerProcess:
         if self._files.look(now):
             self._core.keys_known(self._keys.hashes)
         self._core.policy = self._files.policy
+        if self._keys_warmed != self._keys.readings:
+            self._keys_warmed = self._keys.readings
+            self._warm_up.take_keys(self._keys.encrypted, self._keys.locked, now)
+            self._open_ahead()
 
     def _reload(self, asked: ReloadAsked) -> None:
         answer, keys_changed = self._files.reload(asked)
@@ -327,7 +361,7 @@ class WorkerProcess:
     def _sign_all(self, jobs: list[SigningJob], now: float) -> None:
         find, locked = self._keys.signer, self._keys.locked
         for job in jobs:
-            if job.delegate in locked and not self._keys.is_open(job.delegate):
+            if job.delegate in locked:
                 self._core.signs_slowly(job, now)
                 self._unlocking.submit(job)
                 continue
@@ -361,6 +395,7 @@ class WorkerProcess:
     def close(self) -> None:
         if self._preparer is not None:
             self._preparer.close()
+        self._unlocking.close()
         self._back_ends.close()
         self._store.close()
         self._broker.close()
