@@ -23,10 +23,10 @@ from signers.backends.key_uri import (
 )
 from signers.errors import BadRequest, MalformedBytes
 from signers.formats.networks import Network, network_by_name
-from signers.formats.tagged_keys import hash_text, tagged_hash
+from signers.formats.tagged_keys import curve_of_hash, hash_text, tagged_hash
 from signers.keyring.curve import Curve
 from signers.keyring.encrypted_key import EncryptedKey
-from signers.keyring.keys import PublicKey, SecretKey, kind_of_hash, read_key_hash
+from signers.keyring.keys import PublicKey, SecretKey, read_key_hash
 from signers.keyring.keystore import Keystore, UnknownKey, read_locator
 from signers.keyring.passwords import Passwords
 from signers.marks.store_copies import StoreView, read_store
@@ -359,7 +359,7 @@ def _seal(
 
 def _curve_name(key_hash: str) -> str | None:
     try:
-        return kind_of_hash(key_hash)[1].value.name
+        return curve_of_hash(key_hash).value.name
     except MalformedBytes:
         return None
 

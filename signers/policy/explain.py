@@ -10,8 +10,9 @@ from typing import Any
 from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats.signable import Kind, Signable, read_signable
+from signers.formats.tagged_keys import network_of_hash
 from signers.inspection.inspect import Report, Surroundings, inspect_signable
-from signers.policy.decision import Decision, Denied, Policy, decide_on_bytes, network_of_key
+from signers.policy.decision import Decision, Denied, Policy, decide_on_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def explain(policy: Policy, key_hash: str, message: bytes, client: str) -> Expla
     decision = decide_on_bytes(policy, key_hash, message, client)
     try:
         signable = read_signable(message)
-        report = inspect_signable(message, Surroundings(network_of_key(key_hash)))
+        report = inspect_signable(message, Surroundings(network_of_hash(key_hash)))
     except MalformedBytes:
         return Explanation(key_hash, client, decision, None, None)
     denied = isinstance(decision, Denied)
