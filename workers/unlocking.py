@@ -2,8 +2,8 @@
 
 A password is stretched for 25 ms of a core for each key, in OpenSSL, which lets the GIL go
 meanwhile; so threads do it. A key that a job waits for is opened at once, in as many threads as
-there are cores. Those opened ahead have threads of their own, with a niceness: the kernel runs them
-when nobody else wants the core, and the loop, the store's thread and other processes come first.
+there are cores. Those opened ahead have threads of their own, which are nice: the kernel gives the
+core to the loop, the store's thread and other processes first.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from signers.errors import SignersError
 from signers.keyring.keys import SecretKey
 from workers.signing_job import SigningJob
 
-# A tenth of the weight of an ordinary thread. Not the highest: between two keys such a thread has
-# the GIL for some 0.1 ms, and if the kernel takes the core from it just then, the loop waits. On
-# two cores that others kept busy the slowest of 1,000 echoes took 44 ms without any such thread,
-# 44 ms beside one of niceness 10, and 60 to 150 ms beside one of niceness 19.
+# A tenth of the weight of an ordinary thread, and no less. Between two keys such a thread has the
+# GIL for some 0.1 ms; the less weight it has, the longer it is without a core at just that moment,
+# and the loop with it. On two cores with fifteen busy processes the median of other keys' votes
+# rose to 1.0 and 2.1 times of idle with 10, to 1.5 and 3.2 without, to 2.4 and 3.4 with 19.
 AHEAD_NICENESS = 10
 
 
