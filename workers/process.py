@@ -333,6 +333,7 @@ class WorkerProcess:
             log.info("%s", note)
         for to_store in turn.to_store:
             self._store.submit(to_store)
+            self._unlocking.loop_works(now)
         if turn.probe_store:
             self._store.probe()
         self._unsigned += turn.to_sign

@@ -2,13 +2,14 @@
 
 A password is stretched for 25 ms of a core for each key, in OpenSSL, which lets the GIL go
 meanwhile; so threads do it. A key that a job waits for is opened at once, in as many threads as
-there are cores. Those opened ahead have threads of their own, which are nice: the kernel gives the
-core to the loop, the store's thread and other processes first.
+there are cores. Those opened ahead have threads of their own, which are nice (the kernel gives the
+core to the loop, the store's thread and other processes first) and rest while the loop has work.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -24,6 +25,10 @@ from workers.signing_job import SigningJob
 # and the loop with it. On two cores with fifteen busy processes the median of other keys' votes
 # rose to 1.0 and 2.1 times of idle with 10, to 1.5 and 3.2 without, to 2.4 and 3.4 with 19.
 AHEAD_NICENESS = 10
+# A nice thread that has a core keeps it for some milliseconds whoever wakes up, and a vote passes
+# through five threads. So after each batch of the loop no key is begun ahead for so long,
+REST_S = 0.05
+REST_S_MAX = 0.5  # but two keys a second are, however busy it is.
 
 
 class Unlocked(NamedTuple):
@@ -39,8 +44,15 @@ class Unlocked(NamedTuple):
 class Unlocking:
     """The threads; `open` is called in them, with the hash of a key."""
 
-    def __init__(self, open: Callable[[str], SecretKey], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        open: Callable[[str], SecretKey],
+        threads: int | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._open = open
+        self._sleep = sleep
+        self._rest_until = 0.0  # monotonic seconds
         self._threads_max = threads or cores()
         self._threads = 0
         self._inbox: SimpleQueue[SigningJob] = SimpleQueue()
@@ -75,6 +87,10 @@ class Unlocking:
         for _ in range(missing):
             Thread(target=self._run_ahead, name="unlock-ahead", daemon=True).start()
 
+    def loop_works(self, now: float) -> None:
+        """The loop has work: what is opened ahead waits a little."""
+        self._rest_until = now + REST_S
+
     def receive(self) -> list[Unlocked]:
         try:
             os.eventfd_read(self._wakeup)
@@ -97,8 +113,17 @@ class Unlocking:
 
     def _run_ahead(self) -> None:
         os.setpriority(os.PRIO_PROCESS, get_native_id(), AHEAD_NICENESS)  # of this thread alone
+        self._rest()
         while (key_hash := self._next_ahead()) is not None:
             self._unlock(key_hash, None)
+            self._rest()
+
+    def _rest(self) -> None:
+        now = time.monotonic()
+        end = now + REST_S_MAX
+        while (until := min(end, self._rest_until)) > now:
+            self._sleep(until - now)
+            now = time.monotonic()
 
     def _next_ahead(self) -> str | None:
         """The key to be opened next; None: this thread is not needed any more."""

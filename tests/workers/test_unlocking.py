@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from threading import Barrier, Event, get_native_id
+
+import pytest
 
 from signers.keyring.keys import SecretKey
 from signers.keyring.passwords import WrongPassword
 from tests.workers.worker_script import KEYS, A, B, C, D, a_job, a_vote
-from workers.unlocking import AHEAD_NICENESS, Unlocked, Unlocking
+from workers.unlocking import AHEAD_NICENESS, REST_S_MAX, Unlocked, Unlocking
 
 ANSWER_S = 10
 
@@ -105,6 +108,31 @@ def test_a_key_that_a_job_needs_overtakes_those_that_are_opened_ahead() -> None:
     answers = receive(unlocking, 3)
     assert sorted(answer.key_hash for answer in answers) == sorted([A, B, C]), "each of them once"
     assert [answer.job for answer in answers if answer.job] == [job]
+
+
+def test_what_is_opened_ahead_rests_while_the_loop_has_work_but_not_for_ever() -> None:
+    """The clock of the rest is played: it passes when the test says so."""
+    lock, rests = Lock(), []
+    rests_now, may_go_on = Event(), Event()
+
+    def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        rests_now.set()
+        assert may_go_on.wait(ANSWER_S)
+        unlocking.loop_works(0.0)
+
+    lock.may_open.set()
+    unlocking = Unlocking(lock.open, sleep=sleep)
+    unlocking.loop_works(time.monotonic() + 1000)
+    unlocking.open_ahead([A], 1)
+    assert rests_now.wait(ANSWER_S)
+    job = a_job(B, a_vote())
+    unlocking.submit(job)
+    assert [answer.job for answer in receive(unlocking, 1)] == [job]
+    assert lock.begun == [B], "only what nobody waits for rests"
+    may_go_on.set()
+    assert [answer.key_hash for answer in receive(unlocking, 1)] == [A]
+    assert rests == [pytest.approx(REST_S_MAX)]
 
 
 def test_other_keys_take_the_place_of_those_not_begun() -> None:
