@@ -134,6 +134,10 @@ class KeyRing:
         return *files, self._keystore.passwords.current_stamp()
 
     @property
+    def passwords(self) -> Passwords:
+        return self._keystore.passwords
+
+    @property
     def hashes(self) -> list[str]:
         return sorted(self._hashes)
 
