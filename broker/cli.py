@@ -445,6 +445,8 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
             f"worker {worker['name']:8} pid {worker['pid']:<8} {worker['state']:8} "
             f"active {worker['active']:<6} waiting {worker['ready']:<6} {note}".rstrip()
         )
+        for problem in (worker["encrypted_keys"] or {}).get("problems", ()):
+            click.echo(f"  key not opened: {problem}")
 
 
 def _as_text(value: object) -> str:

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+import msgspec
+
 from broker.deadlines import Deadlines
 from broker.delegate_queue import (
     ACTIVE,
@@ -74,6 +76,7 @@ from broker.messages import (
     HelloWanted,
     Item,
     KeysKnown,
+    KeysShared,
     Leaving,
     OrphanResult,
     OrphanResults,
@@ -625,9 +628,15 @@ class Dispatcher:
             self._note(f"store_stalled holder={beat.stalled_by} seen_by={worker.name}")
         worker.stalled_by = beat.stalled_by
         worker.note = beat.note
+        worker.encrypted = beat.encrypted
 
     def _on_keys_known(self, worker: Worker, known: KeysKnown, now: float) -> None:
         self.members.keys_known(worker, frozenset(known.keys))
+        self._tell_shares()  # also when nothing has changed: it says so on each connection
+
+    def _tell_shares(self) -> None:
+        for worker, names in self.members.new_shares():
+            self._turn.to_workers.append((worker.peer, KeysShared(names)))
 
     def _start_reload(self, peer: Peer, wanted: Reload, now: float) -> None:
         if self._reload is not None:
@@ -972,6 +981,7 @@ class Dispatcher:
         if self._ring_seen == self.members.ring_version:
             return
         self._ring_seen = self.members.ring_version
+        self._tell_shares()
         moved, self._unowned = self._unowned, []
         for worker in self.members:
             moved += worker.ready.clear()
@@ -1151,6 +1161,7 @@ class Dispatcher:
             "late_results": self.late_results,
             "events": dict(self.counts),
             "services": self._services.newest(now),
+            "encrypted_keys": self._encrypted_keys(),
             "workers": [
                 {
                     "name": w.name,
@@ -1165,9 +1176,18 @@ class Dispatcher:
                     "store_wait_ms": w.store_wait_ms,
                     "stalled_by": w.stalled_by,
                     "note": w.note,
+                    "encrypted_keys": w.encrypted and msgspec.structs.asdict(w.encrypted),
                 }
                 for w in sorted(self.members, key=lambda w: w.name)
             ],
+        }
+
+    def _encrypted_keys(self) -> dict[str, int]:
+        """How many encrypted keys the workers own together, and how many of them are open."""
+        told = [w.encrypted for w in self.members if w.encrypted and w.state is WorkerState.READY]
+        return {
+            name: sum(getattr(each, name) for each in told)
+            for name in ("total", "opened", "failed")
         }
 
     def validate(self) -> None:

@@ -376,11 +376,21 @@ class WorkerHello(Struct, tag=0, array_like=True):
     can_sign: bool = True
 
 
+class EncryptedKeys(Struct, array_like=True):
+    """How far a worker is with opening the encrypted keys that it owns."""
+
+    total: int
+    opened: int
+    failed: int  # tried, and no password opens them, or they cannot be read
+    problems: list[str] = []  # of the failed the first few: which key, and what to do
+
+
 class Heartbeat(Struct, tag=1, array_like=True):
     incarnation: int
     store_wait_ms: int = 0  # the store has been waited for so long; 0: not waiting
     stalled_by: int = 0  # pid that has held the store's lock for too long; 0: nobody
     note: str = ""
+    encrypted: EncryptedKeys | None = None  # None: it owns no encrypted key
 
 
 class Result(Struct, array_like=True, gc=False):
@@ -545,4 +555,15 @@ class ReloadAsked(Struct, tag=6, array_like=True):
     step: int  # ReloadStep
 
 
-BrokerMessage = Assign | PrepareAhead | Welcome | HelloWanted | ResultsAck | Drain | ReloadAsked
+class KeysShared(Struct, tag=7, array_like=True):
+    """Who signs with the very keys that this worker has: the ring over them says which are its own.
+
+    So each encrypted key is opened ahead by one of them. Empty: this worker signs nothing.
+    """
+
+    workers: list[str]  # names, its own among them
+
+
+BrokerMessage = (
+    Assign | PrepareAhead | Welcome | HelloWanted | ResultsAck | Drain | ReloadAsked | KeysShared
+)

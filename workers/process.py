@@ -28,6 +28,7 @@ from broker.messages import (
     DERIVE_NONCE,
     PROTOCOL_VERSION,
     PROVE_POSSESSION,
+    KeysShared,
     Outcome,
     ReloadAsked,
     WorkerHello,
@@ -63,7 +64,8 @@ from workers.store_thread import (
     StoreFailed,
     StoreThread,
 )
-from workers.unlocking import KEYS_PER_NOTE, Unlocked, Unlocking
+from workers.unlocking import Unlocking, cores
+from workers.warm_up import WarmUp
 from workers.worker import Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
@@ -109,6 +111,8 @@ class WorkerProcess:
         self._keys = KeyRing(options.base_dir, os.environ, delays_ms, passwords=passwords)
         self._files = LiveFiles(self._keys, options.policy, watched=options.watches_files)
         self._unlocking = Unlocking(self._keys.open)
+        self._warm_up = WarmUp(options.name)
+        self._keys_warmed = 0  # which reading of the keys is being opened ahead
         store = WatermarkStore.open(options.store)
         self._store = StoreThread(store)
         maker = BackEndMaker(
@@ -229,6 +233,9 @@ class WorkerProcess:
                 message = wire.decode_broker_message(frames[-1])
                 if isinstance(message, ReloadAsked):
                     self._reload(message)
+                elif isinstance(message, KeysShared):
+                    self._warm_up.take_sharers(message.workers, self._keys.locked, now)
+                    self._open_ahead()
                 else:
                     self._core.broker_message(message, now)
             except MalformedMessage as e:
@@ -278,20 +285,38 @@ class WorkerProcess:
             self._back_ends.notes.clear()
 
     def _read_unlocked(self, now: float) -> None:
-        before = self._unlocking.opened // KEYS_PER_NOTE
-        for unlocked in self._unlocking.receive():
-            match unlocked:
-                case Unlocked(task=SigningJob() as job, problem=""):
+        answers = self._unlocking.receive()
+        for answer in answers:
+            if answer.secret is not None:
+                self._keys.opened(answer.key_hash, answer.secret)
+                self._warm_up.opened(answer.key_hash, now)
+            else:
+                self._warm_up.failed(answer.key_hash, answer.code, answer.problem, now)
+            match answer.task:
+                case SigningJob() as job if answer.secret is not None:
                     self._sign_all([job], now)
-                case Unlocked(task=SigningJob() as job):
-                    self._core.signer_failed(job, unlocked.code, unlocked.problem)
-                case Unlocked(task=PendingTask() as task, problem=""):
+                case SigningJob() as job:
+                    self._core.signer_failed(job, answer.code, answer.problem)
+                case PendingTask() as task if answer.secret is not None:
                     self._answer(task, now)
-                case Unlocked(task=PendingTask() as task):
-                    self._core.not_answered(task, unlocked.code, unlocked.problem)
-        if self._unlocking.opened // KEYS_PER_NOTE > before:
-            log.info("keys_unlocked count=%d waiting=%d", self._unlocking.opened,
-                     self._unlocking.waiting)  # fmt: skip
+                case PendingTask() as task:
+                    self._core.not_answered(task, answer.code, answer.problem)
+        if answers:
+            self._tell_of_warm_up()
+
+    def _open_ahead(self) -> None:
+        """Open what is ours and still locked; the workers of this host share its cores."""
+        threads = -(-cores() // max(1, self._warm_up.sharers))
+        self._unlocking.open_ahead(self._warm_up.waiting, threads)
+        self._tell_of_warm_up()
+
+    def _tell_of_warm_up(self) -> None:
+        for note in self._warm_up.notes:
+            log.info("%s", note)
+        for alarm in self._warm_up.alarms:
+            log.error("%s", alarm)
+        self._warm_up.notes, self._warm_up.alarms = [], []
+        self._core.encrypted = self._warm_up.progress
 
     def _who_stalls(self, now: float) -> int:
         """The process that has held the store's lock for too long; the supervisor ends it."""
@@ -302,6 +327,10 @@ class WorkerProcess:
         if self._files.look(now):
             self._core.keys_known(self._keys.hashes)
         self._core.policy = self._files.policy
+        if self._keys_warmed != self._keys.readings:
+            self._keys_warmed = self._keys.readings
+            self._warm_up.take_keys(self._keys.encrypted, self._keys.locked, now)
+            self._open_ahead()
 
     def _reload(self, asked: ReloadAsked) -> None:
         answer, keys_changed = self._files.reload(asked)
@@ -318,6 +347,7 @@ class WorkerProcess:
             log.info("%s", note)
         for to_store in turn.to_store:
             self._store.submit(to_store)
+            self._unlocking.loop_works(now)
         if turn.probe_store:
             self._store.probe()
         self._unsigned += turn.to_sign
@@ -346,7 +376,7 @@ class WorkerProcess:
     def _sign_all(self, jobs: list[SigningJob], now: float) -> None:
         find, locked = self._keys.signer, self._keys.locked
         for job in jobs:
-            if job.delegate in locked and not self._keys.is_open(job.delegate):
+            if job.delegate in locked:
                 self._core.signs_slowly(job, now)
                 self._unlocking.submit(job)
                 continue
@@ -372,7 +402,7 @@ class WorkerProcess:
     def _answer(self, task: PendingTask, now: float) -> None:
         """Have a key do what needs no mark; one that takes time to open is opened first."""
         key_hash = task.delegate
-        if key_hash in self._keys.locked and not self._keys.is_open(key_hash):
+        if key_hash in self._keys.locked:
             self._core.answers_slowly(task)
             self._unlocking.submit(task)
             return
@@ -404,6 +434,7 @@ class WorkerProcess:
     def close(self) -> None:
         if self._preparer is not None:
             self._preparer.close()
+        self._unlocking.close()
         self._back_ends.close()
         self._store.close()
         self._broker.close()

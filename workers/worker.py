@@ -35,6 +35,7 @@ from broker.messages import (
     BrokerMessage,
     CreditBack,
     Drain,
+    EncryptedKeys,
     Freed,
     Heartbeat,
     Held,
@@ -169,6 +170,7 @@ class Worker:
         self._keys = KeysKnown([])
         self.store_down = ""  # why nothing can be judged; empty: it can
         self.signers_down = ""  # which back-ends are in trouble, for `status`
+        self.encrypted: EncryptedKeys | None = None  # how far they are opened, likewise
         self.pipeline = Pipeline()
         self._tasks: dict[Task, None] = {}  # assigned, without a result
         self._preparing: dict[int, PendingTask] = {}  # by number of the preparation job
@@ -757,7 +759,9 @@ class Worker:
                 self._next_heartbeat = now + (HEARTBEAT_S if self._tasks else IDLE_HEARTBEAT_S)
                 note = self.store_down or self.signers_down
                 turn.to_broker.append(
-                    Heartbeat(self._hello.incarnation, store_wait_ms, stalled_by, note)
+                    Heartbeat(
+                        self._hello.incarnation, store_wait_ms, stalled_by, note, self.encrypted
+                    )
                 )
             else:
                 self._say_hello()

@@ -22,8 +22,9 @@ from signers.errors import BadRequest, MalformedBytes
 from signers.formats import base58
 from signers.formats.networks import NETWORKS
 from signers.formats.signable import Kind
-from signers.keyring.keys import PublicKey, UnsupportedCurve, kind_of_hash
-from signers.policy.decision import DEFAULT_NAME, Policy, network_of_key
+from signers.formats.tagged_keys import curve_of_hash, network_of_hash
+from signers.keyring.keys import PublicKey, UnsupportedCurve
+from signers.policy.decision import DEFAULT_NAME, Policy
 from signers.policy.rule import GATEWAY, OPERATIONS, Rule, listing
 
 # Thousands of keys; what is longer is something else, and the parser is slow.
@@ -190,9 +191,9 @@ class _KeySection:
         """The gateway's name of the client with a key, which is given itself or by its hash."""
         try:
             if text[:3] in _HASH_BEGINNINGS:
-                kind_of_hash(text)
+                curve_of_hash(text)
                 return f"{GATEWAY}.{text}"
-            return f"{GATEWAY}.{PublicKey.read(text).hash(network_of_key(self.key_hash))}"
+            return f"{GATEWAY}.{PublicKey.read(text).hash(network_of_hash(self.key_hash))}"
         except (MalformedBytes, UnsupportedCurve) as error:
             self._warn(f"authorized_keys: {text!r:.100} is no key: {error}; left out")
             return None

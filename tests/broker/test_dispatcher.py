@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from pool_script import PlayedWorker, PoolScript, an_id, block, sign, votes
@@ -13,11 +15,14 @@ from broker.messages import (
     Cancelled,
     CreditBack,
     Drain,
+    EncryptedKeys,
     Freed,
+    Heartbeat,
     Held,
     HelloWanted,
     Item,
     KeysKnown,
+    KeysShared,
     Leaving,
     OrphanResult,
     OrphanResults,
@@ -134,6 +139,35 @@ def test_a_delegate_that_no_worker_knows_is_refused() -> None:
     [ack] = pool.push("baker", votes("a", "stranger"))
     assert (ack.status, ack.code) == ("refused", "unknown_delegate")
     assert "stranger" in ack.text
+
+
+def test_workers_hear_who_opens_the_keys_and_the_status_adds_up_what_they_opened() -> None:
+    pool = PoolScript()
+    workers = [pool.worker(name) for name in ("w0", "w1")]
+    for w in workers:
+        pool.core.worker_message(w.peer, KeysKnown(["a", "b", "c"]), pool.now)
+    pool.turn()
+    assert [w.heard[-1] for w in workers] == [KeysShared(["w0", "w1"])] * 2
+    assert pool.core.status(pool.now)["encrypted_keys"] == {"total": 0, "opened": 0, "failed": 0}
+    for w, told in zip(
+        workers, (EncryptedKeys(2, 1, 1, ["b: no"]), EncryptedKeys(1, 0, 0)), strict=True
+    ):
+        pool.core.worker_message(w.peer, Heartbeat(1, encrypted=told), pool.now)
+    status: Any = pool.core.status(pool.now)
+    assert status["encrypted_keys"] == {"total": 3, "opened": 1, "failed": 1}
+    assert status["workers"][0]["encrypted_keys"] == {
+        "total": 2, "opened": 1, "failed": 1, "problems": ["b: no"],
+    }  # fmt: skip
+
+
+def test_a_worker_on_a_new_connection_hears_again_which_keys_it_opens() -> None:
+    pool = PoolScript()
+    w = pool.worker("w0")
+    for _ in range(2):
+        pool.core.worker_message(w.peer, KeysKnown(["a"]), pool.now)
+        pool.turn()
+        assert w.heard[-1] == KeysShared(["w0"])
+        w.hello_again([])
 
 
 def test_where_no_worker_has_any_key_nothing_waits_for_one() -> None:

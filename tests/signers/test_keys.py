@@ -26,7 +26,6 @@ from signers.keyring.keys import (
     PublicKey,
     SecretKey,
     UnsupportedCurve,
-    kind_of_hash,
     read_key_hash,
     read_signature,
     write_signature,
@@ -71,12 +70,6 @@ def test_secret_keys_and_their_seeds(row: dict[str, str]) -> None:
     assert key.secret_text() == row["secret"]
     seed = bytes.fromhex(row["seed_hex"])
     assert SecretKey.from_seed(seed, Curve[row["curve"]]).secret_text() == row["secret"]
-
-
-@pytest.mark.parametrize("row", VECTORS["keys"], ids=lambda row: row["tezos_pkh"])
-def test_the_prefix_of_a_hash_names_network_and_curve(row: dict[str, str]) -> None:
-    assert kind_of_hash(row["tezos_pkh"]) == (TEZOS, Curve[row["curve"]])
-    assert kind_of_hash(row["mavryk_pkh"]) == (MAVRYK, Curve[row["curve"]])
 
 
 @pytest.mark.parametrize("row", VECTORS["keys"], ids=lambda row: row["tezos_pkh"])
