@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from broker.messages import Outcome
 from signers.backends.backend import (
-    MAY_HAVE_SIGNED,
+    HAS_NOT_SIGNED,
     BackEnd,
     SignerLost,
     SignerRejected,
@@ -34,7 +34,7 @@ from signers.backends.backend import (
 )
 from signers.errors import SignersError
 from signers.formats.signable import Kind
-from signers.formats.tagged_keys import BLS_TAG, network_of_hash, tagged_hash
+from signers.formats.tagged_keys import is_deterministic, network_of_hash
 from signers.keyring.keys import PublicKey
 from workers.bulkhead import Bulkhead, Call, Limits
 from workers.key_source import BackEndSigner, Source
@@ -44,8 +44,6 @@ from workers.worker import SIGNER_LIMIT_S
 # All sources of a key together; the worker gives up a little later.
 ANSWER_WITHIN_S = SIGNER_LIMIT_S - 1.0
 TEXT_LETTERS_MAX = 1_000  # of an error's text, and of the trouble that status shows
-
-_DETERMINISTIC_TAGS = (0, BLS_TAG)  # Ed25519 and BLS; ECDSA elsewhere may take a random nonce
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,7 @@ class Signed:
     code: str = ""
     problem: str = ""
     outcome: Outcome = Outcome.READY  # refused: a rule of the signer said no
+    may_have_signed: bool = True  # False: surely none of its sources has signed, nor will
 
 
 @dataclass(slots=True, eq=False)
@@ -68,14 +67,17 @@ class _Errand:
     give_up_at: float
     at: int = 0  # the source that is asked now
     problems: list[str] = field(default_factory=list)  # of those before
+    in_doubt: bool = False  # one of them may have signed
+    is_signed: bool = False  # a good signature has been handed on
 
-    def may_go_on(self, error: SignersError) -> bool:
+    def may_go_on(self, error: SignersError, *, in_doubt: bool) -> bool:
         """Whether the next source may be asked after this one's error."""
-        if self.at + 1 >= len(self.signer.sources) or isinstance(error, SignerRejected):
+        is_last = self.at + 1 >= len(self.signer.sources)
+        if self.is_signed or is_last or isinstance(error, SignerRejected):
             return False
-        if not isinstance(error, MAY_HAVE_SIGNED) or self.job.signable.kind is not Kind.BLOCK:
+        if not in_doubt or self.job.signable.kind is not Kind.BLOCK:
             return True
-        return tagged_hash(self.signer.key_hash)[0] in _DETERMINISTIC_TAGS
+        return is_deterministic(self.signer.key_hash)
 
 
 class _Attempt(NamedTuple):
@@ -176,19 +178,25 @@ class BackEnds:
                 place.bulkhead.enter(Call(attempt, errand.give_up_at))
                 self._start(place, now)
                 return
-            if not self._goes_on(attempt, refusal):
+            if not self._goes_on(attempt, refusal, in_doubt=False):
                 return
 
-    def _goes_on(self, attempt: _Attempt, error: SignersError) -> bool:
-        """Turn to the next source after an error, or end the job; says which."""
+    def _goes_on(self, attempt: _Attempt, error: SignersError, *, in_doubt: bool) -> bool:
+        """Turn to the next source after an error, or end the job; says which.
+
+        `in_doubt`: the source may have signed, or may still.
+        """
         errand = attempt.errand
         errand.problems.append(f"{attempt.source.authority}: {error}")
-        if errand.may_go_on(error):
+        errand.in_doubt |= in_doubt
+        if errand.may_go_on(error, in_doubt=in_doubt):
             errand.at += 1
             return True
         text = "; ".join(errand.problems)[:TEXT_LETTERS_MAX]
         outcome = Outcome.REFUSED if isinstance(error, SignerRejected) else Outcome.FAILED
-        self._answers.append(Signed(errand.job, None, error.code, text, outcome))
+        self._answers.append(
+            Signed(errand.job, None, error.code, text, outcome, may_have_signed=errand.in_doubt)
+        )
         return False
 
     def _place(self, source: Source) -> _Place:
@@ -220,12 +228,17 @@ class BackEnds:
         place.bulkhead.answered(call, error, now)
         if error is not None:
             self._note_failure(attempt, error)
-        if attempt.is_abandoned:
-            return
+        errand = attempt.errand
+        if errand.is_signed:
+            return  # by another source; one signature is enough
         if error is None:
-            self._answers.append(Signed(attempt.errand.job, signature))
-        elif self._goes_on(attempt, error):
-            self._ask(attempt.errand, now)
+            # Also of a source that was given up, and after the job's end: it is kept for repeats.
+            errand.is_signed = True
+            self._answers.append(Signed(errand.job, signature))
+        elif not attempt.is_abandoned:
+            in_doubt = not isinstance(error, HAS_NOT_SIGNED)
+            if self._goes_on(attempt, error, in_doubt=in_doubt):
+                self._ask(errand, now)
 
     def _look_after(self, place: _Place, now: float) -> None:
         """Let the next calls of a back-end begin, and those end that wait in vain."""
@@ -233,10 +246,13 @@ class BackEnds:
             attempt, late = call.work, SignerTimeout("it hangs")
             self._note_failure(attempt, late)
             # Without another source the job waits: its signature may still come, and is kept.
-            if attempt.errand.may_go_on(late) and self._goes_on(attempt, late):
+            if attempt.errand.may_go_on(late, in_doubt=True):
+                self._goes_on(attempt, late, in_doubt=True)
                 self._ask(attempt.errand, now)
         for call, error in place.bulkhead.turned_away(now):
-            if self._goes_on(call.work, error):
+            if call.work.errand.is_signed:
+                continue  # by a source that was given up
+            if self._goes_on(call.work, error, in_doubt=False):
                 self._ask(call.work.errand, now)
         self._start(place, now)
 

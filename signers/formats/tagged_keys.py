@@ -11,7 +11,7 @@ from signers.formats.base58 import Prefix
 from signers.formats.networks import BLS_SCHEME_OF_VERSION, NETWORKS, Network
 
 TAGGED_HASH_BYTES = 21
-BLS_TAG = 3
+ED25519_TAG, BLS_TAG = 0, 3
 
 # In the order of their tags.
 PUBLIC_KEYS = (
@@ -45,6 +45,15 @@ def network_of_hash(text: str) -> Network:
     """Return the network whose key hashes are written like this one. Raises MalformedBytes."""
     prefix, _ = base58.read(_HASH_TAGS, text)
     return next(n for n in NETWORKS.values() if prefix in n.key_hash_prefixes)
+
+
+def is_deterministic(text: str) -> bool:
+    """Say whether all who have a key make the same signature of the same bytes.
+
+    So it is by the rules of Ed25519 (RFC 8032 §5.1.6) and BLS; of ECDSA each signer chooses the
+    nonce by himself. Takes the text of the key's hash. Raises MalformedBytes.
+    """
+    return tagged_hash(text)[0] in (ED25519_TAG, BLS_TAG)
 
 
 def signature_version(text: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from signers.backends.backend import IS_ALIVE, MAY_HAVE_SIGNED
+from signers.backends.backend import HAS_NOT_SIGNED, IS_ALIVE
 from signers.backends.key_uri import LedgerKey
 from signers.formats.networks import TEZOS
 from signers.keyring.keys import PublicKey
@@ -147,17 +147,17 @@ def test_a_signature_that_was_lost_may_have_been_made(
         monkeypatch.setattr(turn._transport, "send", send_and_lose)
         with pytest.raises(DeviceLost) as lost:
             turn.sign(Derivation.ED25519, full_path(STEPS), vote(1, 0))
-    assert isinstance(lost.value, MAY_HAVE_SIGNED)
+    assert not isinstance(lost.value, HAS_NOT_SIGNED)
     with pytest.raises(DeviceWatermark):
         signer.sign(key, KEY_HASH, vote(1, 0), WAIT_S)
 
 
 def test_which_errors_leave_a_doubt() -> None:
     for doubtful in (DeviceStuck, DeviceLost, DeviceGarbled):
-        assert issubclass(doubtful, MAY_HAVE_SIGNED)
+        assert not issubclass(doubtful, HAS_NOT_SIGNED)
     for alive in (DeviceLocked, WrongApp, DeviceWatermark, RejectedOnDevice, KeyNotAuthorised):
         assert issubclass(alive, IS_ALIVE)
-        assert not issubclass(alive, MAY_HAVE_SIGNED)
+        assert issubclass(alive, HAS_NOT_SIGNED)
 
 
 def test_what_the_app_does_not_sign(signer: LedgerSigner) -> None:
