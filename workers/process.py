@@ -53,6 +53,7 @@ from workers.store_thread import (
     StoreAvailable,
     StoreFailed,
     StoreThread,
+    Withdrawn,
 )
 from workers.unlocking import KEYS_PER_NOTE, Unlocking
 from workers.worker import Turn, Worker
@@ -237,6 +238,8 @@ class WorkerProcess:
                 case NotKept():
                     for job, _ in answer.asked.signatures:
                         self._core.signer_failed(job, answer.code, answer.text)
+                case Withdrawn():
+                    self._core.withdrawn(answer.asked.ended)
                 case DraftAnswer():
                     self._core.draft_found(answer.asked, answer.draft, now)
                 case StoreAvailable():
@@ -256,7 +259,10 @@ class WorkerProcess:
             if answer.signature is not None:
                 self._core.signed_elsewhere(answer.job, answer.signature)
             else:
-                self._core.signer_failed(answer.job, answer.code, answer.problem, answer.outcome)
+                self._core.signer_failed(
+                    answer.job, answer.code, answer.problem, answer.outcome,
+                    may_have_signed=answer.may_have_signed,
+                )  # fmt: skip
         for note in self._back_ends.notes:
             log.warning("%s", note)
         if answers or self._back_ends.notes:
@@ -346,7 +352,7 @@ class WorkerProcess:
             if isinstance(signer, LocalSigner):
                 raise KeyMoved(f"{job.delegate} is here by now")
         except SignersError as e:
-            self._core.signer_failed(job, e.code, str(e))
+            self._core.signer_failed(job, e.code, str(e), may_have_signed=False)
         else:
             self._back_ends.submit(job, signer, now)
 

@@ -41,6 +41,7 @@ class SigningJob(Struct, eq=False):
     is_elsewhere: bool = False  # its signer is no key of ours, and might not sign alike
     batch: SigningBatch | None = None  # while it is permitted and not released
     signature: bytes | None = None
+    expectation: int | None = None  # under which its signer is asked, see `kept_signatures`
     bls_vote: BlsVote | None = None  # of a tz4 key: the consensus key's job, or its companion's
 
 

@@ -118,12 +118,21 @@ class KeepSignatures:
     signatures: list[tuple[SigningJob, bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawExpectations:
+    """Have the store note of blocks that surely nobody has signed them, before they end."""
+
+    ended: list[Ended]
+
+
 @dataclass(slots=True)
 class Turn:
     """What a turn asks the rim to do, in this order."""
 
     to_broker: list[WorkerMessage] = field(default_factory=list)
-    to_store: list[SigningBatch | FindDraft | KeepSignatures] = field(default_factory=list)
+    to_store: list[SigningBatch | FindDraft | KeepSignatures | WithdrawExpectations] = field(
+        default_factory=list
+    )
     to_sign: list[list[SigningJob]] = field(default_factory=list)  # by keys of ours
     to_sign_elsewhere: list[SigningJob] = field(default_factory=list)
     to_prepare: list[PreparationJob] = field(default_factory=list)
@@ -162,9 +171,10 @@ class Worker:
         self._ahead: dict[tuple[str, bytes, str], PreparedBlock] = {}  # by client, id, delegate
         self._next_preparation = 1
         # With a signer elsewhere: its time limit; inf: it has answered in time, and the store
-        # is keeping the signature; below 0: it has not, and was reported.
+        # is keeping what it said; below 0: it has not, and was reported.
         self._signing: dict[SigningJob, float] = {}
         self._unkept: list[tuple[SigningJob, bytes]] = []  # signed elsewhere in this turn
+        self._unsigned: list[Ended] = []  # surely not signed, though it was expected; likewise
         self._results: list[tuple[Task, Result]] = []  # of this turn
         self._unacked: deque[tuple[int, list[tuple[Task, Result]]]] = deque()
         self._next_number = 1
@@ -556,8 +566,7 @@ class Worker:
         if job.signable.kind not in MARKED_KINDS:  # nothing that a repeat could ask for
             self.kept([(job, signature)])
             return
-        if self._signing[job] >= 0:
-            self._signing[job] = inf
+        self._answered_in_time(job)
         self._unkept.append((job, signature))
 
     def kept(self, signatures: Sequence[tuple[SigningJob, bytes]]) -> None:
@@ -568,11 +577,36 @@ class Worker:
         self.pipeline.signed([job for job, _ in signatures])
 
     def signer_failed(
-        self, job: SigningJob, code: str, text: str, outcome: Outcome = Outcome.FAILED
+        self,
+        job: SigningJob,
+        code: str,
+        text: str,
+        outcome: Outcome = Outcome.FAILED,
+        *,
+        may_have_signed: bool = True,
     ) -> None:
-        """No signature comes: it failed, could not be kept, or (refused) a rule said no."""
+        """No signature comes: it failed, could not be kept, or (refused) a rule said no.
+
+        Unless there may be one after all, a block that was to be signed elsewhere may be asked
+        for again. The store notes that first: who hears of the end may repeat at once.
+        """
+        if job.expectation is not None and not may_have_signed:
+            self._answered_in_time(job)
+            self._unsigned.append(Ended(job, outcome, (code, text)))
+            return
         self._signer_answered(job)
         self.pipeline.signer_failed(job, code, text, outcome)
+
+    def withdrawn(self, ended: Sequence[Ended]) -> None:
+        """The store has noted what surely nobody has signed, or could not: these jobs end."""
+        for each in ended:
+            self._signer_answered(each.job)
+            self.pipeline.signer_failed(each.job, *each.body, each.outcome)
+
+    def _answered_in_time(self, job: SigningJob) -> None:
+        """From here on the job waits for the store, if its end was not reported already."""
+        if self._signing.get(job, -1.0) >= 0:
+            self._signing[job] = inf
 
     def _signer_answered(self, job: SigningJob) -> None:
         reported = self._signing.pop(job, 0.0) < 0  # as failed, at its time limit
@@ -714,6 +748,9 @@ class Worker:
         if self._unkept:
             turn.to_store.append(KeepSignatures(self._unkept))
             self._unkept = []
+        if self._unsigned:
+            turn.to_store.append(WithdrawExpectations(self._unsigned))
+            self._unsigned = []
         while (batch := self.pipeline.next_batch(now)) is not None:
             if self.store_down:
                 self.pipeline.store_failed(batch, "store_unavailable", self.store_down)
