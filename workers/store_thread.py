@@ -184,14 +184,7 @@ class StoreThread:
         """Judge, let the loop sign meanwhile, commit; only then say that it may release."""
         overlap = len(batch.jobs) >= JOBS_SIGNED_MEANWHILE
         with self._store.begin() as transaction:
-            if batch.is_plain:
-                verdicts = transaction.judge([(j.delegate, j.signable) for j in batch.jobs])
-            else:
-                # One by one, since what is noted of a job goes by the mark that it has found.
-                verdicts = [_judge_alone(transaction, job) for job in batch.jobs]
-                for job in _new_blocks(batch, verdicts):
-                    assert job.draft is not None
-                    transaction.keep_draft(job.delegate, job.signable, job.draft)
+            verdicts = judge(transaction, batch)
             if overlap:
                 self._post(Judged(batch, verdicts))
             transaction.commit()
@@ -202,28 +195,53 @@ class StoreThread:
     def _keep(self, asked: KeepSignatures) -> None:
         """Put signatures from elsewhere on the disk; only then say that they may be released."""
         with self._store.begin() as transaction:
-            kept = [
-                (
-                    job,
-                    transaction.keep_signature(
-                        job.delegate, job.signable, signature_version(job.delegate), made
-                    ),
-                )
-                for job, made in asked.signatures
-            ]
+            kept = keep(transaction, asked)
             transaction.commit()
         self._post(Kept(kept))
 
     def _withdraw(self, asked: WithdrawExpectations) -> None:
         """Note on the disk what surely nobody has signed, before anybody hears of its end."""
         with self._store.begin() as transaction:
-            for ended in asked.ended:
-                job, number = ended.job, ended.job.expectation
-                if number is not None:
-                    version = signature_version(job.delegate)
-                    transaction.withdraw_expectation(job.delegate, job.signable, version, number)
+            withdraw(transaction, asked)
             transaction.commit()
         self._post(Withdrawn(asked))
+
+
+# -- in a transaction -----------------------------------------------------------------------------
+
+
+def judge(transaction: Transaction, batch: SigningBatch) -> list[Verdict]:
+    """Judge a batch, and keep with the marks what belongs to them."""
+    if batch.is_plain:
+        return transaction.judge([(j.delegate, j.signable) for j in batch.jobs])
+    # One by one, since what is noted of a job goes by the mark that it has found.
+    verdicts = [_judge_alone(transaction, job) for job in batch.jobs]
+    for job in _new_blocks(batch, verdicts):
+        assert job.draft is not None
+        transaction.keep_draft(job.delegate, job.signable, job.draft)
+    return verdicts
+
+
+def keep(transaction: Transaction, asked: KeepSignatures) -> list[tuple[SigningJob, bytes]]:
+    """Keep signatures from elsewhere; each job with the one to release."""
+    return [
+        (
+            job,
+            transaction.keep_signature(
+                job.delegate, job.signable, signature_version(job.delegate), made
+            ),
+        )
+        for job, made in asked.signatures
+    ]
+
+
+def withdraw(transaction: Transaction, asked: WithdrawExpectations) -> None:
+    """Note which jobs surely nobody has signed, nor will."""
+    for ended in asked.ended:
+        job, number = ended.job, ended.job.expectation
+        if number is not None:
+            version = signature_version(job.delegate)
+            transaction.withdraw_expectation(job.delegate, job.signable, version, number)
 
 
 def _judge_alone(transaction: Transaction, job: SigningJob) -> Verdict:
