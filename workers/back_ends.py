@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -38,11 +38,11 @@ from signers.formats.tagged_keys import is_deterministic, network_of_hash
 from signers.keyring.keys import PublicKey
 from workers.bulkhead import Bulkhead, Call, Limits
 from workers.key_source import BackEndSigner, Source
-from workers.signing_job import SigningJob
-from workers.worker import SIGNER_LIMIT_S
+from workers.signing_job import SigningJob, is_duty
+from workers.worker import SIGNER_LIMIT_S, WORKER_WAITS_LONGER_S
 
 # All sources of a key together; the worker gives up a little later.
-ANSWER_WITHIN_S = SIGNER_LIMIT_S - 1.0
+ANSWER_WITHIN_S = SIGNER_LIMIT_S - WORKER_WAITS_LONGER_S
 TEXT_LETTERS_MAX = 1_000  # of an error's text, and of the trouble that status shows
 
 
@@ -99,9 +99,12 @@ class _Attempt(NamedTuple):
 class _Place:
     """A back-end, its bulkhead and its threads."""
 
-    def __init__(self, back_end: BackEnd, bulkhead: Bulkhead[_Attempt]) -> None:
+    def __init__(
+        self, back_end: BackEnd, bulkhead: Bulkhead[_Attempt], *, asks_people: bool
+    ) -> None:
         self.back_end = back_end
         self.bulkhead = bulkhead
+        self.asks_people = asks_people  # about what is no duty
         self.inbox: SimpleQueue[Call[_Attempt] | None] = SimpleQueue()
         self.threads = 0
         self.state = bulkhead.breaker.state
@@ -129,7 +132,15 @@ class BackEnds:
 
     def submit(self, job: SigningJob, signer: BackEndSigner, now: float) -> None:
         """Have a job signed; its answer comes through `receive`."""
-        self._ask(_Errand(job, signer, now + ANSWER_WITHIN_S), now)
+        self._ask(_Errand(job, signer, now + self.answers_within_s(job, signer.sources)), now)
+
+    def answers_within_s(self, job: SigningJob, sources: Sequence[Source]) -> float:
+        """How long all sources of a job's key may take together."""
+        limits_s = [ANSWER_WITHIN_S]
+        if not is_duty(job):
+            limits = [self._limits(source.authority) for source in sources]
+            limits_s += [each.person_limit_s for each in limits if each.person_limit_s is not None]
+        return max(limits_s)
 
     def receive(self, now: float) -> list[Signed]:
         """What has been answered since the last call; never waits."""
@@ -175,7 +186,8 @@ class BackEnds:
             except Exception as e:  # settings that nobody foresaw must not end the worker
                 refusal = SignerUnavailable(f"{type(e).__name__}: {e}")
             if refusal is None:
-                place.bulkhead.enter(Call(attempt, errand.give_up_at))
+                for_person = place.asks_people and not is_duty(errand.job)
+                place.bulkhead.enter(Call(attempt, errand.give_up_at, for_person=for_person))
                 self._start(place, now)
                 return
             if not self._goes_on(attempt, refusal, in_doubt=False):
@@ -202,8 +214,12 @@ class BackEnds:
     def _place(self, source: Source) -> _Place:
         place = self._places.get(source.authority)
         if place is None:
-            bulkhead = Bulkhead[_Attempt](source.authority, self._limits(source.authority))
-            place = self._places[source.authority] = _Place(self._make(source), bulkhead)
+            limits = self._limits(source.authority)
+            place = self._places[source.authority] = _Place(
+                self._make(source),
+                Bulkhead[_Attempt](source.authority, limits),
+                asks_people=limits.person_limit_s is not None,
+            )
         return place
 
     def _start(self, place: _Place, now: float) -> None:

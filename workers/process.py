@@ -56,7 +56,7 @@ from workers.store_thread import (
     Withdrawn,
 )
 from workers.unlocking import KEYS_PER_NOTE, Unlocking
-from workers.worker import Turn, Worker
+from workers.worker import WORKER_WAITS_LONGER_S, Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
 
@@ -122,6 +122,7 @@ class WorkerProcess:
             holds_key=self._keys.holds,
             is_elsewhere=self._keys.is_elsewhere,
             policy=self._files.policy,
+            signer_limit_s=self._signer_limit_s,
         )
         self._preparer: BlockPreparer | None = None
         if options.nodes:
@@ -355,6 +356,11 @@ class WorkerProcess:
             self._core.signer_failed(job, e.code, str(e), may_have_signed=False)
         else:
             self._back_ends.submit(job, signer, now)
+
+    def _signer_limit_s(self, job: SigningJob) -> float:
+        """How long a job's signer may take; the worker itself waits a little longer."""
+        sources = self._keys.sources(job.delegate)
+        return self._back_ends.answers_within_s(job, sources) + WORKER_WAITS_LONGER_S
 
     def _prove(self, task: PendingTask) -> None:
         try:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from broker.messages import Assignment
 from signers.formats.signable import Signable
+from signers.marks.watermark import MARKED_KINDS
 
 if TYPE_CHECKING:
     from signers.marks.store_tables import BlockDraft
@@ -46,6 +47,11 @@ class SigningJob(Struct, eq=False):
 
 
 Task = PendingTask | SigningJob
+
+
+def is_duty(job: SigningJob) -> bool:
+    """Whether it is a block or a vote: nobody is asked about it, and it cannot wait for anybody."""
+    return job.signable.kind in MARKED_KINDS
 
 
 def with_bytes(

@@ -78,8 +78,10 @@ AHEAD_BLOCKS_MAX = 32
 ORPHAN_ACKS_S = 3.0  # how long an orphan waits for a broker that takes its results
 ORPHAN_S_MAX = 20.0  # and for its signers
 STORE_PROBE_S = 1.0  # while the store is unavailable
-# A signer that has not answered by then ends its request; its key stays occupied.
+# A signer that has not answered by then ends its request; its key stays occupied. One that asks a
+# person has longer, but not for blocks and votes.
 SIGNER_LIMIT_S = 10.0
+WORKER_WAITS_LONGER_S = 1.0  # than its signers, who should say themselves what is wrong
 
 _VOTE_KIND = {
     FORGE_AND_SIGN_PREATTESTATIONS: Kind.PREATTESTATION,
@@ -152,10 +154,12 @@ class Worker:
         holds_key: Callable[[str], bool],
         is_elsewhere: Callable[[str], bool],
         policy: Policy,
+        signer_limit_s: Callable[[SigningJob], float] = lambda _: SIGNER_LIMIT_S,
     ) -> None:
         self._hello = hello
         self._holds_key = holds_key
         self._is_elsewhere = is_elsewhere  # whether a key's signer is a device or a remote one
+        self._signer_limit_s = signer_limit_s
         self.policy = policy  # the one in force; another takes its place between two messages
         self.epoch = ""
         self.draining = False
@@ -529,7 +533,7 @@ class Worker:
 
     def signs_slowly(self, job: SigningJob, now: float) -> None:
         """The job's signature comes later: its key is being opened, or its signer is elsewhere."""
-        self._signing[job] = now + SIGNER_LIMIT_S
+        self._signing[job] = now + self._signer_limit_s(job)
         if job.epoch == self.epoch and not _is_companions(job):
             self._turn.to_broker.append(CreditBack([job.number]))
 
@@ -690,7 +694,8 @@ class Worker:
                 if job.batch is None:
                     continue  # its commit has failed: it was reported, and only the signer is late
                 job.batch = None
-                text = f"the signer of {job.delegate} has not answered in {SIGNER_LIMIT_S} s"
+                limit_s = self._signer_limit_s(job)
+                text = f"the signer of {job.delegate} has not answered in {limit_s} s"
                 if _is_companions(job):
                     self._companion_ended(job, "signer_timeout", text)
                     continue

@@ -433,6 +433,41 @@ def test_a_source_that_hangs_and_then_says_that_it_was_not_reached_is_believed(
     assert not pool.answer().may_have_signed
 
 
+# -- a person is asked ----------------------------------------------------------------------------
+
+NOOP = b"\x03" + bytes(32) + b"\x11" + bytes(4)
+
+
+def test_an_operation_waits_for_a_person_and_a_duty_does_not_wait_for_either(
+    pool_of: PoolOf,
+) -> None:
+    hang = Event()
+    limits = Limits(1, time_limit_s=0.1, person_limit_s=60.0)
+    pool = pool_of(Device(hang=hang), limits=limits)
+    job = pool.submit(a_job(A, NOOP), 0)
+    pool.wait_for_call(pool.devices[0].is_asked)
+    assert pool.back_ends.receive(time.monotonic() + 30.0) == []
+    assert pool.back_ends.notes == [], "nobody says that it hangs"
+    vote = pool.submit(a_job(B, a_vote()), 0)
+    busy = pool.answer()
+    assert (busy.job, busy.code, busy.may_have_signed) == (vote, "signer_busy", False)
+    hang.set()
+    assert pool.answer().job is job
+
+
+def test_only_operations_have_longer_and_only_where_people_are_asked(pool_of: PoolOf) -> None:
+    sources = TcpKey("h", 0, A), TcpKey("h", 1, A)
+    pool = pool_of(limits=Limits(), of_first=Limits(person_limit_s=60.0))
+    operation, vote, block = (a_job(A, each) for each in (NOOP, a_vote(), a_block()))
+    within_s = pool.back_ends.answers_within_s
+    assert within_s(operation, sources) == 60.0
+    assert within_s(operation, sources[1:]) == ANSWER_WITHIN_S
+    assert within_s(vote, sources) == within_s(block, sources) == ANSWER_WITHIN_S
+    assert within_s(operation, ()) == ANSWER_WITHIN_S, "a key that is being opened"
+    hasty = pool_of(limits=Limits(person_limit_s=2.0))
+    assert hasty.back_ends.answers_within_s(operation, sources) == ANSWER_WITHIN_S
+
+
 # -- what is told ---------------------------------------------------------------------------------
 
 

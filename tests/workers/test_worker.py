@@ -494,6 +494,22 @@ def test_a_signer_past_its_limit_ends_the_request_and_keeps_the_key_until_it_is_
     assert worker.ends() == {}, "one end"
 
 
+def test_what_a_person_must_agree_to_has_a_limit_of_its_own() -> None:
+    worker = WorkerScript(elsewhere=A, person_limit_s=121.0)
+    worker.gets(sign(A, NOOP))
+    worker.judges()
+    worker.commits()
+    worker.wait(120.0)
+    worker.asks()
+    assert worker.ends() == {}
+    worker.wait(1.0)
+    assert worker.ends() == {A: "failed: signer_timeout, occupied"}
+    assert "has not answered in 121.0 s" in worker.bodies[A][1]
+    asked_elsewhere(worker)
+    worker.wait(SIGNER_LIMIT_S)
+    assert worker.ends() == {A: "failed: signer_timeout, occupied"}, "nobody waits so with a vote"
+
+
 def test_a_slow_signer_that_fails_past_its_limit_frees_the_key() -> None:
     worker = WorkerScript(elsewhere=A)
     job = asked_elsewhere(worker)

@@ -64,8 +64,15 @@ from signers.policy.rule import CONSENSUS_KINDS, Rule
 from workers.pipeline import Committed, SigningBatch
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import PreparationFailed, PreparationJob, PreparedBlock
-from workers.signing_job import PendingTask, SigningJob, with_bytes
-from workers.worker import FindDraft, KeepSignatures, Turn, WithdrawExpectations, Worker
+from workers.signing_job import PendingTask, SigningJob, is_duty, with_bytes
+from workers.worker import (
+    SIGNER_LIMIT_S,
+    FindDraft,
+    KeepSignatures,
+    Turn,
+    WithdrawExpectations,
+    Worker,
+)
 
 CHAIN = b"\x01\x02\x03\x04"
 CHAIN_TEXT = base58.encode(base58.CHAIN_ID, CHAIN)
@@ -212,11 +219,17 @@ class PlayedStore:
 class WorkerScript:
     """One worker; welcomed by the broker of epoch e1 unless said otherwise.
 
-    `elsewhere`: the key whose signer is a device.
+    `elsewhere`: the key whose signer is a device. `person_limit_s`: how long it waits for somebody
+    to agree to what is no duty.
     """
 
     def __init__(
-        self, *, welcome: bool = True, elsewhere: str = "", policy: Policy = POLICY
+        self,
+        *,
+        welcome: bool = True,
+        elsewhere: str = "",
+        policy: Policy = POLICY,
+        person_limit_s: float = SIGNER_LIMIT_S,
     ) -> None:
         self.now = 100.0
         hello = WorkerHello(
@@ -227,6 +240,7 @@ class WorkerScript:
             holds_key=KEYS.__contains__,
             is_elsewhere=lambda key: key == elsewhere,
             policy=policy,
+            signer_limit_s=lambda job: SIGNER_LIMIT_S if is_duty(job) else person_limit_s,
         )
         self.store = PlayedStore()
         self.in_store: deque[SigningBatch] = deque()  # not judged

@@ -10,6 +10,7 @@ import pytest
 
 from signers.backends.backend import HAS_NOT_SIGNED, IS_ALIVE
 from signers.backends.key_uri import LedgerKey
+from signers.formats.hashes import blake2b_20
 from signers.formats.networks import TEZOS
 from signers.keyring.keys import PublicKey
 from signers.ledger import baking_device
@@ -158,6 +159,20 @@ def test_which_errors_leave_a_doubt() -> None:
     for alive in (DeviceLocked, WrongApp, DeviceWatermark, RejectedOnDevice, KeyNotAuthorised):
         assert issubclass(alive, IS_ALIVE)
         assert issubclass(alive, HAS_NOT_SIGNED)
+
+
+def test_a_person_has_as_long_as_the_caller_says(
+    signer: LedgerSigner, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = key_of(signer)
+    own, fees = b"\0" + blake2b_20(key.raw), bytes([1, 1, 1, 1])
+    to_self = b"\3" + bytes(32) + b"\x6e" + own + fees + b"\xff" + own
+    device.does("delay 100")
+    monkeypatch.setattr(baking_device, "PROMPT_S", 0.01)
+    assert key.verify(to_self, signer.sign(key, KEY_HASH, to_self, WAIT_S))
+    monkeypatch.setattr(baking_device, "SIGN_S", 0.01)
+    with pytest.raises(DeviceStuck):
+        signer.sign(key, KEY_HASH, vote(1, 0), WAIT_S)
 
 
 def test_what_the_app_does_not_sign(signer: LedgerSigner) -> None:
