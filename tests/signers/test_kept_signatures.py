@@ -8,6 +8,7 @@ import pytest
 from watermark_cases import ALICE, BOB, asked, code
 
 from signers.formats.signable import Kind, Signable
+from signers.marks import kept_signatures
 from signers.marks.store_copies import back_up
 from signers.marks.watermark import (
     ADVANCE,
@@ -203,6 +204,25 @@ def test_only_the_attempt_that_expects_it_can_withdraw(store: WatermarkStore) ->
     assert is_lost(judge(store, block(5))), "the attempt of before has nothing more to say"
     withdraw(store, block(5), second)
     assert expect(store, block(5)) > second
+
+
+def test_a_number_is_that_of_its_commit_and_so_no_other_attempts(store: WatermarkStore) -> None:
+    first = expect(store, block(5))
+    assert store.statistics().seq == first
+    withdraw(store, block(5), first)
+    assert store.statistics().seq == first + 1
+    assert expect(store, block(5)) == store.statistics().seq == first + 2
+    withdraw(store, block(5), first + 2)
+    judge(store, block(5), may_differ=False)
+    assert store.statistics().seq == first + 4, "what is forgotten is a commit, too"
+
+
+def test_nothing_expects_over_anothers_expectation_or_signature(store: WatermarkStore) -> None:
+    expect(store, block(5))
+    for _ in range(2):
+        with store.begin(), pytest.raises(ValueError, match="expected by somebody else"):
+            kept_signatures.expect(store._connection, 1, block(5), 0, 99)
+        keep(store, block(5), FIRST)
 
 
 def test_of_two_processes_that_would_take_it_over_one_does(

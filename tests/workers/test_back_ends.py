@@ -455,6 +455,16 @@ def test_an_operation_waits_for_a_person_and_a_duty_does_not_wait_for_either(
     assert pool.answer().job is job
 
 
+def test_a_vote_has_its_own_limit_also_where_people_are_asked(pool_of: PoolOf) -> None:
+    pool = pool_of(Device(hang=Event()), limits=Limits(1, time_limit_s=0.1, person_limit_s=60.0))
+    pool.submit(a_job(A, a_vote()), 0)
+    at = pool.back_ends.deadline()
+    assert at is not None
+    assert pool.back_ends.receive(at) == []
+    assert any("it hangs" in note for note in pool.back_ends.notes)
+    assert at < time.monotonic() + ANSWER_WITHIN_S
+
+
 def test_only_operations_have_longer_and_only_where_people_are_asked(pool_of: PoolOf) -> None:
     sources = TcpKey("h", 0, A), TcpKey("h", 1, A)
     pool = pool_of(limits=Limits(), of_first=Limits(person_limit_s=60.0))
