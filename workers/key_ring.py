@@ -156,6 +156,11 @@ class KeyRing:
             self.locked.discard(key_hash)
         return signer
 
+    def sources(self, key_hash: str) -> tuple[Source, ...]:
+        """Who is asked for a key's signatures, in this order; none for a key that signs here."""
+        signer = self._signers.get(key_hash)
+        return signer.sources if isinstance(signer, BackEndSigner) else ()
+
     def prove_possession(self, key_hash: str, proven: bytes) -> bytes:
         """Prove the possession of a BLS key, over its own public key or, if not empty, another.
 
@@ -186,11 +191,9 @@ class KeyRing:
 
     def device_key(self, key_hash: str, authority: str) -> DeviceKey | None:
         """Where on a device a key is; None when it is not there. Any thread may ask."""
-        signer = self._signers.get(key_hash)
-        if isinstance(signer, BackEndSigner):
-            for source in signer.sources:
-                if isinstance(source, DeviceKey) and source.authority == authority:
-                    return source
+        for source in self.sources(key_hash):
+            if isinstance(source, DeviceKey) and source.authority == authority:
+                return source
         return None
 
     def secret_key(self, name: str) -> SecretKey:

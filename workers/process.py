@@ -63,10 +63,11 @@ from workers.store_thread import (
     StoreAvailable,
     StoreFailed,
     StoreThread,
+    Withdrawn,
 )
 from workers.unlocking import Unlocking, cores
 from workers.warm_up import WarmUp
-from workers.worker import Turn, Worker
+from workers.worker import WORKER_WAITS_LONGER_S, Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
 
@@ -134,6 +135,7 @@ class WorkerProcess:
             holds_key=self._keys.holds,
             is_elsewhere=self._keys.is_elsewhere,
             policy=self._files.policy,
+            signer_limit_s=self._signer_limit_s,
         )
         self._preparer: BlockPreparer | None = None
         if options.nodes:
@@ -253,6 +255,8 @@ class WorkerProcess:
                 case NotKept():
                     for job, _ in answer.asked.signatures:
                         self._core.signer_failed(job, answer.code, answer.text)
+                case Withdrawn():
+                    self._core.withdrawn(answer.asked.ended)
                 case DraftAnswer():
                     self._core.draft_found(answer.asked, answer.draft, now)
                 case StoreAvailable():
@@ -273,7 +277,10 @@ class WorkerProcess:
                 case Answered(job=SigningJob() as job, answer=bytes() as signature):
                     self._core.signed_elsewhere(job, signature)
                 case Answered(job=SigningJob() as job):
-                    self._core.signer_failed(job, answer.code, answer.problem, answer.outcome)
+                    self._core.signer_failed(
+                        job, answer.code, answer.problem, answer.outcome,
+                        may_have_signed=answer.may_have_signed,
+                    )  # fmt: skip
                 case Answered(job=PendingTask() as task, answer=bytes() as public_key):
                     self._core.answered(task, public_key)
                 case Answered(job=PendingTask() as task):
@@ -395,9 +402,14 @@ class WorkerProcess:
             if isinstance(signer, LocalSigner):
                 raise KeyMoved(f"{job.delegate} is here by now")
         except SignersError as e:
-            self._core.signer_failed(job, e.code, str(e))
+            self._core.signer_failed(job, e.code, str(e), may_have_signed=False)
         else:
             self._back_ends.submit(job, signer, now)
+
+    def _signer_limit_s(self, job: SigningJob) -> float:
+        """How long a job's signer may take; the worker itself waits a little longer."""
+        sources = self._keys.sources(job.delegate)
+        return self._back_ends.answers_within_s(job, sources) + WORKER_WAITS_LONGER_S
 
     def _answer(self, task: PendingTask, now: float) -> None:
         """Have a key do what needs no mark; one that takes time to open is opened first."""

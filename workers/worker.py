@@ -87,8 +87,10 @@ AHEAD_BLOCKS_MAX = 32
 ORPHAN_ACKS_S = 3.0  # how long an orphan waits for a broker that takes its results
 ORPHAN_S_MAX = 20.0  # and for its signers
 STORE_PROBE_S = 1.0  # while the store is unavailable
-# A signer that has not answered by then ends its request; its key stays occupied.
+# A signer that has not answered by then ends its request; its key stays occupied. One that asks a
+# person has longer, but not for blocks and votes.
 SIGNER_LIMIT_S = 10.0
+WORKER_WAITS_LONGER_S = 1.0  # than its signers, who should say themselves what is wrong
 
 _VOTE_KIND = {
     FORGE_AND_SIGN_PREATTESTATIONS: Kind.PREATTESTATION,
@@ -133,12 +135,21 @@ class KeepSignatures:
     signatures: list[tuple[SigningJob, bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawExpectations:
+    """Have the store note of blocks that surely nobody has signed them, before they end."""
+
+    ended: list[Ended]
+
+
 @dataclass(slots=True)
 class Turn:
     """What a turn asks the rim to do, in this order."""
 
     to_broker: list[WorkerMessage] = field(default_factory=list)
-    to_store: list[SigningBatch | FindDraft | KeepSignatures] = field(default_factory=list)
+    to_store: list[SigningBatch | FindDraft | KeepSignatures | WithdrawExpectations] = field(
+        default_factory=list
+    )
     to_sign: list[list[SigningJob]] = field(default_factory=list)  # by keys of ours
     to_sign_elsewhere: list[SigningJob] = field(default_factory=list)
     to_prepare: list[PreparationJob] = field(default_factory=list)
@@ -158,10 +169,12 @@ class Worker:
         holds_key: Callable[[str], bool],
         is_elsewhere: Callable[[str], bool],
         policy: Policy,
+        signer_limit_s: Callable[[SigningJob], float] = lambda _: SIGNER_LIMIT_S,
     ) -> None:
         self._hello = hello
         self._holds_key = holds_key
         self._is_elsewhere = is_elsewhere  # whether a key's signer is a device or a remote one
+        self._signer_limit_s = signer_limit_s
         self.policy = policy  # the one in force; another takes its place between two messages
         self.epoch = ""
         self.draining = False
@@ -178,9 +191,10 @@ class Worker:
         self._ahead: dict[tuple[str, bytes, str], PreparedBlock] = {}  # by client, id, delegate
         self._next_preparation = 1
         # With a signer elsewhere: its time limit; inf: it has answered in time, and the store
-        # is keeping the signature; below 0: it has not, and was reported.
+        # is keeping what it said; below 0: it has not, and was reported.
         self._signing: dict[SigningJob, float] = {}
         self._unkept: list[tuple[SigningJob, bytes]] = []  # signed elsewhere in this turn
+        self._unsigned: list[Ended] = []  # surely not signed, though it was expected; likewise
         self._results: list[tuple[Task, Result]] = []  # of this turn
         self._unacked: deque[tuple[int, list[tuple[Task, Result]]]] = deque()
         self._next_number = 1
@@ -546,7 +560,7 @@ class Worker:
 
     def signs_slowly(self, job: SigningJob, now: float) -> None:
         """The job's signature comes later: its key is being opened, or its signer is elsewhere."""
-        self._signing[job] = now + SIGNER_LIMIT_S
+        self._signing[job] = now + self._signer_limit_s(job)
         if job.epoch == self.epoch and not _is_companions(job):
             self._turn.to_broker.append(CreditBack([job.number]))
 
@@ -583,8 +597,7 @@ class Worker:
         if job.signable.kind not in MARKED_KINDS:  # nothing that a repeat could ask for
             self.kept([(job, signature)])
             return
-        if self._signing[job] >= 0:
-            self._signing[job] = inf
+        self._answered_in_time(job)
         self._unkept.append((job, signature))
 
     def kept(self, signatures: Sequence[tuple[SigningJob, bytes]]) -> None:
@@ -595,11 +608,36 @@ class Worker:
         self.pipeline.signed([job for job, _ in signatures])
 
     def signer_failed(
-        self, job: SigningJob, code: str, text: str, outcome: Outcome = Outcome.FAILED
+        self,
+        job: SigningJob,
+        code: str,
+        text: str,
+        outcome: Outcome = Outcome.FAILED,
+        *,
+        may_have_signed: bool = True,
     ) -> None:
-        """No signature comes: it failed, could not be kept, or (refused) a rule said no."""
+        """No signature comes: it failed, could not be kept, or (refused) a rule said no.
+
+        Unless there may be one after all, a block that was to be signed elsewhere may be asked
+        for again. The store notes that first: who hears of the end may repeat at once.
+        """
+        if job.expectation is not None and not may_have_signed:
+            self._answered_in_time(job)
+            self._unsigned.append(Ended(job, outcome, (code, text)))
+            return
         self._signer_answered(job)
         self.pipeline.signer_failed(job, code, text, outcome)
+
+    def withdrawn(self, ended: Sequence[Ended]) -> None:
+        """The store has noted what surely nobody has signed, or could not: these jobs end."""
+        for each in ended:
+            self._signer_answered(each.job)
+            self.pipeline.signer_failed(each.job, *each.body, each.outcome)
+
+    def _answered_in_time(self, job: SigningJob) -> None:
+        """From here on the job waits for the store, if its end was not reported already."""
+        if self._signing.get(job, -1.0) >= 0:
+            self._signing[job] = inf
 
     def _signer_answered(self, job: SigningJob) -> None:
         reported = self._signing.pop(job, 0.0) < 0  # as failed, at its time limit
@@ -683,7 +721,8 @@ class Worker:
                 if job.batch is None:
                     continue  # its commit has failed: it was reported, and only the signer is late
                 job.batch = None
-                text = f"the signer of {job.delegate} has not answered in {SIGNER_LIMIT_S} s"
+                limit_s = self._signer_limit_s(job)
+                text = f"the signer of {job.delegate} has not answered in {limit_s} s"
                 if _is_companions(job):
                     self._companion_ended(job, "signer_timeout", text)
                     continue
@@ -741,6 +780,9 @@ class Worker:
         if self._unkept:
             turn.to_store.append(KeepSignatures(self._unkept))
             self._unkept = []
+        if self._unsigned:
+            turn.to_store.append(WithdrawExpectations(self._unsigned))
+            self._unsigned = []
         while (batch := self.pipeline.next_batch(now)) is not None:
             if self.store_down:
                 self.pipeline.store_failed(batch, "store_unavailable", self.store_down)

@@ -47,6 +47,15 @@ def curve_of_hash(text: str) -> Curve:
     return _KINDS[prefix][1]
 
 
+def is_deterministic(text: str) -> bool:
+    """Say whether all who have a key make the same signature of the same bytes.
+
+    So it is by the rules of Ed25519 (RFC 8032 §5.1.6) and BLS; of ECDSA each signer chooses the
+    nonce by himself. Takes the text of the key's hash. Raises MalformedBytes.
+    """
+    return curve_of_hash(text) in (Curve.ED25519, Curve.BLS)
+
+
 def signature_version(text: str) -> int:
     """Return which of a key's signatures its network takes: 0, and of a BLS key 1 or 2.
 

@@ -248,6 +248,7 @@ def test_a_key_on_a_device_is_found_by_its_hash(tmp_path: Path) -> None:
     assert source == ring.device_key(A, "ledger://f2ed2bbe") == DeviceKey(A, place)
     assert ring.device_key(A, "ledger://another") is None
     assert ring.device_key(B, "ledger://f2ed2bbe") is None
+    assert (ring.sources(A), ring.sources(B)) == ((source,), ())
 
 
 def test_a_key_in_a_token_is_found_by_its_hash(tmp_path: Path) -> None:

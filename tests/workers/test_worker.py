@@ -57,6 +57,7 @@ from tests.workers.worker_script import (
     sign,
     votes,
 )
+from workers.pipeline import Ended
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.signing_job import SigningJob
 from workers.worker import (
@@ -524,6 +525,22 @@ def test_a_signer_past_its_limit_ends_the_request_and_keeps_the_key_until_it_is_
     assert worker.ends() == {}, "one end"
 
 
+def test_what_a_person_must_agree_to_has_a_limit_of_its_own() -> None:
+    worker = WorkerScript(elsewhere=A, person_limit_s=121.0)
+    worker.gets(sign(A, NOOP))
+    worker.judges()
+    worker.commits()
+    worker.wait(120.0)
+    worker.asks()
+    assert worker.ends() == {}
+    worker.wait(1.0)
+    assert worker.ends() == {A: "failed: signer_timeout, occupied"}
+    assert "has not answered in 121.0 s" in worker.bodies[A][1]
+    asked_elsewhere(worker)
+    worker.wait(SIGNER_LIMIT_S)
+    assert worker.ends() == {A: "failed: signer_timeout, occupied"}, "nobody waits so with a vote"
+
+
 def test_a_slow_signer_that_fails_past_its_limit_frees_the_key() -> None:
     worker = WorkerScript(elsewhere=A)
     job = asked_elsewhere(worker)
@@ -542,6 +559,99 @@ def test_a_signer_elsewhere_is_not_asked_when_the_commit_fails() -> None:
     worker.store_fails("disk_full")
     assert worker.ends() == {A: "failed: disk_full"}
     assert not worker.asked_elsewhere
+
+
+# -- blocks elsewhere -----------------------------------------------------------------------------
+
+
+def block_asked_elsewhere(worker: WorkerScript) -> SigningJob:
+    """The block of A, up to the moment when its signer elsewhere is asked."""
+    worker.gets(sign(A, b"\x11" + CHAIN + a_header()))
+    worker.judges()
+    worker.commits()
+    worker.hears(None)
+    return worker.asks()
+
+
+def test_that_surely_nobody_has_signed_is_noted_before_anybody_hears_of_the_end() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = block_asked_elsewhere(worker)
+    worker.fails(job, may_have_signed=False)
+    [asked] = worker.unsigned_elsewhere
+    assert asked.ended == [Ended(job, Outcome.FAILED, ("signer_failed", "why"))]
+    worker.wait(SIGNER_LIMIT_S + 1)
+    assert worker.ends() == {}, "the signer was in time; it is the store that takes its time"
+    worker.withdraws()
+    assert worker.ends() == {A: "failed: signer_failed"}
+    assert worker.hears(Freed) == []
+
+
+def test_a_rule_of_the_signer_that_says_no_is_a_refusal_once_it_is_noted() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.fails(block_asked_elsewhere(worker), may_have_signed=False, outcome=Outcome.REFUSED)
+    worker.withdraws()
+    assert worker.ends() == {A: "refused: signer_failed"}
+
+
+def test_where_there_may_be_a_signature_nothing_is_withdrawn() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.fails(block_asked_elsewhere(worker), may_have_signed=True)
+    assert not worker.unsigned_elsewhere
+    assert worker.ends() == {A: "failed: signer_failed"}
+
+
+def test_a_signature_that_cannot_be_kept_is_no_reason_to_sign_again() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.answers(block_asked_elsewhere(worker))
+    [(job, _)] = worker.unkept.popleft().signatures
+    worker.core.signer_failed(job, "disk_full", "no space left")
+    worker.turn()
+    assert not worker.unsigned_elsewhere
+    assert worker.ends() == {A: "failed: disk_full"}
+
+
+def test_what_was_not_expected_is_not_withdrawn() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.fails(asked_elsewhere(worker), may_have_signed=False)
+    assert not worker.unsigned_elsewhere
+    assert worker.ends() == {A: "failed: signer_failed"}
+
+
+def test_a_late_no_frees_the_key_when_it_is_noted() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = block_asked_elsewhere(worker)
+    worker.wait(SIGNER_LIMIT_S)
+    assert worker.ends() == {A: "failed: signer_timeout, occupied"}
+    worker.hears(None)
+    worker.fails(job, may_have_signed=False)
+    assert worker.hears(Freed) == [], "a repeat would be refused"
+    worker.withdraws()
+    assert worker.hears(Freed) == [Freed([job.number])]
+    assert worker.ends() == {}, "one end"
+
+
+def test_a_worker_that_drains_waits_until_it_is_noted() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = block_asked_elsewhere(worker)
+    worker.core.drain("SIGTERM")
+    worker.fails(job, may_have_signed=False)
+    worker.wait(100)
+    assert not worker.stopped
+    worker.withdraws()
+    worker.acked(worker.numbers[-1])
+    assert worker.stopped
+
+
+def test_a_good_signature_after_the_end_is_kept_and_released_to_nobody() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
+    worker.fails(job, may_have_signed=True)
+    assert worker.ends() == {A: "failed: signer_failed"}
+    worker.answers(job)
+    assert len(worker.unkept) == 1
+    worker.keeps()
+    assert worker.ends() == {}
+    assert worker.hears(Freed) == []
 
 
 # -- blocks ---------------------------------------------------------------------------------------
