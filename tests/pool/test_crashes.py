@@ -277,7 +277,7 @@ def test_a_second_signal_ends_a_drain_now(pool: PoolProcess) -> None:
         until(lambda: pool.status().get("draining"))
         assert pool.serving.poll() is None
         pool.serving.send_signal(signal.SIGINT)
-        pool.serving.wait(5.0)
+        assert pool.serving.wait(5.0) == 128 + signal.SIGINT, "something was cut short"
     pool.wait_for_end(5.0)
 
 
