@@ -436,6 +436,7 @@ class Dispatcher:
 
     def _enqueue(self, task: Task) -> None:
         task.state = PENDING
+        task.worker = None  # who has prepared it has not got it
         queue = task.queue
         queue.append(task)
         if queue.active is None and not queue.ready:

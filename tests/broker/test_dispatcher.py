@@ -682,6 +682,25 @@ def test_what_workers_held_before_the_restart_is_active_and_ends_once() -> None:
     assert pool.outcome(following) == ["signed"]
 
 
+def test_a_held_block_that_another_has_prepared_meanwhile_ends_with_who_holds_it() -> None:
+    pool = PoolScript(epoch="new", started=False, prepares_ahead=True)
+    request = block("a")
+    preparer = pool.worker("w0")
+    pool.push("baker", request)
+    item = to_prepare(preparer)
+    pool.core.worker_message(preparer.peer, PreparedAhead(item.task), pool.now)
+    w = pool.worker("w1", epoch="old", held=[Held("baker", request.id, "a")])
+    pool.wait(0.4)
+    late = ("signer_timeout", "no answer")
+    orphan = OrphanResult(
+        "baker", request.id, "a", fingerprint(request), request.kind, int(Outcome.FAILED), late
+    )
+    pool.core.worker_message(w.peer, OrphanResults(1, [orphan]), pool.now)
+    pool.turn()
+    assert pool.outcome(request) == ["failed"]
+    assert not pool.core.requests.open
+
+
 def test_an_end_that_nobody_has_asked_for_yet_is_kept_for_who_will() -> None:
     pool = PoolScript(epoch="new")
     w = pool.worker("w0", epoch="old")

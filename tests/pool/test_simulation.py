@@ -9,7 +9,9 @@ import simulation
 from simulation import Conflict, simulate
 
 from broker.client_session import ClientSession
+from broker.delegate_queue import DelegateQueue
 from broker.messages import Event
+from broker.topics import EndedOfClient
 from signers.formats.signable import Signable
 from signers.marks.watermark import ADVANCE, Verdict
 from workers.pipeline import Pipeline
@@ -42,12 +44,29 @@ def drop(session: ClientSession, events: list[Event]) -> None:
     return None
 
 
+def end_twice(group: EndedOfClient, event: Event, queue: DelegateQueue) -> None:
+    for _ in range(2):
+        group.events.append(event)
+        group.queues.append(queue)
+
+
+def end_silently(group: EndedOfClient, event: Event, queue: DelegateQueue) -> None:
+    return None
+
+
+def never_again(session: ClientSession) -> None:
+    return None
+
+
 @pytest.mark.parametrize(
     ("where", "name", "defect", "found"),
     [
         (simulation, "judge", permit_everything, "two digests were released"),
         (Pipeline, "signed", release_when_signed, "with the mark at"),
         (ClientSession, "_deliver", drop, "has 1 ends: .*outcome_unknown"),
+        (EndedOfClient, "add", end_twice, "was published 2 times and asked for 1"),
+        (EndedOfClient, "add", end_silently, "was taken and has no end"),
+        (ClientSession, "push_all_again", never_again, "and there was a broker to take it"),
     ],
 )
 def test_a_defect_is_found_within_the_seeds_of_the_suite(
