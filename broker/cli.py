@@ -20,7 +20,7 @@ import msgspec
 
 from broker.access import own_identity
 from broker.client import CALL_S, Admin, Client, RequestRefused, Watcher
-from broker.client_session import Refused
+from broker.client_session import SILENCE_AFTER_DEADLINE_S, Refused
 from broker.config import (
     BASE_DIR_ENV,
     STATE_DIR_ENV,
@@ -274,7 +274,7 @@ def push(
         # Who wants to cancel it needs both.
         click.echo(f"forgepool: pushed id={id.hex()} client={connection.name}", err=True)
         try:
-            for event in connection.wait(id, ttl + 15):
+            for event in connection.wait(id, ttl + SILENCE_AFTER_DEADLINE_S + 5):
                 _print_event(event, as_json)
                 ok = ok and event.event.endswith(("_ready", "signed"))
         except RequestRefused as e:

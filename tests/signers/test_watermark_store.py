@@ -141,6 +141,16 @@ def test_who_is_a_little_behind_a_fold_just_follows(store_path: Path) -> None:
         assert other.statistics().reloads == 1
 
 
+def test_a_commit_leaves_the_database_to_the_fold(store: WatermarkStore, store_path: Path) -> None:
+    """A checkpoint takes milliseconds, and a vote's commit a fifth of one."""
+    before = store_path.stat().st_mtime_ns
+    for level in range(FOLD_COMMITS_IDLE):
+        sign(store, ALICE, asked(level))
+    assert store_path.stat().st_mtime_ns == before
+    assert store.fold_if_due(idle=True)
+    assert store_path.stat().st_mtime_ns > before
+
+
 def test_a_fold_is_not_done_twice(store_path: Path) -> None:
     with reopened(store_path) as one, reopened(store_path) as other:
         for level in range(FOLD_COMMITS_IDLE):
