@@ -19,7 +19,7 @@ def test_a_stopped_holder_of_the_stores_lock_is_ended_within_three_seconds() -> 
 
 
 def test_a_client_waits_for_the_end_that_a_late_signer_causes() -> None:
-    """One that was asked at the deadline has its whole limit, and an event takes a second at most."""
+    """One that is asked at the deadline has its whole limit; an event may come a second late."""
     assert SILENCE_AFTER_DEADLINE_S > SIGNER_LIMIT_S + 2 * HEADS_EVERY_S
 
 
