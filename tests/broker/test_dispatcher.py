@@ -682,6 +682,19 @@ def test_what_workers_held_before_the_restart_is_active_and_ends_once() -> None:
     assert pool.outcome(following) == ["signed"]
 
 
+def test_a_restarted_broker_that_drains_waits_for_what_is_held_since_before() -> None:
+    pool = PoolScript(epoch="new", started=False)
+    request = sign("a")
+    w = pool.worker("w0", epoch="old", held=[Held("baker", request.id, "a")])
+    pool.wait(0.4)
+    pool.core.client_message("admin", Shutdown(), pool.now, pool.unix)
+    assert not pool.turn().stop
+    orphan = OrphanResult("baker", request.id, "a", fingerprint(request), "sign", 0, b"signature")
+    pool.core.worker_message(w.peer, OrphanResults(1, [orphan]), pool.now)
+    assert pool.turn().stop
+    assert pool.outcome(request) == ["signed"]
+
+
 def test_a_held_block_that_another_has_prepared_meanwhile_ends_with_who_holds_it() -> None:
     pool = PoolScript(epoch="new", started=False, prepares_ahead=True)
     request = block("a")
