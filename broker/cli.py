@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import signal
@@ -19,7 +20,7 @@ import msgspec
 
 from broker.access import own_identity
 from broker.client import CALL_S, Admin, Client, RequestRefused, Watcher
-from broker.client_session import Refused
+from broker.client_session import SILENCE_AFTER_DEADLINE_S, Refused
 from broker.config import (
     BASE_DIR_ENV,
     STATE_DIR_ENV,
@@ -45,6 +46,8 @@ from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
 from broker.telemetry import log_to_stderr
 from broker.topic_reader import EventsLost
+
+log = logging.getLogger("forgepool.supervisor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +145,14 @@ def serve(
     """Run a whole pool: the broker and its workers, restarted when they die.
 
     SIGTERM or Ctrl-C cancels what is pending, waits for what is active, and ends with status 0;
-    a second one ends it now. SIGHUP is `forgepool reload`.
+    a second one ends it now, with status 128 and its number. SIGHUP is `forgepool reload`.
     """
     log_to_stderr("supervisor", verbose=verbose)
     count = place.settings.workers if workers is None else workers
     if count and not (place.state_dir / STORE_NAME).exists():
         raise NoStore(place.state_dir)
+    if not count:
+        log.warning("no_workers why='--workers 0': nothing is signed until others join")
     BrokerLock(place.state_dir).release()  # another pool here? say so before anything starts
     where = ["--state-dir", str(place.state_dir.absolute())]
     if place.config is not None:
@@ -267,8 +272,10 @@ def push(
         else:
             name = "sign" if kind == "sign" else "forge_and_sign_block"
             id = connection.push_one(name, delegate[0], body, ttl_ms=ttl_ms)
+        # Who wants to cancel it needs both.
+        click.echo(f"forgepool: pushed id={id.hex()} client={connection.name}", err=True)
         try:
-            for event in connection.wait(id, ttl + 15):
+            for event in connection.wait(id, ttl + SILENCE_AFTER_DEADLINE_S + 5):
                 _print_event(event, as_json)
                 ok = ok and event.event.endswith(("_ready", "signed"))
         except RequestRefused as e:

@@ -114,6 +114,9 @@ from broker.wire import portions
 OPEN_TASKS_MAX = 500_000  # about 250 bytes each
 OPEN_PAYLOAD_BYTES_MAX = 512 * 1024 * 1024
 QUEUES_MAX = 1_000_000  # about 300 bytes each, kept once made
+# Until workers have told their keys anything may be one. What is pushed meanwhile must not use up
+# the queues of those that are, for good.
+UNPROVEN_QUEUES_MAX = 250_000
 BUSY_RETRY_MS = 200
 
 ASSIGN_TASKS_MAX = 256  # one message to a worker; more goes into the next turn
@@ -249,7 +252,7 @@ class Dispatcher:
             case Reload():
                 self._start_reload(peer, message, now)
             case WorkerEnded():
-                for worker in [w for w in self.members if w.hello.pid == message.pid]:
+                for worker in [w for w in self.members if message.is_of(w.name, w.hello.pid)]:
                     self._worker_ended(worker, message.how)
                 self._heard_of(message.pid)
                 self._reply(peer, Done(self.epoch))
@@ -266,6 +269,11 @@ class Dispatcher:
         """A worker that the start waited for has said hello, or has ended."""
         if self._awaiting_pids is not None:
             self._awaiting_pids.discard(pid)
+
+    def not_theirs(self, peer: Peer, push: Push, text: str) -> None:
+        """A push under a name that is not its sender's: each of its requests is refused."""
+        refused = [Ack(request.id, REFUSED, "wrong_client", text) for request in push.requests]
+        self._reply(peer, Acks(self.epoch, refused))
 
     def malformed(self, peer: Peer, code: str, text: str) -> None:
         self._reply(peer, Problem(code, text))
@@ -303,7 +311,7 @@ class Dispatcher:
         if (
             self._open_tasks + tasks > OPEN_TASKS_MAX
             or self._open_bytes + len(request.payload) > OPEN_PAYLOAD_BYTES_MAX
-            or (len(self.queues) + tasks > QUEUES_MAX and self._lacks_queues(request))
+            or self._lacks_queues(request, tasks)
         ):
             return Ack(
                 request.id,
@@ -316,10 +324,16 @@ class Dispatcher:
         self._open(opened, request.votes, now)
         return Ack(request.id, ACCEPTED)
 
-    def _lacks_queues(self, request: Request) -> bool:
+    def _lacks_queues(self, request: Request, tasks: int) -> bool:
         """Whether more queues would have to be made than there may be."""
+        limit = min(UNPROVEN_QUEUES_MAX, QUEUES_MAX)
+        if len(self.queues) + tasks <= limit:
+            return False
+        if self._keys_are_known():
+            limit = QUEUES_MAX
         named = [v.delegate for v in request.votes] if request.votes else [request.delegate]
-        return len(self.queues) + sum(name not in self.queues for name in named) > QUEUES_MAX
+        missing = sum(name not in self.queues for name in named)
+        return missing > 0 and len(self.queues) + missing > limit
 
     @staticmethod
     def _opened(
@@ -354,7 +368,7 @@ class Dispatcher:
 
     def _unknown(self, delegates: set[str]) -> str:
         """Some delegate whose key no worker has, if every signing worker told its keys."""
-        signing = [w for w in self.members if w.hello.store == self.members.store != ""]
+        signing = self._signing()
         for worker in signing:
             if worker.keys is None:
                 return ""
@@ -362,6 +376,14 @@ class Dispatcher:
             if not delegates:
                 return ""
         return min(delegates) if signing else ""
+
+    def _signing(self) -> list[Worker]:
+        return [w for w in self.members if w.hello.store == self.members.store != ""]
+
+    def _keys_are_known(self) -> bool:
+        """Whether every signing worker has told its keys, and there is one."""
+        signing = self._signing()
+        return bool(signing) and all(w.keys is not None for w in signing)
 
     def _open(self, opened: OpenRequest, votes: list[Vote] | None, now: float) -> None:
         message = opened.message
@@ -422,6 +444,7 @@ class Dispatcher:
 
     def _enqueue(self, task: Task) -> None:
         task.state = PENDING
+        task.worker = None  # who has prepared it has not got it
         queue = task.queue
         queue.append(task)
         if queue.active is None and not queue.ready:
@@ -793,7 +816,10 @@ class Dispatcher:
                 self._ask_the_log(orphan)
             else:
                 self._publish_orphan(orphan)
-            if adopted is not None and adopted.queue.active is adopted:
+            if adopted is not None and orphan.occupied:  # its end has come, its key is not free
+                adopted.task = None
+                self._adopted[name] = adopted
+            elif adopted is not None and adopted.queue.active is adopted:
                 self._free(adopted.queue)
         self._acks_due[worker.peer] = orphans.number
 

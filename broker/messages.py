@@ -172,11 +172,16 @@ class Reload(Struct, tag="reload", tag_field="type", omit_defaults=True):
     dry_run: bool = False  # only say what would change
 
 
-class WorkerEnded(Struct, tag="worker_ended", tag_field="type"):
+class WorkerEnded(Struct, tag="worker_ended", tag_field="type", omit_defaults=True):
     """Admin, from the supervisor: the process of a worker is gone, whatever its lease says."""
 
     pid: int
     how: str  # "killed by signal 9", "exit status 3"
+    # The worker's; another one may have the number by now, or in another container. Absent: any.
+    name: str = ""
+
+    def is_of(self, name: str, pid: int) -> bool:
+        return pid == self.pid and self.name in ("", name)
 
 
 class AwaitWorkers(Struct, tag="await_workers", tag_field="type"):
@@ -418,6 +423,7 @@ class OrphanResult(Struct, array_like=True, gc=False):
     kind: str
     outcome: int
     body: bytes | tuple[str, str]
+    occupied: bool = False  # the key stays busy until the same result comes without this
 
 
 class OrphanResults(Struct, tag=3, array_like=True):

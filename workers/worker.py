@@ -250,9 +250,10 @@ class Worker:
 
     def _say_hello(self) -> None:
         unacked = [task for _, results in self._unacked for task, _ in results]
+        late = [job for job in self._signing if self._keeps_key(job)]
         held = [
             Held(t.request.client, t.request.id, t.delegate, t.attempt)
-            for t in [*self._tasks, *unacked]
+            for t in dict.fromkeys([*self._tasks, *unacked, *late])
         ]
         self._turn.to_broker.append(
             msgspec.structs.replace(
@@ -639,12 +640,30 @@ class Worker:
         if self._signing.get(job, -1.0) >= 0:
             self._signing[job] = inf
 
+    def _keeps_key(self, task: Task) -> bool:
+        """Whether it was reported as failed at its signer's time limit, and its key is not free."""
+        return (
+            isinstance(task, SigningJob)
+            and self._signing.get(task, 0.0) < 0
+            and not _is_companions(task)
+        )
+
     def _signer_answered(self, job: SigningJob) -> None:
-        reported = self._signing.pop(job, 0.0) < 0  # as failed, at its time limit
-        if reported and job.epoch == self.epoch and not _is_companions(job):
+        frees_key = self._keeps_key(job)
+        self._signing.pop(job, None)
+        if frees_key and job.epoch == self.epoch:
             self._turn.to_broker.append(Freed([job.number]))
+        elif frees_key:  # to a broker that does not know its number: the same end once more
+            self._send_orphans([(job, self._timed_out(job))])
 
     # -- ends -------------------------------------------------------------------------------------
+
+    def _timeout_of(self, job: SigningJob) -> tuple[str, str]:
+        limit_s = self._signer_limit_s(job)
+        return "signer_timeout", f"the signer of {job.delegate} has not answered in {limit_s} s"
+
+    def _timed_out(self, job: SigningJob) -> Result:
+        return Result(job.number, job.attempt, int(Outcome.FAILED), self._timeout_of(job))
 
     def _end(
         self,
@@ -721,12 +740,10 @@ class Worker:
                 if job.batch is None:
                     continue  # its commit has failed: it was reported, and only the signer is late
                 job.batch = None
-                limit_s = self._signer_limit_s(job)
-                text = f"the signer of {job.delegate} has not answered in {limit_s} s"
                 if _is_companions(job):
-                    self._companion_ended(job, "signer_timeout", text)
+                    self._companion_ended(job, *self._timeout_of(job))
                     continue
-                self._end(job, Outcome.FAILED, ("signer_timeout", text), occupied=True)
+                self._end(job, Outcome.FAILED, self._timeout_of(job), occupied=True)
 
     def _send_results(self, results: list[tuple[Task, Result]]) -> None:
         orphans = [r for r in results if r[0].epoch != self.epoch]
@@ -754,6 +771,7 @@ class Worker:
                 task.request.kind,
                 result.outcome,
                 result.body,
+                occupied=self._keeps_key(task),
             )
             for task, result in results
         ]

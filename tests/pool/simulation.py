@@ -11,7 +11,9 @@ Checked at every step:
   * nothing is released whose mark is not on disk;
   * a block that is released twice is the same block, with the same signature;
   * no device signs a block twice where its second signature is another;
-and at the end, when everything works again: each request of each client has had exactly one end.
+  * no end is published twice, unless the request was pushed again meanwhile;
+and at the end, when everything works again: each request of each client has had exactly one end,
+what the last broker took has ended, and nobody was left without an answer who could have had one.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import heapq
 import itertools
 import random
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -32,14 +34,17 @@ import msgspec
 
 from broker import wire
 from broker.client_session import ClientSession, Refused
-from broker.dispatcher import Dispatcher
+from broker.dispatcher import Dispatcher, Turn
 from broker.messages import (
     CREDIT_US_DEFAULT,
+    DUPLICATE,
     FAILED,
     FORGE_AND_SIGN_ATTESTATIONS,
     FORGE_AND_SIGN_BLOCK,
     FORGE_AND_SIGN_PREATTESTATIONS,
+    REFUSED,
     SIGN,
+    Acks,
     AwaitWorkers,
     Event,
     Replay,
@@ -75,6 +80,9 @@ from workers.worker import FindDraft, KeepSignatures, WithdrawExpectations, Work
 CHAIN = b"\x01\x02\x03\x04"
 CHAIN_TEXT = base58.encode(base58.CHAIN_ID, CHAIN)
 HASHES = [base58.encode(base58.BLOCK_HASH, bytes([i]) * 32) for i in range(4)]
+# Once client and broker hear each other for so long, a request has an answer: it is pushed again
+# after 4 s at most, and once more if that is lost.
+ANSWER_S = 10.0
 # Of Ed25519, secp256k1 and P-256: of which curve a key is says its tag.
 KEYS = [hash_text(bytes([tag, i]) + bytes(19), MAVRYK) for i, tag in enumerate((2, 0, 0, 1, 0, 0))]
 DEVICE_KEYS = KEYS[0], KEYS[2], KEYS[3]
@@ -224,6 +232,9 @@ class SimulatedBroker(Process):
                     key = (group.client, request.id)
                     self.core.requests.note_logged(key, request.fingerprint, number)
         self.peers: dict[bytes, SimulatedWorker] = {}
+        # By client and request: how often it was pushed again; and with the delegate, its ends.
+        self.pushed_again: Counter[tuple[str, bytes]] = Counter()
+        self.ended: Counter[tuple[str, bytes, str]] = Counter()
         self._tick()
 
     def _tick(self) -> None:
@@ -234,6 +245,7 @@ class SimulatedBroker(Process):
         now = self.world.now
         turn = self.core.end_turn(now, now)
         self.core.validate()
+        self._check_ends(turn)
         if turn.record is not None:
             self.world.log.append(encode_record(turn.record))
         for topic, events in turn.publish:
@@ -257,6 +269,21 @@ class SimulatedBroker(Process):
             self.core.events_read(key, records, now)
         if turn.reread:
             self.turn()
+
+    def _check_ends(self, turn: Turn) -> None:
+        for client, reply in turn.replies:
+            if isinstance(reply, Acks):
+                for ack in reply.acks:
+                    if ack.status != REFUSED:
+                        again = ack.status == DUPLICATE
+                        self.pushed_again[client.session.name, ack.id] += again
+        for group in turn.record.clients if turn.record is not None else ():
+            for event in group.events:
+                self.ended[group.client, event.id, event.delegate] += 1
+                ends = self.ended[group.client, event.id, event.delegate]
+                asked = 1 + self.pushed_again[group.client, event.id]
+                if ends > asked:
+                    raise Conflict(f"{event} was published {ends} times and asked for {asked}")
 
 
 class SimulatedWorker(Process):
@@ -459,13 +486,15 @@ class SimulatedClient(Process):
         self.link = Link(world)
         self.ends: dict[tuple[bytes, str], list[str]] = {}
         self.pushed: dict[bytes, Request] = {}
-        self.blocks: dict[bytes, str] = {}
+        self.deadlines: dict[bytes, float] = {}
+        self.connected_at = 0.0
         self.later(0, self._tick)
 
     def _tick(self) -> None:
         if not self.link.up and self.world.broker.alive:
             self.link.up = True
             self.link.generation += 1
+            self.connected_at = self.world.now
             core = self.world.broker.core
             core.subscribed(self.session.reader.topic)
             head = wire.encode(core.topics.head(self.session.reader.topic, core.queues))
@@ -476,6 +505,7 @@ class SimulatedClient(Process):
 
     def push(self, request: Request) -> None:
         self.pushed[request.id] = request
+        self.deadlines[request.id] = self.world.now + (request.ttl_ms or 0) / 1000
         self.session.push(request, self.world.now)
         self.send_due()
 
@@ -754,6 +784,7 @@ class World:
                 worker.resume()
 
     def check_ends(self) -> None:
+        self._check_everything_taken_has_ended()
         logged: dict[tuple[str, bytes, str], list[str]] = {}
         for data in self.log:
             for group in decode_record(data).clients:
@@ -774,6 +805,24 @@ class World:
                             f"{request.kind} {request.id.hex()} of {delegate} "
                             f"has {len(ends)} ends: {ends}"
                         )
+                    answer_by = max(client.connected_at, self.chaos_until) + ANSWER_S
+                    nobody_answered = ends[0].startswith("not taken")
+                    if nobody_answered and client.deadlines[request.id] > answer_by:
+                        raise Conflict(
+                            f"{request.kind} {request.id.hex()} of {delegate} was {ends[0]}, "
+                            "and there was a broker to take it"
+                        )
+
+    def _check_everything_taken_has_ended(self) -> None:
+        """The last broker, which nobody has killed, owes each request that it took its ends."""
+        for client in self.clients:
+            for request in client.pushed.values():
+                name = client.session.name
+                if (name, request.id) not in self.broker.pushed_again:
+                    continue
+                for delegate in delegates_of(request):
+                    if not self.broker.ended[name, request.id, delegate]:
+                        raise Conflict(f"{request.id.hex()} of {delegate} was taken and has no end")
 
 
 def simulate(seed: int, *, chaos_s: float = 12.0) -> World:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -124,11 +125,19 @@ def test_a_vote_that_the_protocol_cannot_carry_is_refused_at_once(running: PoolP
     assert "malformed" in done.stderr
 
 
-def test_status_is_written_for_people(pool: PoolProcess) -> None:
+def test_without_a_worker_status_says_so_and_what_was_pushed_can_be_cancelled(
+    pool: PoolProcess,
+) -> None:
     pool.start_command("broker")
     until(pool.status)
     shown = pool.run("status").stdout
     assert "no worker has joined" in shown
-    assert not set("[]{}'") & set(shown)
+    assert not set("[]{}'") & set(shown), "it is written for people"
+    what = ("-d", pool.delegates[0], "--payload", noop("news").hex(), "--client", "me")
+    pushing = pool.start_command("push", "sign", *what)
+    pool.wait_for_log("pushed id=")
+    (id,) = re.findall(r"pushed id=(\w+) client=me", pool.log())
+    until(lambda: "cancelled=1" in pool.run("cancel", "--client", "me", "--id", id).stdout)
+    assert pushing.wait() == 1
     pool.signal(pool.broker_pid, signal.SIGTERM)
     pool.wait_for_end()

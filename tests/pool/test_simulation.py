@@ -9,7 +9,9 @@ import pytest
 from simulation import Conflict, simulate
 
 from broker.client_session import ClientSession
+from broker.delegate_queue import DelegateQueue
 from broker.messages import Event
+from broker.topics import EndedOfClient
 from signers.formats.signable import Signable
 from signers.marks import kept_signatures, mark_table
 from signers.marks.watermark import ADVANCE, REPEAT, Verdict
@@ -65,6 +67,20 @@ def drop(session: ClientSession, events: list[Event]) -> None:
     return None
 
 
+def end_twice(group: EndedOfClient, event: Event, queue: DelegateQueue) -> None:
+    for _ in range(2):
+        group.events.append(event)
+        group.queues.append(queue)
+
+
+def end_silently(group: EndedOfClient, event: Event, queue: DelegateQueue) -> None:
+    return None
+
+
+def never_again(session: ClientSession) -> None:
+    return None
+
+
 @pytest.mark.parametrize(
     ("where", "name", "defect", "found", "first"),
     [
@@ -74,6 +90,9 @@ def drop(session: ClientSession, events: list[Event]) -> None:
         (kept_signatures, "expect", expect_new_marks_alone(), "a device signed twice", 10),
         (Pipeline, "signed", release_when_signed, "with the mark at", 0),
         (ClientSession, "_deliver", drop, "has 1 ends: .*outcome_unknown", 0),
+        (EndedOfClient, "add", end_twice, "was published 2 times and asked for 1", 0),
+        (EndedOfClient, "add", end_silently, "was taken and has no end", 0),
+        (ClientSession, "push_all_again", never_again, "and there was a broker to take it", 0),
     ],
 )
 def test_a_defect_is_found_within_the_seeds_of_the_suite(

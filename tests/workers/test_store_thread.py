@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ class ThreadScript:
         end = next(i for i, answer in enumerate(self._heard) if isinstance(answer, kind)) + 1
         heard, self._heard = self._heard[:end], self._heard[end:]
         return heard
+
+    def waited_ms(self) -> int:
+        return self.thread.wait_ms(time.monotonic())
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + ANSWER_MS / 1000
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.001)
 
     def others_verdict(self, key: str, unsigned: bytes) -> object:
         """What another process that shares the store may sign."""
@@ -312,7 +322,13 @@ def test_a_probe_says_that_the_store_is_there(script: ThreadScript) -> None:
     assert script.hears(StoreAvailable) == [StoreAvailable()]
 
 
-def test_while_nothing_is_under_way_the_store_is_not_waited_for(script: ThreadScript) -> None:
+def test_it_is_told_for_how_long_the_store_has_been_waited_for(script: ThreadScript) -> None:
     script.thread.probe()
     script.hears(StoreAvailable)
-    assert script.thread.receive() == []
+    script.wait_until(lambda: script.waited_ms() == 0)
+    with script.other.begin():  # another process has its turn
+        script.thread.probe()
+        script.wait_until(lambda: script.waited_ms() > 1)
+        assert script.thread.receive() == []
+    script.hears(StoreAvailable)
+    script.wait_until(lambda: script.waited_ms() == 0)

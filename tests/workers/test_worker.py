@@ -552,6 +552,40 @@ def test_a_slow_signer_that_fails_past_its_limit_frees_the_key() -> None:
     assert worker.ends() == {}
 
 
+def test_a_hello_names_the_key_that_a_late_signer_still_has() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
+    worker.wait(SIGNER_LIMIT_S)
+    worker.ends()
+    worker.acked(worker.numbers[-1])
+    worker.told(HelloWanted("e1"))
+    [hello] = worker.hears(WorkerHello)
+    assert hello.held == [Held("baker", job.request.id, A)]
+    worker.welcome("e1")
+    worker.core.signer_failed(job, "signer_failed", "unplugged")
+    worker.turn()
+    assert worker.hears(Freed) == [Freed([job.number])]
+    worker.told(HelloWanted("e1"))
+    [hello] = worker.hears(WorkerHello)
+    assert hello.held == []
+
+
+def test_a_restarted_broker_is_told_when_a_late_signer_gives_its_key_back() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
+    worker.wait(SIGNER_LIMIT_S)
+    worker.ends()
+    worker.welcome("e2")
+    [orphans] = worker.hears(OrphanResults)
+    assert [orphan.occupied for orphan in orphans.results] == [True]
+    worker.core.signer_failed(job, "signer_failed", "unplugged")
+    worker.turn()
+    [orphans] = worker.hears(OrphanResults)
+    [orphan] = orphans.results
+    assert (orphan.occupied, orphan.body[0]) == (False, "signer_timeout")
+    assert worker.hears(Freed) == [], "the number means nothing to it"
+
+
 def test_a_signer_elsewhere_is_not_asked_when_the_commit_fails() -> None:
     worker = WorkerScript(elsewhere=A)
     worker.gets(votes(A))

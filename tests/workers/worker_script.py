@@ -315,8 +315,10 @@ class WorkerScript:
             text = READY_EVENT[kind]
         else:
             text = ": ".join(filter(None, [Outcome(result.outcome).name.lower(), result.body[0]]))
-        if isinstance(result, Result) and result.occupied:
+        if result.occupied:
             text += ", occupied"
+        if self._ends.get(name) == f"{text}, occupied":
+            del self._ends[name]  # the same end once more: its key is free now
         assert name not in self._ends, f"{name} ends twice: {self._ends[name]}, then {text}"
         self._ends[name], self.bodies[name] = text, result.body
 
