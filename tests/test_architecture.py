@@ -28,6 +28,7 @@ BROKER_LEAVES = {
     "broker.quarantine.administration",
     "broker.quarantine.bounds",
     "broker.quarantine.service",
+    "broker.ring",
     "broker.sockets",
     "broker.telemetry",
     "broker.topic_reader",
@@ -51,8 +52,8 @@ PURE = {
         "ancestor_block", "block_check", "block_operations", "block_state", "block_votes",
         "bls_vote", "chain_rules", "chain_verdict", "denials", "evidence_check", "gate",
         "header_check", "http_protocol", "key_listing", "known_chain", "lane", "level_rights",
-        "node_questions", "pipeline", "signing_job", "socket_answers", "verdicts",
-        "vote_check", "worker",
+        "node_questions", "pipeline", "signing_job", "socket_answers", "verdicts", "vote_check",
+        "warm_up", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",
