@@ -253,7 +253,10 @@ class Lane:
             self._answer(slice_)
 
     def _answer(self, slice_: _Slice) -> None:
-        body = VerdictBody(slice_.verdicts, int(slice_.spent_s * 1e6))
+        # In the order of the items, whichever had to wait for the node.
+        places = {item.number: place for place, item in enumerate(slice_.body.items)}
+        verdicts = sorted(slice_.verdicts, key=lambda verdict: places[verdict.number])
+        body = VerdictBody(verdicts, int(slice_.spent_s * 1e6))
         self.answers.append(CheckAnswer(slice_.number, _encode(body)))
 
     # -- the node ---------------------------------------------------------------------------------
