@@ -200,7 +200,7 @@ class Feeder:
                 if event == CLEARED and offer is not None and self._injector is not None:
                     self._injector.put(offer)
                 elif event in (REJECTED, SHED):
-                    log.warning("%s code=%s text=%s", event, news.code, news.text)
+                    self._complain(event, news.code, news.text)
             case Event(event=event) if event == HELD:
                 self.counts[HELD] += 1
             case Refused(ack):
@@ -209,3 +209,10 @@ class Feeder:
                 log.warning("not_taken code=%s text=%s", ack.code, ack.text)
             case _:
                 log.warning("events_lost news=%s", news)
+
+    def _complain(self, event: str, code: str, text: str) -> None:
+        """Count what was refused by its reason; the log tells of the first of each."""
+        name = f"{event}_{code}"
+        self.counts[name] += 1
+        level = logging.WARNING if self.counts[name] == 1 else logging.DEBUG
+        log.log(level, "%s code=%s text=%s; more of these are only counted", event, code, text)

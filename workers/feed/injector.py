@@ -34,17 +34,20 @@ VOTES_AT_ONCE = 32
 class Injector:
     """Injects into one node; `put` never waits."""
 
-    def __init__(self, chain: ChainRpc, counts: Counter[str]) -> None:
+    def __init__(
+        self, chain: ChainRpc, counts: Counter[str], *, waiting_max: int = WAITING_MAX
+    ) -> None:
         self._chain = chain
+        self._waiting_max = waiting_max
         self._counts = counts
         self._waiting: deque[Offer] = deque()
         self._filled = asyncio.Event()
 
     def put(self, offer: Offer) -> None:
         """Inject this behind all others. What finds no room is counted, and dropped."""
-        if len(self._waiting) >= WAITING_MAX:
+        if len(self._waiting) >= self._waiting_max:
             self._counts["not_injected"] += 1
-            log.error("not_injected reason=%d wait already", WAITING_MAX)
+            log.error("not_injected reason=%d wait already", self._waiting_max)
             return
         self._waiting.append(offer)
         self._filled.set()
