@@ -59,6 +59,7 @@ NODES = {"pool": "sandbox", "outside": "sandbox-outside"}
 # When the chain begins: two pools and two nodes take longer to start.
 START_AHEAD_S, HOSTILE_START_AHEAD_S = 6, 10
 STARTUP_S = 30.0
+LISTED_MAX = 4  # names in one line of the summary
 SETTLE_S = 5.0  # for what the quarantine is about to judge when the last block has come
 CHILD_END_S = 20.0
 # The chain may lose a round now and then on a busy machine; more than this is a failure.
@@ -406,7 +407,8 @@ def counted(found: dict[str, Any]) -> Table:
         if isinstance(value, dict):
             text = ", ".join(f"{n} × {why}" for why, n in value.items()) or "0"
         elif isinstance(value, list):
-            text = ", ".join(value) or "none"
+            shown = ", ".join(value[:LISTED_MAX]) + " …" * (len(value) > LISTED_MAX)
+            text = f"{len(value)}: {shown}" if value else "none"
         table.add_row(" ".join(words if last == "ms" else [*words, last]), text)
     return table
 

@@ -11,7 +11,7 @@ from bakery import Bakery, Passes
 from conftest import Rpc
 
 from signers.errors import MalformedBytes
-from signers.formats import block_header
+from signers.formats import base58, block_header
 from signers.formats.evidence import double_baking_evidence, double_vote_evidence
 from signers.formats.hashes import blake2b_32
 from signers.formats.networks import MAVRYK, TEZOS
@@ -142,6 +142,10 @@ def test_offences_are_forgotten_with_the_time_to_denounce_them(new_bakery: Any) 
     assert list(bakery.head.context.keys(b"denounced:")) == []
 
 
+def rpc_chain(bakery: Bakery) -> str:
+    return base58.encode(base58.CHAIN_ID, bakery.chain.rules.chain_id)
+
+
 def test_a_node_writes_the_evidence_that_it_shows(
     bakery: Bakery, serve: Callable[..., None]
 ) -> None:
@@ -156,5 +160,17 @@ def test_a_node_writes_the_evidence_that_it_shows(
             body = {"branch": shown["branch"], "contents": shown["contents"]}
             written = await rpc.post("/chains/main/blocks/head/helpers/forge/operations", body)
             assert written == raw[:-64].hex()
+            unsigned = {"branch": shown["branch"], "data": raw[32:].hex()}
+            parsed = await rpc.post(
+                "/chains/main/blocks/head/helpers/parse/operations",
+                {"operations": [unsigned], "check_signature": True},
+            )
+            assert parsed[0]["contents"] == shown["contents"]
+            signature = base58.encode(base58.GENERIC_SIGNATURE, bytes(64))
+            tried = await rpc.post(
+                "/chains/main/blocks/head/helpers/scripts/run_operation",
+                {"operation": {**body, "signature": signature}, "chain_id": rpc_chain(bakery)},
+            )
+            assert tried["contents"][0]["metadata"] == {"balance_updates": []}
 
     serve(bakery, scenario)
