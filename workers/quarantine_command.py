@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import msgspec
 
 from broker.access import own_identity
 from broker.client import default_name
@@ -145,16 +146,22 @@ def feed(
 
     What is cleared goes into our node, in order. Ends on SIGTERM or Ctrl-C.
     """
+    from broker.quarantine.items import PeerName
     from workers.feed.feeding import FeedOptions, feed
 
     log_to_stderr("feed", verbose=verbose)
     url = node_url(followed)
+    name = peer or urlsplit(url).netloc.rpartition("@")[2]
+    try:
+        msgspec.convert(name, PeerName)
+    except msgspec.ValidationError as e:
+        raise Misconfigured(f"--peer {name!r}: {e}") from None
     options = FeedOptions(
         place.endpoints,
         own_identity(place.settings.curve),
         url,
         node_url(into or ""),
-        peer or urlsplit(url).netloc.rpartition("@")[2],
+        name,
         client or default_name(),
         parent_fd,
     )
