@@ -74,7 +74,7 @@ from broker.quarantine.records import (
     SignedRecord,
 )
 from broker.quarantine.requests import Requests
-from broker.quarantine.slashing_table import EXCESS, SAME
+from broker.quarantine.slashing_table import EXCESS, FIRST, SAME
 from broker.quarantine.storing import Storing
 from broker.quarantine.turn import (
     CLEARED,
@@ -588,6 +588,9 @@ class Quarantine:
         """What follows from what the delegate signed before; whether the item goes on."""
         table = self.offences.table
         standing = table.enter(record)
+        if standing == FIRST and self.offences.active:
+            self.storing.filling.batch.seen.append(record)  # what nearly every vote is
+            return True
         if standing == EXCESS:
             self.ends.end(item, SHED, "third_conflict")
             return False
