@@ -77,7 +77,7 @@ class Intake:
         self._watch = watch
 
     def vote(self, client: str, request: Request) -> Ack:
-        """A vote was pushed. Raises MsgspecError for a payload that is none."""
+        """A vote was pushed. Raises one of UNDECODABLE for a payload that is none."""
         offer = decode_vote_offer(request.payload)
         raw, id_ = offer.raw, request.id
         hash_ = blake2b(raw, digest_size=32).digest()
@@ -111,7 +111,7 @@ class Intake:
         return Ack(id_, ACCEPTED)
 
     def block(self, client: str, request: Request) -> Ack:
-        """A block was pushed. Raises MsgspecError likewise."""
+        """A block was pushed. Raises likewise."""
         offer = decode_block_offer(request.payload)
         raw, operations, id_ = offer.header, offer.operations, request.id
         hash_ = blake2b(raw, digest_size=32).digest()

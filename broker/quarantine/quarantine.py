@@ -52,6 +52,7 @@ from broker.quarantine.items import (
     LANE,
     RELEASED,
     STORING,
+    UNDECODABLE,
     VERIFY_BLOCK,
     VERIFY_VOTE,
     Item,
@@ -209,7 +210,7 @@ class Quarantine:
                 return self._intake.vote(client, request)
             if request.kind == VERIFY_BLOCK:
                 return self._intake.block(client, request)
-        except msgspec.MsgspecError as e:
+        except UNDECODABLE as e:
             return Ack(request.id, REFUSED, "malformed", str(e))
         return Ack(request.id, REFUSED, "unknown_kind", f"unknown kind {request.kind[:64]!r}")
 
@@ -486,7 +487,7 @@ class Quarantine:
         self._answered_at = self._moment.now
         try:
             answer = _decode_verdicts(body)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             self._unanswered(flight, "malformed")
             return
         if self.watch.is_answer(flight.number):
