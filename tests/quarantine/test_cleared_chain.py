@@ -11,7 +11,8 @@ from broker.quarantine.records import ClearedBlock
 
 
 def cleared(block: Block, operations: list[list[bytes]] | None = None) -> ClearedBlock:
-    return ClearedBlock(block.facts, block.raw, operations or block.operations, ())
+    """A block that the node told of, or with operations one that somebody has sent."""
+    return ClearedBlock(block.facts, block.raw, operations, ())
 
 
 def chain_of(blocks: list[Block], bounds: Bounds | None = None) -> ClearedChain:
