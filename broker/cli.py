@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
-import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import msgspec
 
 from broker.access import own_identity
 from broker.client import CALL_S, Admin, Client, RequestRefused, Watcher
-from broker.client_session import Refused
+from broker.client_session import SILENCE_AFTER_DEADLINE_S, Refused
 from broker.config import (
     BASE_DIR_ENV,
     STATE_DIR_ENV,
@@ -38,12 +37,16 @@ from broker.errors import (
     NoAnswer,
     NoStore,
 )
-from broker.messages import BLOCK_READY, BlockReady, Event, Reloaded, Vote, VoteBatch
-from broker.server import Broker, BrokerLock
+from broker.messages import BLOCK_READY, BlockReady, Event, Vote, VoteBatch
+from broker.process_signals import end_on_signals
+from broker.reload import reload_lines
+from broker.server import Broker, ServiceLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
 from broker.telemetry import log_to_stderr
 from broker.topic_reader import EventsLost
+
+log = logging.getLogger("forgepool.supervisor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,8 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
               help="Key store: a client directory.  [default: <state-dir>/keys]")  # fmt: skip
 @click.option("--gateway/--no-gateway", default=None,
               help="Serve octez-signer clients too.  [default: if configured]")  # fmt: skip
+@click.option("--quarantine/--no-quarantine", default=None,
+              help="Verify what the network sends too.  [default: if configured]")  # fmt: skip
 @click.option("--password-filename", type=click.Path(dir_okay=False, path_type=Path),
               envvar="FORGEPOOL_PASSWORD_FILENAME", show_envvar=True,
               help="Passwords of encrypted keys, one a line.")  # fmt: skip
@@ -132,6 +137,7 @@ def serve(
     node: str | None,
     base_dir: Path | None,
     gateway: bool | None,
+    quarantine: bool | None,
     password_filename: Path | None,
     policy: Path | None,
     drain_timeout: float | None,
@@ -141,17 +147,20 @@ def serve(
     """Run a whole pool: the broker and its workers, restarted when they die.
 
     SIGTERM or Ctrl-C cancels what is pending, waits for what is active, and ends with status 0;
-    a second one ends it now. SIGHUP is `forgepool reload`.
+    a second one ends it now, with status 128 and its number. SIGHUP is `forgepool reload`.
     """
     log_to_stderr("supervisor", verbose=verbose)
     count = place.settings.workers if workers is None else workers
     if count and not (place.state_dir / STORE_NAME).exists():
         raise NoStore(place.state_dir)
-    BrokerLock(place.state_dir).release()  # another pool here? say so before anything starts
+    if not count:
+        log.warning("no_workers why='--workers 0': nothing is signed until others join")
+    ServiceLock(place.state_dir).release()  # another pool here? say so before anything starts
     where = ["--state-dir", str(place.state_dir.absolute())]
     if place.config is not None:
         where += ["--config", str(place.config.absolute())]
     worker, signer = ["worker", *where], ["gateway", *where]
+    services = {}
     if url := node_url(node or place.settings.node):
         worker += ["--node", url]
     if base_dir:
@@ -163,14 +172,16 @@ def serve(
         worker += ["--policy", str(policy.absolute())]
     if verbose:
         where.append("--verbose")
-    if gateway is None:
-        gateway = place.settings.gateway is not None
+    if gateway if gateway is not None else place.settings.gateway is not None:
+        services["gateway"] = signer
+    if quarantine if quarantine is not None else place.settings.quarantine is not None:
+        services["quarantine"] = ["quarantine", "run", *where]
     timeout = place.settings.drain_timeout_s if drain_timeout is None else drain_timeout
     supervisor = Supervisor(
         ["broker", *where],
         {f"w{i}": [*worker, "--name", f"w{i}"] for i in range(count)},
         place.endpoints,
-        services={"gateway": signer} if gateway else {},
+        services=services,
         drain_timeout_s=timeout,
         curve=place.curve,
         parent_fd=parent_fd,
@@ -185,23 +196,13 @@ def serve(
 def broker(place: Place, parent_fd: int | None, verbose: bool) -> None:
     """Run the broker alone; workers join it with `forgepool worker`."""
     log_to_stderr("broker", verbose=verbose)
-    wanted_to_end = []
-    wake, woken = socket.socketpair()
-    for end in (wake, woken):
-        end.setblocking(False)
-    signal.set_wakeup_fd(wake.fileno())
-    signal.signal(signal.SIGTERM, lambda *_: wanted_to_end.append(True))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is the supervisor's, who asks for a reload
-    if parent_fd is None:
-        signal.signal(signal.SIGINT, lambda *_: wanted_to_end.append(True))
-    else:  # Ctrl-C reaches the whole foreground group; the supervisor decides what it means
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ended, wakers = end_on_signals(parent_fd)
     running = Broker(
         place.state_dir,
         place.endpoints,
         place.settings,
-        ended=lambda: bool(wanted_to_end),
-        wakers=[woken.fileno(), *([parent_fd] if parent_fd is not None else [])],
+        ended=ended,
+        wakers=wakers,
         parent_fd=parent_fd,
     )
     try:
@@ -266,8 +267,10 @@ def push(
         else:
             name = "sign" if kind == "sign" else "forge_and_sign_block"
             id = connection.push_one(name, delegate[0], body, ttl_ms=ttl_ms)
+        # Who wants to cancel it needs both.
+        click.echo(f"forgepool: pushed id={id.hex()} client={connection.name}", err=True)
         try:
-            for event in connection.wait(id, ttl + 15):
+            for event in connection.wait(id, ttl + SILENCE_AFTER_DEADLINE_S + 5):
                 _print_event(event, as_json)
                 ok = ok and event.event.endswith(("_ready", "signed"))
         except RequestRefused as e:
@@ -404,17 +407,10 @@ def reload(place: Place, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(done))
     else:
-        _print_reloaded(done)
+        click.echo("\n".join(reload_lines(done, dry_run=dry_run)))
+        if done.problem:
+            _fail("the reload has failed, see above")
     sys.exit(1 if done.problem else 0)
-
-
-def _print_reloaded(done: Reloaded) -> None:
-    click.echo("\n".join(done.changes or ["nothing changes"]))
-    for worker in done.workers:
-        how = worker.problem or ("has taken it" if worker.taken else "could take it")
-        click.echo(f"worker {worker.name:8} pid {worker.pid:<8} {how}")
-    if done.problem:
-        _fail(done.problem)
 
 
 @click.command()
@@ -439,8 +435,10 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         return
     workers = _workers(found)
     for name, value in found.items():
-        if name != "workers":
+        if name not in ("workers", "services"):
             click.echo(f"{name:14} {_as_text(value)}")
+    for name, numbers in _services(found).items():
+        click.echo(f"service {name:7} {_as_text(numbers)}")
     if not workers:
         click.echo("no worker has joined: nothing is signed")
     for worker in workers:
@@ -449,6 +447,8 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
             f"worker {worker['name']:8} pid {worker['pid']:<8} {worker['state']:8} "
             f"active {worker['active']:<6} waiting {worker['ready']:<6} {note}".rstrip()
         )
+        for problem in (worker["encrypted_keys"] or {}).get("problems", ()):
+            click.echo(f"  key not opened: {problem}")
 
 
 def _as_text(value: object) -> str:
@@ -461,6 +461,11 @@ def _as_text(value: object) -> str:
             return " ".join(map(str, value)) or "-"
         case _:
             return str(value) or "-"
+
+
+def _services(found: dict[str, object]) -> dict[str, Any]:
+    services = found.get("services")
+    return services if isinstance(services, dict) else {}
 
 
 def _workers(found: dict[str, object]) -> list[dict[str, Any]]:

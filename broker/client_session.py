@@ -18,6 +18,7 @@ from broker.messages import (
     ACCEPTED,
     CLIENT_TOPIC,
     DUPLICATE,
+    HELD,
     REFUSED,
     REQUESTS_PER_PUSH_MAX,
     TTL_MS_DEFAULT,
@@ -38,8 +39,9 @@ from broker.wire import decode_client_message, encode, portions
 
 ACK_S = 0.25  # without an acknowledgement for so long, push again; then twice as long, …
 ACK_S_MAX = 4.0
-# The broker ends each request at its deadline; who hears nothing of it for so long gives up.
-SILENCE_AFTER_DEADLINE_S = 10.0
+# The broker ends each request at its deadline, or 10 s later when its signer was asked just before
+# and says nothing; who hears nothing for so long gives up.
+SILENCE_AFTER_DEADLINE_S = 15.0
 VOTE_BYTES = 60  # on the wire, without a DAL bitset
 GIVE_UP_LOOK_S = 1.0
 
@@ -160,7 +162,9 @@ class ClientSession:
             pending = self._pending.get(event.id)
             if pending is None:
                 continue
-            if pending.waiting is None:
+            if event.event == HELD:
+                pass  # news, but no end
+            elif pending.waiting is None:
                 self.forget(event.id)
             elif event.delegate in pending.waiting:
                 pending.waiting.remove(event.delegate)

@@ -4,6 +4,7 @@
 <state-dir>/run/*.ipc          sockets, when no address is given
 <state-dir>/broker.lock        held by the one broker of this directory
 <state-dir>/events/            event log
+<state-dir>/quarantine/        what waits to be verified, what was, and its event log
 <state-dir>/watermarks.db      watermark store (workers only)
 <state-dir>/policy.toml        which key may sign what, for whom (workers only; optional)
 <state-dir>/keys/              key store, an Octez/Mavryk client directory (workers only)
@@ -56,6 +57,8 @@ class BackEndSettings(Struct, frozen=True, forbid_unknown_fields=True):
     queue: Annotated[int, Meta(ge=1, le=65536)] | None = None  # requests that wait for a place
     # Of one signature; the worker ends a request without an answer after 10 s.
     time_limit_s: Annotated[float, Meta(gt=0, le=8)] | None = None
+    # Of what a person must agree to on the signer's screen: operations, never blocks and votes.
+    person_limit_s: Annotated[float, Meta(gt=0, le=600)] | None = None
     open_s_max: Annotated[float, Meta(ge=0.5, le=3600)] | None = None  # left alone at a time
     authentication_key: str = ""  # name or hash: the key by which we show who we are
     authorities: str = ""  # PEM file of those who vouch for the signer; empty: the system's
@@ -85,6 +88,18 @@ class Gateway(Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 7.0  # of a request, from its arrival
 
 
+class QuarantineSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The quarantine in front of the pool; an empty address becomes an ipc socket."""
+
+    requests: str = ""
+    admin: str = ""
+    events: str = ""
+    delegates: Annotated[int, Meta(ge=1, le=1_000_000)] = 400  # what the bounds are derived from
+    # Single bounds by name, in place of the derived ones: docs/quarantine.md has the table.
+    bounds: dict[str, float] = {}
+    event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that forgepool.toml may set."""
 
@@ -103,6 +118,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     curve: Curve = Curve()
     signers: SignerSettings = SignerSettings()
     gateway: Gateway | None = None  # absent: `serve` starts none
+    quarantine: QuarantineSettings | None = None  # likewise
 
 
 def default_state_dir() -> Path:
@@ -143,8 +159,18 @@ def resolve_endpoints(state_dir: Path, given: Endpoints) -> Endpoints:
     Raises:
         Misconfigured: an ipc path too long for the system, or a malformed address.
     """
+    return _resolved(state_dir, given, "")
+
+
+def quarantine_endpoints(state_dir: Path, settings: QuarantineSettings) -> Endpoints:
+    """Where the quarantine listens; it has no workers of its own. Raises Misconfigured."""
+    given = Endpoints(settings.requests, settings.admin, settings.events)
+    return _resolved(state_dir, given, "quarantine-")
+
+
+def _resolved(state_dir: Path, given: Endpoints, prefix: str) -> Endpoints:
     chosen = {
-        name: getattr(given, name) or f"ipc://{state_dir.absolute()}/run/{name}.ipc"
+        name: getattr(given, name) or f"ipc://{state_dir.absolute()}/run/{prefix}{name}.ipc"
         for name in Endpoints.__struct_fields__
     }
     for name, address in chosen.items():

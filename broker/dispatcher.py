@@ -16,11 +16,14 @@ process has ended, or its worker's lease is over; a task has one end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+import msgspec
+
+from broker.check_routing import CheckRouting
 from broker.deadlines import Deadlines
 from broker.delegate_queue import (
     ACTIVE,
@@ -36,10 +39,7 @@ from broker.known_requests import EndedRequest, Key, KnownRequests, fingerprint
 from broker.membership import WORKERS_MAX, Membership, Worker, WorkerState
 from broker.messages import (
     ACCEPTED,
-    ALL_TOPIC,
     CANCELLED,
-    CLIENT_TOPIC,
-    DELEGATE_TOPIC,
     DUPLICATE,
     EVENT_REFUSED,
     EXPIRED,
@@ -63,6 +63,9 @@ from broker.messages import (
     BrokerMessage,
     Cancel,
     Cancelled,
+    CheckAsked,
+    Checked,
+    CheckSlices,
     ClientMessage,
     CreditBack,
     Done,
@@ -74,6 +77,7 @@ from broker.messages import (
     HelloWanted,
     Item,
     KeysKnown,
+    KeysShared,
     Leaving,
     OrphanResult,
     OrphanResults,
@@ -86,11 +90,13 @@ from broker.messages import (
     ReloadAnswer,
     Replay,
     ReplyMessage,
+    Report,
     Request,
     Result,
     Results,
     ResultsAck,
     Shutdown,
+    SlicesChecked,
     Status,
     StatusWanted,
     Urgency,
@@ -102,13 +108,18 @@ from broker.messages import (
 )
 from broker.ready_lines import COST_US
 from broker.reload import Reload as ReloadUnderWay
-from broker.topics import EndedOfClient, LogRecord, Topics
+from broker.service_reports import ServiceReports
+from broker.topics import TOPICS, EndedOfClient, LogRecord, Topics
+from broker.verification import CheckAnswer
 from broker.wire import portions
 
 # Bounds. At each of them a push is refused as busy, with the time after which to try again.
 OPEN_TASKS_MAX = 500_000  # about 250 bytes each
 OPEN_PAYLOAD_BYTES_MAX = 512 * 1024 * 1024
 QUEUES_MAX = 1_000_000  # about 300 bytes each, kept once made
+# Until workers have told their keys anything may be one. What is pushed meanwhile must not use up
+# the queues of those that are, for good.
+UNPROVEN_QUEUES_MAX = 250_000
 BUSY_RETRY_MS = 200
 
 ASSIGN_TASKS_MAX = 256  # one message to a worker; more goes into the next turn
@@ -119,7 +130,6 @@ AWAIT_NAMED_HELLO_S = 5.0  # when the supervisor has named them
 OVERDUE_LOOK_S = 1.0  # how often an open request is looked at again after its deadline
 WALL_STEP_S = 0.5  # a smaller difference of the clocks is drift
 
-TOPICS = (ALL_TOPIC, CLIENT_TOPIC, DELEGATE_TOPIC)
 OUTCOME_UNKNOWN = (
     "a worker fell silent while it had this request, and the deadline passed before another "
     "could take it; its mark may be taken"
@@ -179,6 +189,8 @@ class Dispatcher:
         self.active: dict[int, Task] = {}  # tasks given to a worker, by number
         self.draining = False
         self.stopped = False
+        self.checks = CheckRouting(epoch)
+        self._to_check: list[tuple[Peer, BrokerMessage]] = []  # sent behind this turn's duties
         self.counts: dict[str, int] = {}  # events by name, since the start
         self.late_results = 0
         self._adopted: dict[tuple[str, bytes, str], Adopted] = {}
@@ -196,6 +208,7 @@ class Dispatcher:
         self._unprepared: list[Task] = []  # of this turn
         self._reload: tuple[Peer, ReloadUnderWay] | None = None
         self._reloads = 0
+        self._services = ServiceReports()
         self._awaiting_until = now + AWAIT_HELLO_S
         self._awaiting_pids: set[int] | None = None  # None: the supervisor has named nobody
         # No lease ends before; who speaks meanwhile only moves the next look away.
@@ -216,6 +229,7 @@ class Dispatcher:
             KeysKnown: self._on_keys_known,
             PreparedAhead: self._on_prepared_ahead,
             ReloadAnswer: self._on_reload_answer,
+            SlicesChecked: self._on_slices_checked,
             Leaving: self._on_leaving,
         }
 
@@ -233,15 +247,19 @@ class Dispatcher:
                 self._reply(peer, self._cancel(message))
             case Replay():
                 self._turn.replays.append((peer, message))
+            case Report():
+                self._services.take(message.client, message.numbers, now)
             case StatusWanted():
                 self._reply(peer, Status(self.epoch, self.status(now)))
+            case CheckAsked():
+                self._give_checks(peer, message)
             case Shutdown():
                 self.shut_down(now_means_now=message.now)
                 self._reply(peer, Done(self.epoch))
             case Reload():
                 self._start_reload(peer, message, now)
             case WorkerEnded():
-                for worker in [w for w in self.members if w.hello.pid == message.pid]:
+                for worker in [w for w in self.members if message.is_of(w.name, w.hello.pid)]:
                     self._worker_ended(worker, message.how)
                 self._heard_of(message.pid)
                 self._reply(peer, Done(self.epoch))
@@ -259,11 +277,46 @@ class Dispatcher:
         if self._awaiting_pids is not None:
             self._awaiting_pids.discard(pid)
 
+    def not_theirs(self, peer: Peer, push: Push, text: str) -> None:
+        """A push under a name that is not its sender's: each of its requests is refused."""
+        refused = [Ack(request.id, REFUSED, "wrong_client", text) for request in push.requests]
+        self._reply(peer, Acks(self.epoch, refused))
+
     def malformed(self, peer: Peer, code: str, text: str) -> None:
         self._reply(peer, Problem(code, text))
 
     def _reply(self, peer: Peer, message: ReplyMessage) -> None:
         self._turn.replies.append((peer, message))
+
+    # -- checks -----------------------------------------------------------------------------------
+
+    def _give_checks(self, peer: Peer, asked: CheckAsked) -> None:
+        """Give slices to workers; what cannot be given is answered at once."""
+        workers: list[Worker] = [] if self.draining else list(self.members)
+        ended: list[CheckAnswer] = []
+        for each in asked.slices:
+            owner = self.members.owner_of_key(each.hint) if each.hint else None
+            given = self.checks.give(peer, each, workers, owner)
+            if isinstance(given, CheckAnswer):
+                ended.append(given)
+            else:
+                worker, slice_ = given
+                self._to_check.append((worker.peer, CheckSlices([slice_])))
+        if ended or not asked.slices:
+            self._reply_checked([(peer, answer) for answer in ended] or [(peer, None)])
+
+    def _on_slices_checked(self, worker: Worker, checked: SlicesChecked, now: float) -> None:
+        self._reply_checked(self.checks.answered(worker, checked.answers))
+
+    def _lose_checks(self, worker: Worker) -> None:
+        self._reply_checked(self.checks.lost(worker))
+
+    def _reply_checked(self, ended: Sequence[tuple[Peer, CheckAnswer | None]]) -> None:
+        by_peer: dict[Peer, list[CheckAnswer]] = {}
+        for peer, answer in ended:
+            by_peer.setdefault(peer, []).extend([answer] if answer is not None else [])
+        for peer, answers in by_peer.items():
+            self._reply(peer, Checked(self.epoch, answers, self.checks.room(self.members)))
 
     def _accept(self, client: str, request: Request, now: float, unix_now: float) -> Ack:
         key = (client, request.id)
@@ -295,7 +348,7 @@ class Dispatcher:
         if (
             self._open_tasks + tasks > OPEN_TASKS_MAX
             or self._open_bytes + len(request.payload) > OPEN_PAYLOAD_BYTES_MAX
-            or (len(self.queues) + tasks > QUEUES_MAX and self._lacks_queues(request))
+            or self._lacks_queues(request, tasks)
         ):
             return Ack(
                 request.id,
@@ -308,10 +361,16 @@ class Dispatcher:
         self._open(opened, request.votes, now)
         return Ack(request.id, ACCEPTED)
 
-    def _lacks_queues(self, request: Request) -> bool:
+    def _lacks_queues(self, request: Request, tasks: int) -> bool:
         """Whether more queues would have to be made than there may be."""
+        limit = min(UNPROVEN_QUEUES_MAX, QUEUES_MAX)
+        if len(self.queues) + tasks <= limit:
+            return False
+        if self._keys_are_known():
+            limit = QUEUES_MAX
         named = [v.delegate for v in request.votes] if request.votes else [request.delegate]
-        return len(self.queues) + sum(name not in self.queues for name in named) > QUEUES_MAX
+        missing = sum(name not in self.queues for name in named)
+        return missing > 0 and len(self.queues) + missing > limit
 
     @staticmethod
     def _opened(
@@ -346,7 +405,7 @@ class Dispatcher:
 
     def _unknown(self, delegates: set[str]) -> str:
         """Some delegate whose key no worker has, if every signing worker told its keys."""
-        signing = [w for w in self.members if w.hello.store == self.members.store != ""]
+        signing = self._signing()
         for worker in signing:
             if worker.keys is None:
                 return ""
@@ -354,6 +413,14 @@ class Dispatcher:
             if not delegates:
                 return ""
         return min(delegates) if signing else ""
+
+    def _signing(self) -> list[Worker]:
+        return [w for w in self.members if w.hello.store == self.members.store != ""]
+
+    def _keys_are_known(self) -> bool:
+        """Whether every signing worker has told its keys, and there is one."""
+        signing = self._signing()
+        return bool(signing) and all(w.keys is not None for w in signing)
 
     def _open(self, opened: OpenRequest, votes: list[Vote] | None, now: float) -> None:
         message = opened.message
@@ -414,6 +481,7 @@ class Dispatcher:
 
     def _enqueue(self, task: Task) -> None:
         task.state = PENDING
+        task.worker = None  # who has prepared it has not got it
         queue = task.queue
         queue.append(task)
         if queue.active is None and not queue.ready:
@@ -564,6 +632,7 @@ class Dispatcher:
         self._heard_of(hello.pid)
         worker.credit_us = hello.credit_us
         self._prepare_in_queue(worker)
+        self._lose_checks(worker)
         if hello.epoch == self.epoch:
             self._settle_held(worker, hello)
         else:
@@ -620,9 +689,15 @@ class Dispatcher:
             self._note(f"store_stalled holder={beat.stalled_by} seen_by={worker.name}")
         worker.stalled_by = beat.stalled_by
         worker.note = beat.note
+        worker.encrypted = beat.encrypted
 
     def _on_keys_known(self, worker: Worker, known: KeysKnown, now: float) -> None:
         self.members.keys_known(worker, frozenset(known.keys))
+        self._tell_shares()  # also when nothing has changed: it says so on each connection
+
+    def _tell_shares(self) -> None:
+        for worker, names in self.members.new_shares():
+            self._turn.to_workers.append((worker.peer, KeysShared(names)))
 
     def _start_reload(self, peer: Peer, wanted: Reload, now: float) -> None:
         if self._reload is not None:
@@ -650,7 +725,7 @@ class Dispatcher:
         reload.to_workers = []
         if reload.result is not None:
             self._reload = None
-            self._note(f"reload taken={reload.result.taken} problem={reload.result.problem!r}")
+            self._note(reload.story())
             self._reply(peer, reload.result)
 
     def _on_leaving(self, worker: Worker, leaving: Leaving, now: float) -> None:
@@ -779,7 +854,10 @@ class Dispatcher:
                 self._ask_the_log(orphan)
             else:
                 self._publish_orphan(orphan)
-            if adopted is not None and adopted.queue.active is adopted:
+            if adopted is not None and orphan.occupied:  # its end has come, its key is not free
+                adopted.task = None
+                self._adopted[name] = adopted
+            elif adopted is not None and adopted.queue.active is adopted:
                 self._free(adopted.queue)
         self._acks_due[worker.peer] = orphans.number
 
@@ -826,6 +904,8 @@ class Dispatcher:
     def undeliverable(self, peer: Peer, message: BrokerMessage, now: float) -> None:
         """A message could not be put into the worker's socket: full, or its connection is gone."""
         worker = self.members.by_peer.get(peer)
+        if worker is not None and isinstance(message, CheckSlices):
+            self._lose_checks(worker)
         if worker is None or not isinstance(message, Assign | PrepareAhead):
             return
         for assignment in message.assignments:
@@ -839,6 +919,7 @@ class Dispatcher:
     def _lose(self, worker: Worker, why: str, state: WorkerState) -> None:
         """The lease is over: others take its keys, but its attempts may still run."""
         self.members.set_state(worker, state)
+        self._lose_checks(worker)
         self._prepare_in_queue(worker)
         self._abandon_all(worker)
         self._note(f"worker_lost name={worker.name} pid={worker.hello.pid} why={why!r}")
@@ -858,6 +939,7 @@ class Dispatcher:
         """Its process is gone: nothing of it runs any more."""
         self._note(f"worker_ended name={worker.name} pid={worker.hello.pid} how={how!r}")
         self.members.remove(worker)
+        self._lose_checks(worker)
         self._unowned += worker.ready.clear()
         self._prepare_in_queue(worker)
         for task in self._tasks_of(worker):
@@ -967,6 +1049,7 @@ class Dispatcher:
         if self._ring_seen == self.members.ring_version:
             return
         self._ring_seen = self.members.ring_version
+        self._tell_shares()
         moved, self._unowned = self._unowned, []
         for worker in self.members:
             moved += worker.ready.clear()
@@ -1094,6 +1177,8 @@ class Dispatcher:
             self._remember_ends()
         turn.publish += self.topics.heads_due(self.queues, now)
         turn.to_workers += [(p, ResultsAck(n)) for p, n in self._acks_due.items()]
+        turn.to_workers += self._to_check
+        self._to_check = []
         turn.stop = self.stopped or (self.draining and not self.active and not self._adopted)
         self._turn, self._acks_due = Turn(), {}
         return turn
@@ -1145,6 +1230,9 @@ class Dispatcher:
             "waits_for": sorted(t.queue.delegate for t in self.active.values())[:20],
             "late_results": self.late_results,
             "events": dict(self.counts),
+            "checks": dict(self.checks.counts),
+            "services": self._services.newest(now),
+            "encrypted_keys": self._encrypted_keys(),
             "workers": [
                 {
                     "name": w.name,
@@ -1155,13 +1243,23 @@ class Dispatcher:
                     "active": sum(t.worker is w for t in self.active.values()),
                     "ready": len(w.ready),
                     "credit_us": w.credit_us,
+                    "checking": self.checks.in_hand(w),
                     "silent_ms": int((now - w.last_seen) * 1000),
                     "store_wait_ms": w.store_wait_ms,
                     "stalled_by": w.stalled_by,
                     "note": w.note,
+                    "encrypted_keys": w.encrypted and msgspec.structs.asdict(w.encrypted),
                 }
                 for w in sorted(self.members, key=lambda w: w.name)
             ],
+        }
+
+    def _encrypted_keys(self) -> dict[str, int]:
+        """How many encrypted keys the workers own together, and how many of them are open."""
+        told = [w.encrypted for w in self.members if w.encrypted and w.state is WorkerState.READY]
+        return {
+            name: sum(getattr(each, name) for each in told)
+            for name in ("total", "opened", "failed")
         }
 
     def validate(self) -> None:

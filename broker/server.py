@@ -27,12 +27,11 @@ from broker.messages import (
     AdminMessage,
     Cancel,
     ClientMessage,
-    Gone,
     Push,
-    Replay,
-    Replayed,
     ReplyMessage,
+    Report,
 )
+from broker.replays import Replays
 from broker.sockets import bind, bound_address, make_socket, receive, send
 
 log = logging.getLogger("forgepool.broker")
@@ -44,21 +43,20 @@ MESSAGES_PER_TURN = 256
 # connections in turn, so the flood's neighbours wait for one of its messages each, not for all.
 CLIENTS_S_MAX = 0.01
 POLL_MAX_MS = 1000
-REPLAYS_MAX = 64  # under way at once
 
 
 Peer = tuple[zmq.Socket[bytes], bytes]  # the socket, and the connection's identity on it
 
 
-class BrokerLock:
-    """The exclusive lock of a state directory; taken before any socket is bound.
+class ServiceLock:
+    """The exclusive lock of a service of a state directory; taken before any socket is bound.
 
     Binding an ipc path that is in use succeeds silently in ZeroMQ and steals it.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, service: str = "broker") -> None:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = state_dir / "broker.lock"
+        path = state_dir / f"{service}.lock"
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +64,8 @@ class BrokerLock:
             pid = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._fd)
             raise AlreadyRunning(
-                f"a pool is already running, pid {pid} is its broker (state directory {state_dir})"
+                f"a pool is already running, pid {pid} is its {service} "
+                f"(state directory {state_dir})"
             ) from None
         os.ftruncate(self._fd, 0)
         with suppress(OSError):  # a full disk costs the note, not the pool
@@ -99,7 +98,7 @@ class Broker:
         self._ended = ended
         self._wakers = wakers
         self._parent_fd = parent_fd
-        self._lock = BrokerLock(state_dir)
+        self._lock = ServiceLock(state_dir)
         self.epoch = os.urandom(8).hex()
         self._log = EventLog(state_dir / "events", self.epoch, settings.event_log_bytes)
         logged = list(self._known_from_log())
@@ -130,10 +129,7 @@ class Broker:
             self._poller.register(socket, zmq.POLLIN)
         for fd in wakers:
             self._poller.register(fd, zmq.POLLIN)
-        # By who asked what, in the order in which they have their next step.
-        self._replays: dict[
-            tuple[Peer, str, str, int], tuple[Replay, Iterator[list[Replayed | Gone]]]
-        ] = {}
+        self._replays: Replays[Peer] = Replays(self._log, self._send_reply)
 
     def _make(self, name: str, kind: int) -> zmq.Socket[bytes]:
         curve, domain = self._access.guard(name)
@@ -188,7 +184,7 @@ class Broker:
             for key, numbers in turn.reread:
                 self._core.events_read(key, self._log.read(numbers), now)
             self._perform(self._core.end_turn(now, unix_now), now)
-        self._step_replay()
+        self._replays.step()
         return turn.stop
 
     # -- in ---------------------------------------------------------------------------------------
@@ -199,7 +195,7 @@ class Broker:
             if frames is None:
                 return
             try:
-                message = wire.decode_worker_message(_body(frames))
+                message = wire.decode_worker_message(body_of(frames))
             except MalformedMessage as e:
                 log.warning("malformed_worker_message peer=%s error=%s", frames[0].hex(), e)
                 continue
@@ -218,38 +214,31 @@ class Broker:
             peer = (socket, frames[0])  # a reply goes back through the same socket
             try:
                 message: ClientMessage | AdminMessage = (
-                    wire.decode_admin_message(_body(frames))
+                    wire.decode_admin_message(body_of(frames))
                     if admin
-                    else wire.decode_client_message(_body(frames))
+                    else wire.decode_client_message(body_of(frames))
                 )
-                if not admin and isinstance(message, Push | Cancel):
-                    message.client = self._authentic(message.client, name)
+                if not admin and isinstance(message, Push | Cancel | Report):
+                    if message.client is None:
+                        raise MalformedMessage(
+                            "on the request socket `client` says whose work it is"
+                        )
+                    if name and message.client != name:
+                        text = f"this connection is of client {name!r}, not of {message.client!r}"
+                        if not isinstance(message, Push):
+                            raise MalformedMessage(text)
+                        self._core.not_theirs(peer, message, text)
+                        continue
             except MalformedMessage as e:
                 self._core.malformed(peer, e.code, f"{e}. {e.advice}")
                 continue
             self._core.client_message(peer, message, now, unix_now)
 
-    @staticmethod
-    def _authentic(said: str | None, known: str) -> str:
-        """Whose work it is: the name that the connection proved, else the one that it says."""
-        if said is None:
-            raise MalformedMessage("on the request socket `client` says whose work it is")
-        if known and said != known:
-            raise MalformedMessage(f"this connection is of client {known!r}, not of {said!r}")
-        return said
-
     def _read_subscriptions(self) -> None:
-        for _ in range(MESSAGES_PER_TURN):
-            frames = receive(self._events)
-            if frames is None:
-                return
-            try:
-                topic = frames[0][1:].decode()
-            except UnicodeDecodeError:
-                continue
-            if frames[0][:1] == b"\x01":
+        for topic, wanted in subscriptions(self._events):
+            if wanted:
                 self._core.subscribed(topic)
-            elif frames[0][:1] == b"\x00":
+            else:
                 self._core.unsubscribed(topic)
 
     # -- out --------------------------------------------------------------------------------------
@@ -274,38 +263,13 @@ class Broker:
         for peer, reply in turn.replies:
             self._send_reply(peer, reply)
         for peer, replay in turn.replays:
-            self._start_replay(peer, replay)
+            upto = self._core.next_number(replay.topic) if replay.epoch == self.epoch else None
+            self._replays.start(peer, replay, upto)
 
     def _send_reply(self, peer: Peer, reply: ReplyMessage) -> None:
         socket, identity = peer
         if not send(socket, [identity, wire.encode(reply)]):
             log.debug("reply_undeliverable peer=%s", identity.hex())
-
-    def _start_replay(self, peer: Peer, replay: Replay) -> None:
-        """Begin to answer, unless that is under way; who hears nothing asks again."""
-        asked = (peer, replay.topic, replay.epoch, replay.first)
-        if len(self._replays) >= REPLAYS_MAX or asked in self._replays:
-            return
-        upto = self._core.next_number(replay.topic) if replay.epoch == self.epoch else None
-        steps = self._log.replay(replay.topic, replay.epoch, replay.first, upto)
-        self._replays[asked] = replay, steps
-
-    def _step_replay(self) -> None:
-        """One bounded step of one replay under way; the others have theirs in later turns."""
-        if not self._replays:
-            return
-        asked = next(iter(self._replays))
-        replay, steps = self._replays.pop(asked)
-        peer = asked[0]
-        try:
-            for reply in next(steps):
-                self._send_reply(peer, reply)
-            self._replays[asked] = replay, steps  # last in line again
-        except StopIteration:
-            pass
-        except OSError as e:
-            log.warning("replay_failed topic=%s error=%s", replay.topic, e)
-            self._send_reply(peer, Gone(replay.topic, replay.epoch, 0))
 
     def close(self) -> None:
         for socket in (self._requests, self._admin, self._workers, self._events):
@@ -329,7 +293,18 @@ def receive_named(socket: zmq.Socket[bytes], access: Access) -> tuple[list[bytes
     return [f.bytes for f in frames], access.client_name(frames[-1])
 
 
-def _body(frames: list[bytes]) -> bytes:
+def subscriptions(events: zmq.Socket[bytes]) -> Iterator[tuple[str, bool]]:
+    """What an XPUB socket has heard since the last look: a topic, and whether it is wanted."""
+    for _ in range(MESSAGES_PER_TURN):
+        frames = receive(events)
+        if frames is None:
+            return
+        with suppress(UnicodeDecodeError):
+            if frames[0][:1] in (b"\x00", b"\x01"):
+                yield frames[0][1:].decode(), frames[0][:1] == b"\x01"
+
+
+def body_of(frames: list[bytes]) -> bytes:
     """The one frame behind the peer's identity."""
     if len(frames) != 2:
         raise MalformedMessage(f"a message is one frame, this has {len(frames) - 1}")

@@ -6,20 +6,25 @@ events within the broker's epoch. What nobody subscribed to is numbered and logg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from broker.delegate_queue import DelegateQueue
 from broker.messages import ALL_TOPIC, CLIENT_TOPIC, DELEGATE_TOPIC, LIVE_TOPIC, Event, Events
 from broker.wire import portions
 
+TOPICS = (ALL_TOPIC, CLIENT_TOPIC, DELEGATE_TOPIC)
 # Each wanted topic's head is published this often, so that a lost last event is noticed.
 HEADS_EVERY_S = 1.0
 # More go into the following turns, so that any number of subscriptions delays no vote for long.
 HEADS_PER_TURN_MAX = 256
+# Counters kept, of 150 bytes each. Of a client that none of so many others was younger than, the
+# place is forgotten: its topic goes on above every forgotten number, which its reader takes for a
+# hole and asks for its ends again.
+CLIENTS_MAX = 65_536
 
 
 class LoggedRequest(Struct, array_like=True):
@@ -66,6 +71,12 @@ class LogRecord(Struct, array_like=True):
         return found
 
 
+class Counted(Protocol):
+    """What counts the events of one delegate's topic: its queue."""
+
+    events: int
+
+
 class EndedOfClient:
     """What has ended in this turn for one client: events, and the queues they came from."""
 
@@ -73,10 +84,10 @@ class EndedOfClient:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.queues: list[DelegateQueue] = []
+        self.queues: list[Counted] = []
         self.requests: dict[bytes, bytes] = {}  # id -> fingerprint
 
-    def add(self, event: Event, queue: DelegateQueue) -> None:
+    def add(self, event: Event, queue: Counted) -> None:
         self.events.append(event)
         self.queues.append(queue)
 
@@ -88,7 +99,8 @@ class Topics:
         self.epoch = epoch
         self.wanted: dict[str, None] = {}  # in the order of subscription
         self._all = 0
-        self._clients: dict[str, int] = {}
+        self._clients: dict[str, int] = {}  # last numbers, in the order of their last events
+        self._forgotten = 0  # the highest last number of a client that is not there any more
         self._next_heads = 0.0
         self._heads_left: list[str] = []  # topics whose heads are still to be published
         self._wanted_delegates = 0  # spares the hot path a look at each delegate
@@ -105,18 +117,18 @@ class Topics:
             del self.wanted[topic]
             self._wanted_delegates -= topic.startswith(DELEGATE_TOPIC)
 
-    def head(self, topic: str, queues: dict[str, DelegateQueue]) -> Events:
+    def head(self, topic: str, queues: Mapping[str, Counted]) -> Events:
         """The number that comes next on a topic."""
         if topic == ALL_TOPIC:
             last = self._all
         elif topic.startswith(CLIENT_TOPIC):
-            last = self._clients.get(topic[len(CLIENT_TOPIC) :], 0)
+            last = self._clients.get(topic[len(CLIENT_TOPIC) :], self._forgotten)
         else:
             queue = queues.get(topic[len(DELEGATE_TOPIC) :])
             last = queue.events if queue is not None else 0
         return Events(self.epoch, last + 1, [])
 
-    def heads_due(self, queues: dict[str, DelegateQueue], now: float) -> list[tuple[str, Events]]:
+    def heads_due(self, queues: Mapping[str, Counted], now: float) -> list[tuple[str, Events]]:
         """Once a second: the head of each wanted topic."""
         if not self._heads_left:
             if now < self._next_heads:
@@ -145,8 +157,11 @@ class Topics:
         everything: list[Event] = []
         for client, ended in turn.items():
             events = ended.events
-            first = self._clients.get(client, 0) + 1
+            first = self._clients.pop(client, self._forgotten) + 1
             self._clients[client] = first + len(events) - 1
+            if len(self._clients) > CLIENTS_MAX:
+                oldest = next(iter(self._clients))
+                self._forgotten = max(self._forgotten, self._clients.pop(oldest))
             self._all += len(events)
             numbers = []
             for queue in ended.queues:

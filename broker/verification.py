@@ -19,6 +19,9 @@ from msgspec import Struct
 SLICE_US_MAX = 2_000
 # How many ancestors one item may carry: what a head may be ahead of the final block.
 ANCESTORS_MAX = 64
+# A node's own name for the chain it is on. Good for CHAIN alone, whose answer has the id: who does
+# not know the id yet asks by it.
+MAIN_CHAIN = "main"
 
 
 class Check(IntEnum):
@@ -53,6 +56,7 @@ class Position(Struct, array_like=True, frozen=True, gc=False):
     head_level: int
     head_round: int
     head_timestamp_s: int
+    final: bytes = b""  # hash of the block at `final_level`; empty: not known
 
 
 class Ancestor(Struct, array_like=True, frozen=True):
@@ -78,7 +82,7 @@ class CheckBody(Struct, array_like=True, frozen=True):
     """What is in `CheckSlice.body`."""
 
     check: int  # Check
-    chain_id: str  # "Net…"
+    chain_id: str  # "Net…"; of CHAIN also MAIN_CHAIN
     position: Position
     items: list[CheckItem]
 
@@ -121,6 +125,7 @@ class ChainFacts(Struct, tag=2, array_like=True, frozen=True):
     delegates: int  # how many have rights at the head's level
     committee_slots: int
     round_ms: int  # duration of round 0
+    chain_id: str  # "Net…"
 
 
 class Verdict(Struct, array_like=True, frozen=True, gc=False):

@@ -76,13 +76,17 @@ class ClearedChain:
         return False
 
     def ancestors(self, hash_: bytes, wanted: tuple[bytes, ...]) -> list[Ancestor]:
-        """A block and those below it, down to the final one; operations of those wanted."""
+        """A block and those below it, down to a final one that the node has; operations of those
+        wanted.
+
+        A node that has not been given what was cleared is told how it went on from what it has.
+        """
         found: list[Ancestor] = []
         block = self._blocks.get(hash_)
         while block is not None and len(found) < ANCESTORS_MAX:
             operations = block.operations if block.facts.hash in wanted else None
             found.append(Ancestor(block.header, operations))
-            if block.facts.level <= self.final_level:
+            if block.facts.level <= self.final_level and block.operations is None:
                 break
             block = self._blocks.get(block.facts.predecessor)
         return found
@@ -91,15 +95,24 @@ class ClearedChain:
         """Where the chain stands; None before anybody has told."""
         if self.head is None:
             return None
-        head = self.head.facts
-        return Position(unix_ms, max(0, self.final_level), head.level, head.round, head.timestamp_s)
+        head, final = self.head.facts, self._blocks.get(self.final_hash())
+        return Position(
+            unix_ms,
+            max(0, self.final_level),
+            head.level,
+            head.round,
+            head.timestamp_s,
+            final.facts.hash
+            if final is not None and final.facts.level == self.final_level
+            else b"",
+        )
 
     def final_hash(self) -> bytes:
         """The highest final block of the head's branch, or the lowest block known of it."""
         block = last = self.head
         while block is not None:
             last = block
-            if block.facts.level <= self.final_level:
+            if block.facts.level <= self.final_level and block.operations is None:
                 break
             block = self._blocks.get(block.facts.predecessor)
         return b"" if last is None else last.facts.hash

@@ -23,7 +23,7 @@ from math import inf
 
 import msgspec
 
-from broker.messages import REFUSED, Ack, Event, Request
+from broker.messages import HELD, REFUSED, Ack, Event, Request
 from broker.quarantine.accounting import Accounting
 from broker.quarantine.backoff import Backoff
 from broker.quarantine.bounds import Bounds
@@ -81,7 +81,6 @@ from broker.quarantine.turn import (
     CLEARED,
     DUPLICATE,
     EXPIRED,
-    HELD,
     REJECTED,
     SHED,
     SLASHABLE,

@@ -8,7 +8,7 @@ from broker.messages import Event
 from broker.quarantine.records import Batch, SignedRecord
 from broker.verification import CheckSlice
 
-# The events that end a request; HELD may come before.
+# The events that end a request; HELD (code: parent, target, time, rights) may come before.
 CLEARED = "cleared"
 DUPLICATE = "duplicate"
 STALE = "stale"
@@ -17,7 +17,6 @@ UNVIABLE = "unviable"
 SHED = "shed"
 EXPIRED = "expired"
 OUTCOMES = (CLEARED, REJECTED, DUPLICATE, STALE, UNVIABLE, SHED, EXPIRED)
-HELD = "held"  # code: parent, target, time, rights
 SLASHABLE = "slashable"  # body: EvidenceRecord
 
 

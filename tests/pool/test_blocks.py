@@ -66,8 +66,8 @@ class Chain:
             self.pool.run("init", "--network", "mavryk", "--chain-id", self.pool.chain_id)
             self.pool.run("keys", "enable", *self.pool.delegates, "--fresh", "--yes")
 
-    def serve(self, workers: int = 2, **options: Any) -> None:
-        self.pool.serve(workers, "--node", self.url, **options)
+    def serve(self, workers: int = 2, *options: str, **delays: Any) -> None:
+        self.pool.serve(workers, "--node", self.url, *options, **delays)
 
     def rpc(self, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

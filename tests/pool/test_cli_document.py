@@ -11,7 +11,14 @@ import click
 import pytest
 
 from broker.command import GROUP
-from broker.config import Curve, Endpoints, Gateway, Settings, SignerSettings
+from broker.config import (
+    Curve,
+    Endpoints,
+    Gateway,
+    QuarantineSettings,
+    Settings,
+    SignerSettings,
+)
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -59,9 +66,9 @@ def test_the_page_describes_no_command_that_does_not_exist() -> None:
 
 def test_every_setting_is_described() -> None:
     settings = TEXT[TEXT.index("## Settings") :]
-    for struct in (Settings, Endpoints, Curve, Gateway, SignerSettings):
+    for struct in (Settings, Endpoints, Curve, Gateway, SignerSettings, QuarantineSettings):
         for name in struct.__struct_fields__:
-            assert re.search(rf"`\[?(curve\.)?{name}\]?`", settings), name
+            assert re.search(rf"`\[?((curve|quarantine)\.)?{name}\]?`", settings), name
 
 
 def test_every_environment_variable_is_described() -> None:

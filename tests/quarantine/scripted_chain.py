@@ -172,7 +172,7 @@ class ScriptedWorker:
     def _chain(self, item: CheckItem) -> Verdict:
         blocks = [block.facts for block in self.node]
         headers = [block.raw for block in self.node]
-        facts = ChainFacts(blocks[0].hash, blocks, headers, 400, 7000, ROUND_S * 1000)
+        facts = ChainFacts(blocks[0].hash, blocks, headers, 400, 7000, ROUND_S * 1000, CHAIN_ID)
         return Verdict(item.number, Judgement.VALID, facts=facts)
 
     def _vote(self, body: CheckBody, item: CheckItem, vote: Vote) -> Verdict:

@@ -12,8 +12,8 @@ import msgspec
 from quarantine_script import Script
 from scripted_chain import Block, digest, vote_for
 
+from broker.messages import HELD
 from broker.quarantine.bounds import Bounds
-from broker.quarantine.turn import HELD
 from broker.verification import CheckAnswer
 
 # Small enough that a few thousand items reach every bound.

@@ -12,6 +12,8 @@ from broker.quarantine.areas import AgedMap, BoundedMap, BoundedQueue, LevelTabl
 CORE = Path(__file__).parents[2] / "broker" / "quarantine"
 # They are the bounded containers, or live for one turn, in which everything is bounded.
 OF_A_TURN = {"areas.py", "turn.py", "records.py", "storing.py", "invariants.py"}
+# What waits at the rim is of open items, whose number the core bounds.
+RIM = {"event_stream.py", "service.py", "store_thread.py"}
 UNBOUNDED = {"dict", "list", "set", "deque", "defaultdict", "OrderedDict", "Counter", "bytearray"}
 DISPLAYS = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 
@@ -39,7 +41,7 @@ def unbounded(source: str) -> list[int]:
 
 @pytest.mark.parametrize("name", sorted(p.name for p in CORE.glob("*.py")))
 def test_only_bounded_containers_are_kept(name: str) -> None:
-    if name not in OF_A_TURN:
+    if name not in OF_A_TURN | RIM:
         assert unbounded((CORE / name).read_text()) == []
 
 

@@ -56,6 +56,59 @@ class Constants(Struct):
     hard_storage_limit_per_operation: str
 
 
+class ConsensusConstants(Struct):
+    """What checking blocks and votes needs besides."""
+
+    consensus_committee_size: int
+    max_operations_time_to_live: int
+    max_operation_data_length: int
+    consensus_threshold: int | None = None  # Mavryk
+    consensus_threshold_size: int | None = None  # Tezos
+
+    @property
+    def threshold(self) -> int:
+        """How many slots make a quorum. Raises ValueError when the node does not say."""
+        for number in (self.consensus_threshold_size, self.consensus_threshold):
+            if number is not None:
+                return number
+        raise ValueError("the constants name no consensus threshold")
+
+
+class Validator(Struct):
+    """A delegate of a level's committee; Tezos says `rounds` for what Mavryk calls `slots`."""
+
+    delegate: str
+    consensus_key: str  # hash
+    slots: list[int] = []
+    rounds: list[int] = []
+    companion_key: str | None = None  # hash
+
+
+class LevelValidators(Struct):
+    """An entry of `helpers/validators`: a whole level on Tezos, one delegate on Mavryk."""
+
+    level: int
+    all_bakers_attest_activated: bool = False  # then votes have powers that are not slots
+    delegates: list[Validator] = []
+    delegate: str = ""
+    consensus_key: str = ""
+    slots: list[int] = []
+
+
+class KeyOfDelegate(Struct):
+    """A consensus or companion key, active or to be."""
+
+    pkh: str
+    pk: str
+
+
+class ConsensusKey(Struct):
+    """The consensus or the companion key of a delegate, and those that come later."""
+
+    active: KeyOfDelegate | None = None
+    pendings: list[KeyOfDelegate] = []
+
+
 class Account(Struct):
     """An implicit account; one that was never used has a balance of zero."""
 

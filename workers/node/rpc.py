@@ -5,10 +5,13 @@ from __future__ import annotations
 from workers.node.answers import (
     Account,
     BlockToInject,
+    ConsensusConstants,
+    ConsensusKey,
     Constants,
     ForgeRequest,
     Header,
     LevelInfo,
+    LevelValidators,
     ParsedOperation,
     ParseRequest,
     PendingOperations,
@@ -16,8 +19,10 @@ from workers.node.answers import (
     PreapplyRequest,
     Protocols,
     RawOperation,
+    Validator,
 )
 from workers.node.transport import Node, Query
+from workers.preparation.preparation_errors import NodeAnswerMalformed
 
 # The mempool of a node holds up to 10,000 operations of together 10 MB; JSON makes five of each.
 MEMPOOL_BYTES_MAX = 64 * 1024 * 1024
@@ -78,6 +83,64 @@ class ChainRpc:
         """The public key of an account, or None as long as it is not revealed."""
         path = self._of(block, f"context/contracts/{address}/manager_key")
         return await self.node.get(path, str | None, deadline=deadline)  # type: ignore[arg-type]
+
+    async def hash(self, block: str, *, deadline: float) -> str:
+        return await self.node.get(self._of(block, "hash"), str, deadline=deadline)
+
+    async def raw_header(self, block: str, *, deadline: float) -> str:
+        """The signed header in hex."""
+        return await self.node.get(self._of(block, "header/raw"), str, deadline=deadline)
+
+    async def operation_hashes(self, block: str, *, deadline: float) -> list[list[str]]:
+        """The hashes of a block's operations, by pass."""
+        path = self._of(block, "operation_hashes")
+        return await self.node.get(path, list[list[str]], deadline=deadline)
+
+    async def branch(self, block: str, length: int, *, deadline: float) -> list[str]:
+        """A block, its predecessor and so on, as many as that; fewer near the genesis."""
+        [branch] = await self.node.get(
+            f"/chains/{self.chain}/blocks",
+            list[list[str]],
+            deadline=deadline,
+            query={"length": length, "head": block},
+        ) or [[]]
+        return branch
+
+    # -- who bakes and votes --
+
+    async def consensus_constants(self, block: str, *, deadline: float) -> ConsensusConstants:
+        path = self._of(block, "context/constants")
+        return await self.node.get(path, ConsensusConstants, deadline=deadline)
+
+    async def validators(self, block: str, level: int, *, deadline: float) -> list[Validator]:
+        """The committee of a level, `slots` filled on every network.
+
+        Raises NodeAnswerMalformed where all bakers attest: votes weigh by stake then, not by slots.
+        """
+        entries = await self.node.get(
+            self._of(block, "helpers/validators"),
+            list[LevelValidators],
+            deadline=deadline,
+            query={"level": level},
+        )
+        validators = []
+        for entry in entries:
+            if entry.all_bakers_attest_activated:
+                raise NodeAnswerMalformed(f"at level {level} all bakers attest: not read here")
+            if entry.delegate:
+                validators.append(Validator(entry.delegate, entry.consensus_key, entry.slots))
+            for each in entry.delegates:
+                each.slots = each.slots or each.rounds
+                validators.append(each)
+        return validators
+
+    async def consensus_key(self, block: str, delegate: str, *, deadline: float) -> ConsensusKey:
+        path = self._of(block, f"context/delegates/{delegate}/consensus_key")
+        return await self.node.get(path, ConsensusKey, deadline=deadline)
+
+    async def companion_key(self, block: str, delegate: str, *, deadline: float) -> ConsensusKey:
+        path = self._of(block, f"context/delegates/{delegate}/companion_key")
+        return await self.node.get(path, ConsensusKey, deadline=deadline)
 
     # -- operations --
 

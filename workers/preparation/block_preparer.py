@@ -33,6 +33,7 @@ from workers.preparation.preparation_job import (
     REQUEST_BYTES_MAX,
     BrokenFrame,
     CancelJob,
+    NodeQuestion,
     Order,
     Outcome,
     PreparationFailed,
@@ -41,6 +42,8 @@ from workers.preparation.preparation_job import (
     encode_frame,
     take_outcomes,
 )
+
+Job = PreparationJob | NodeQuestion
 
 # Jobs at once. A delegate has one block at a time, and few delegates bake in the same minute.
 JOBS_MAX = 256
@@ -84,7 +87,7 @@ class BlockPreparer:
         self._child: _Child | None = None
         self._ended: subprocess.Popen[bytes] | None = None  # the last child, until it is reaped
         self._deadlines: dict[int, float] = {}  # of every job without an outcome
-        self._waiting: list[PreparationJob] = []  # submitted while there is no child
+        self._waiting: list[Job] = []  # submitted while there is no child
         self._outcomes: list[Outcome] = []  # to be returned by the next `receive`
         self._silent_since: float | None = None
         self._restart_at: float | None = None
@@ -126,8 +129,8 @@ class BlockPreparer:
             moments.append(self._restart_at)
         return min(moments, default=None)
 
-    def submit(self, job: PreparationJob) -> None:
-        """Have a block prepared; its outcome comes out of `receive`, whatever happens."""
+    def submit(self, job: Job) -> None:
+        """Have a block prepared or a node asked; `receive` gives the outcome, whatever happens."""
         refusal = self._refusal(job)
         if refusal is not None:
             self._outcomes.append(_failed(job.job, refusal))
@@ -301,18 +304,24 @@ class BlockPreparer:
         if self._silent_since is not None and now >= self._silent_since + SILENCE_S_MAX:
             self._bury(now, "stood still")
 
-    def _refusal(self, job: PreparationJob) -> PreparationError | None:
+    def _refusal(self, job: Job) -> PreparationError | None:
         """Why a job cannot even be begun."""
-        if len(job.request) > REQUEST_BYTES_MAX:
-            return MalformedRequest(f"a request of {len(job.request)} bytes")
+        size = _size(job)
+        if size > REQUEST_BYTES_MAX:
+            return MalformedRequest(f"a request of {size} bytes")
         if len(self._deadlines) >= JOBS_MAX:
             return PreparerBusy(f"{JOBS_MAX} blocks are being prepared")
-        unsent = sum(len(waiting.request) for waiting in self._waiting)
+        unsent = sum(map(_size, self._waiting))
         if self._child is not None:
             unsent += len(self._child.unsent)
-        if unsent + len(job.request) > UNSENT_BYTES_MAX:
+        if unsent + size > UNSENT_BYTES_MAX:
             return PreparerBusy("the block preparer does not keep up with the requests")
         return None
+
+
+def _size(job: Job) -> int:
+    """How much a job weighs while it waits to be sent: a question next to nothing."""
+    return len(job.request) if isinstance(job, PreparationJob) else 0
 
 
 def describe_exit(status: int) -> str:

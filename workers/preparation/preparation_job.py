@@ -1,8 +1,9 @@
 """What a worker and its block preparer say to each other: MessagePack maps behind a length.
 
 A frame is a 32-bit big-endian length and that many bytes of MessagePack. The first frame to the
-preparer is its setup; then come jobs and cancellations. Back come exactly one `PreparedBlock` or
-`PreparationFailed` for each job, in any order; none for a job that was cancelled before.
+preparer is its setup; then come jobs, questions to the node and cancellations. Back come exactly
+one `PreparedBlock`, `NodeTold` or `PreparationFailed` for each job and question, in any order; none
+for a job that was cancelled before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
+
+from workers.verification.node_questions import Question, Told
 
 # The largest frame is a whole block: passes of 4 MiB, 32 KiB, 132 KiB and 512 KiB.
 FRAME_BYTES_MAX = 8 * 1024 * 1024
@@ -37,6 +40,15 @@ class PreparationJob(Struct, tag="job", omit_defaults=True, frozen=True):
     seed_nonce: bytes | None = None
 
 
+class NodeQuestion(Struct, tag="question", frozen=True):
+    """Something that only the default node knows."""
+
+    job: int  # chosen by the worker, never used twice
+    chain_id: str  # "Net…"
+    question: Question
+    ttl_ms: int
+
+
 class CancelJob(Struct, tag="cancel", frozen=True):
     """Nobody waits for this job any more."""
 
@@ -56,6 +68,13 @@ class PreparedBlock(Struct, tag="prepared", omit_defaults=True, frozen=True):
     seed_nonce: bytes | None = None  # what the header commits to
 
 
+class NodeTold(Struct, tag="told", frozen=True):
+    """What the node has answered to a question."""
+
+    job: int
+    told: Told
+
+
 class PreparationFailed(Struct, tag="failed", frozen=True):
     """Why there is no block: a code of `preparation_errors.py` and one sentence."""
 
@@ -64,8 +83,8 @@ class PreparationFailed(Struct, tag="failed", frozen=True):
     text: str
 
 
-Order = PreparerSetup | PreparationJob | CancelJob
-Outcome = PreparedBlock | PreparationFailed
+Order = PreparerSetup | PreparationJob | NodeQuestion | CancelJob
+Outcome = PreparedBlock | NodeTold | PreparationFailed
 
 _T = TypeVar("_T")
 _encoder = msgspec.msgpack.Encoder()

@@ -24,6 +24,8 @@ from workers.preparation.preparation_job import (
     LENGTH_BYTES,
     BrokenFrame,
     CancelJob,
+    NodeQuestion,
+    NodeTold,
     Order,
     Outcome,
     PreparationFailed,
@@ -33,6 +35,7 @@ from workers.preparation.preparation_job import (
     encode_frame,
     frame_length,
 )
+from workers.verification.node_answers import NodeAnswers
 
 log = logging.getLogger("forgepool.preparer")
 
@@ -49,12 +52,13 @@ async def serve(channel: socket.socket) -> None:
     network = network_by_name(setup.network)
     nodes = {name: Node(url) for name, url in setup.nodes.items()}
     preparation = BlockPreparation(nodes, network, randomness=os.urandom)
+    answers = NodeAnswers(next(iter(nodes.values())), network)
     jobs: dict[int, asyncio.Task[None]] = {}
     try:
         while (order := await _next_order(reader)) is not None:
             match order:
-                case PreparationJob():
-                    work = asyncio.create_task(_perform(preparation, order, writer))
+                case PreparationJob() | NodeQuestion():
+                    work = asyncio.create_task(_perform(preparation, answers, order, writer))
                     jobs[order.job] = work
                     work.add_done_callback(partial(_forget, jobs, order.job))
                 case CancelJob() if order.job in jobs:
@@ -69,18 +73,25 @@ async def serve(channel: socket.socket) -> None:
 
 
 async def _perform(
-    preparation: BlockPreparation, job: PreparationJob, writer: asyncio.StreamWriter
+    preparation: BlockPreparation,
+    answers: NodeAnswers,
+    job: PreparationJob | NodeQuestion,
+    writer: asyncio.StreamWriter,
 ) -> None:
-    """Prepare one block and send its outcome, whatever that is."""
+    """Prepare one block, or answer one question, and send the outcome, whatever that is."""
     outcome: Outcome
     deadline = asyncio.get_running_loop().time() + job.ttl_ms / 1000
     try:
-        outcome = await preparation.prepare(job, deadline=deadline)
+        if isinstance(job, NodeQuestion):
+            told = await answers.answer(job.chain_id, job.question, deadline=deadline)
+            outcome = NodeTold(job.job, told)
+        else:
+            outcome = await preparation.prepare(job, deadline=deadline)
     except PreparationError as error:
         outcome = PreparationFailed(job.job, error.code, str(error)[:TEXT_MAX])
     except Exception as error:
         # A bug: the job ends, the others go on, and the trace is there for whoever is paged.
-        log.exception("preparation_failed job=%d delegate=%s", job.job, job.delegate)
+        log.exception("preparation_failed job=%d", job.job)
         outcome = PreparationFailed(job.job, PreparationError.code, repr(error)[:TEXT_MAX])
     writer.write(encode_frame(outcome))
     await writer.drain()

@@ -57,6 +57,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="SECONDS",
     help="Let the activation block date so far ahead, so that bakers can get ready for round 0.",
 )
+@click.option(
+    "--start-at", type=click.IntRange(1), metavar="UNIX_SECONDS",
+    help="Date the activation block exactly: with the same seed, bakers and accounts that is the "
+    "same chain on another node.",
+)  # fmt: skip
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written when it listens.")
 @click.option("--parent-pipe-fd", type=int, help="End when this pipe closes.")
 @click.option("--slow-ms", multiple=True, metavar="PATH=MS", help="Delay calls; for tests.")
@@ -154,7 +159,7 @@ def _genesis(options: dict[str, Any]) -> Genesis:
         _protocol(network, name),
         sandbox_constants(name, _changes(options)),
         seed=options["seed"],
-        timestamp=int(time.time()) + options["start_in"],
+        timestamp=options["start_at"] or int(time.time()) + options["start_in"],
         bakers=read_bakers(options["bakers"].read_bytes()),
         accounts=read_accounts(accounts.read_bytes()) if accounts else [],
     )

@@ -1,0 +1,346 @@
+"""The quarantine by real processes: its sockets, its store, workers that check, a node to ask.
+
+A chain is baked on one node; the pool under test has another node of the same chain, which stays at
+its beginning. So everything that the bakers have said is news, and nothing is held to be true
+because a node says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+from nacl.signing import SigningKey
+from pool_process import ANSWER_S, END_S, an_empty_pool, until
+from test_blocks import Chain
+from test_checks import attest, bake
+
+from broker.client import Client, RequestRefused
+from broker.config import QuarantineSettings, quarantine_endpoints
+from broker.errors import EXIT_MISCONFIGURED, NoAnswer
+from broker.messages import Event, StatusWanted
+from broker.quarantine.admin_client import QuarantineAdmin
+from broker.quarantine.administration import HeldItems, HeldWanted
+from broker.quarantine.records import EvidenceRecord
+from broker.quarantine.store import STORE_NAME
+from broker.sockets import connect
+from signers.formats import base58
+from signers.formats.hashes import blake2b_32
+from signers.formats.networks import MAVRYK
+from signers.formats.operation import decode_operation
+
+pytestmark = pytest.mark.process
+
+BLOCKS = 5
+SIGNATURE_BYTES = 64
+PAYLOAD_HASH_AT = slice(-32 - SIGNATURE_BYTES, -SIGNATURE_BYTES)  # of an attestation without DAL
+
+
+class Baked:
+    """A chain's first blocks and their attestations, and a pool whose node knows none of them."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.pool = chain.pool
+        self.blocks: list[dict[str, Any]] = []
+        self.votes: list[list[bytes]] = []  # by block
+        start_at = str(int(time.time()))
+        chain.start("--start-at", start_at)
+        chain.serve(2)
+        with self.pool.client() as client:
+            chain.inject_transfer()
+            for _ in range(BLOCKS):
+                self.blocks.append(bake(chain, client))
+                self.votes.append(attest(chain, client))
+        self.pool.terminate()
+        chain.node.terminate()
+        chain.node.wait(END_S)
+        chain.start("--start-at", start_at)
+        chain.serve(2)
+
+    def signed_again(self, vote: bytes, delegate: str) -> bytes:
+        """The vote for another payload, as its delegate must never sign it."""
+        other = vote[: PAYLOAD_HASH_AT.start] + blake2b_32(b"other payload")
+        message = b"\x13" + base58.decode(base58.CHAIN_ID, self.pool.chain_id) + other
+        return other + self._secret(delegate).sign(blake2b_32(message)).signature
+
+    def _secret(self, delegate: str) -> SigningKey:
+        directory = self.pool.state_dir / "keys"
+        [alias] = [
+            each["name"]
+            for each in json.loads((directory / "public_key_hashs").read_text())
+            if each["value"] == delegate
+        ]
+        [uri] = [
+            each["value"]
+            for each in json.loads((directory / "secret_keys").read_text())
+            if each["name"] == alias
+        ]
+        return SigningKey(base58.decode(base58.ED25519_SEED, uri.removeprefix("unencrypted:")))
+
+
+class Running:
+    """A quarantine process, fresh or restarted, and ways to talk to it."""
+
+    def __init__(self, baked: Baked) -> None:
+        self.baked = baked
+        self.state_dir = baked.pool.state_dir
+        self.directory = self.state_dir / "quarantine"
+        self.endpoints = quarantine_endpoints(self.state_dir, QuarantineSettings())
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = self.baked.pool.start_command("quarantine", "run")
+        until(lambda: self.status().get("chain_id"), what="the chain")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(END_S)
+
+    def end(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        assert self.process.wait(END_S) in (0, -signal.SIGKILL)
+
+    def ask(self, question: Any) -> Any:
+        with QuarantineAdmin(self.endpoints) as admin:
+            return admin.ask(question)
+
+    def status(self) -> dict[str, Any]:
+        with suppress(NoAnswer):
+            found: dict[str, Any] = self.ask(StatusWanted()).status
+            return found
+        return {}
+
+    def held(self) -> int:
+        answer = self.ask(HeldWanted())
+        assert isinstance(answer, HeldItems)
+        return len(answer.items)
+
+    def client(self, name: str = "feeder") -> Client:
+        client = Client(self.endpoints, name)
+        client.wait_live(ANSWER_S)
+        return client
+
+    def forgepool(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.baked.pool.run("quarantine", *arguments, check=check)
+
+
+@pytest.fixture(scope="module")
+def baked() -> Iterator[Baked]:
+    with an_empty_pool() as pool:
+        yield Baked(Chain(pool))
+
+
+@pytest.fixture
+def running(baked: Baked) -> Iterator[Running]:
+    """A quarantine that has never seen anything."""
+    running = Running(baked)
+    shutil.rmtree(running.directory, ignore_errors=True)
+    running.start()
+    yield running
+    running.end()
+
+
+def push_block(client: Client, block: dict[str, Any], peer: str = "p1") -> bytes:
+    offer = {"peer": peer, "header": block["header"], "operations": block["operations"]}
+    return client.push_one("verify_block", "any", msgspec.msgpack.encode(offer), ttl_ms=60_000)
+
+
+def push_vote(client: Client, vote: bytes, peer: str = "p1") -> bytes:
+    offer = {"peer": peer, "raw": vote}
+    return client.push_one("verify_vote", "any", msgspec.msgpack.encode(offer), ttl_ms=60_000)
+
+
+def end_of(client: Client, id: bytes) -> Event:
+    return client.wait(id, ANSWER_S)[-1]
+
+
+def names(events: list[Event]) -> list[str]:
+    return [f"{event.event} {event.code}".strip() for event in events]
+
+
+def test_a_chain_in_reverse_order_clears_in_its_order(running: Running) -> None:
+    blocks = running.baked.blocks
+    with running.client() as client:
+        ids = {push_block(client, block): n for n, block in reversed(list(enumerate(blocks)))}
+        cleared: list[int] = []
+        until(lambda: cleared.extend(_cleared(client, ids)) or len(cleared) == BLOCKS)
+        assert cleared == list(range(BLOCKS))
+        head = running.status()
+        assert (head["head_level"], head["outcomes"]) == (BLOCKS + 1, {"cleared": BLOCKS})
+        # The same once more, by another peer: known, and nobody's fault.
+        again = end_of(client, push_block(client, blocks[0], "p2"))
+        assert names([again]) == ["duplicate cleared"]
+    shown = running.forgepool("show", "--cleared", "--level", "2", "--json").stdout
+    assert json.loads(shown)["header"] == blocks[0]["header"].hex()
+
+
+def _cleared(client: Client, ids: dict[bytes, int]) -> list[int]:
+    return [
+        ids[news.id]
+        for news in client.poll(0.1)
+        if isinstance(news, Event) and news.event == "cleared"
+    ]
+
+
+def test_votes_are_cleared_and_what_is_wrong_with_others_is_said(running: Running) -> None:
+    baked = running.baked
+    good, *others = baked.votes[0]
+    bad = good[:-1] + bytes([good[-1] ^ 1])
+    with running.client() as client, Client(running.endpoints, "quarantine") as notices:
+        notices.wait_live(ANSWER_S)
+        waiting = push_vote(client, good)
+        until(lambda: running.held() == 1, what="a vote that waits for its block")
+        ids = [push_vote(client, vote, "p2") for vote in (bad, b"junk")]
+        assert [end_of(client, id).code for id in ids] == ["bad_signature", "malformed"]
+        assert end_of(client, push_block(client, baked.blocks[0])).event == "cleared"
+        assert names(client.wait(waiting, ANSWER_S)) == ["held target", "cleared"]
+        ids = [push_vote(client, vote) for vote in others]
+        assert [end_of(client, id).event for id in ids] == ["cleared"] * len(others)
+    status = running.status()
+    received = status["received"]
+    assert received == sum(status["outcomes"].values()) + status["held"] + status["in_flight"]
+    reported = until(lambda: running.baked.pool.status()["services"].get("quarantine"))
+    assert reported["received"] >= 0
+    votes = running.forgepool("show", "--cleared", "--json").stdout.splitlines()
+    shown = {json.loads(line).get("operation") for line in votes}
+    assert {vote.hex() for vote in baked.votes[0]} <= shown
+
+
+def test_what_was_held_when_it_was_killed_is_held_again_and_ends_once(running: Running) -> None:
+    first, *later = running.baked.blocks
+    with running.client() as client:
+        ids = [push_block(client, block) for block in later]
+        until(lambda: running.held() == len(later), what="blocks without their parent")
+        running.kill()
+        running.start()
+        assert running.held() == len(later)
+        assert end_of(client, push_block(client, first)).event == "cleared"
+        ends = [names(client.wait(id, ANSWER_S)) for id in ids]
+    assert [end[-1] for end in ends] == ["cleared"] * len(later)
+    assert all("cleared" not in end[:-1] for end in ends)
+    assert running.status()["held"] == 0
+
+
+def test_two_votes_of_a_delegate_are_reported_once_with_the_evidence(running: Running) -> None:
+    baked = running.baked
+    vote = baked.votes[0][0]
+    with running.client() as client:
+        assert end_of(client, push_block(client, baked.blocks[0])).event == "cleared"
+        honest = end_of(client, push_vote(client, vote))
+        other = baked.signed_again(vote, honest.delegate)
+        push_vote(client, other)
+        [told] = until(lambda: _slashable(running), what="the offence")
+        running.kill()
+        running.start()
+        push_vote(client, other, "p2")
+        push_vote(client, baked.signed_again(vote, honest.delegate)[:-1] + b"\0", "p3")
+        assert end_of(client, push_block(client, baked.blocks[1])).event == "cleared"
+    assert _slashable(running) == [told]
+    evidence = msgspec.msgpack.decode(told.body, type=EvidenceRecord)
+    assert {evidence.first, evidence.second} == {vote, other}
+    [content] = decode_operation(evidence.operation, MAVRYK).contents
+    assert content.name == "double_attestation_evidence"
+
+
+def _slashable(running: Running) -> list[Event]:
+    """Every offence that the log tells of, oldest first."""
+    from broker.event_log import EventLog
+
+    log = EventLog(running.directory / "events", "reader")
+    records = [record for _, record in log.load()]
+    log.close()
+    events = [e for record in records for group in record.clients for e in group.events]
+    return [event for event in events if event.event == "slashable"]
+
+
+def test_an_operator_drops_and_releases_what_is_held(running: Running) -> None:
+    with running.client() as client:
+        id = push_block(client, running.baked.blocks[2])
+        until(lambda: running.held() == 1)
+        row = json.loads(running.forgepool("show", "--json").stdout)
+        assert (row["kind"], row["waits_for"], row["peers"]) == ("verify_block", "parent", ["p1"])
+        assert "waits for parent B" in running.forgepool("show").stdout
+        assert running.forgepool("release", row["hash"]).stdout == "1 checked again\n"
+        until(lambda: running.held() == 1, what="it still waits for its parent")
+        assert running.forgepool("drop", row["hash"]).stdout == "1 dropped\n"
+        assert names(client.wait(id, ANSWER_S))[-1] == "shed dropped"
+    again = running.forgepool("drop", row["hash"], check=False)
+    assert (again.returncode, again.stderr) == (1, "nothing is held under that hash\n")
+    wrong = running.forgepool("drop", "nonsense", check=False)
+    assert wrong.returncode == EXIT_MISCONFIGURED
+    assert "is no hash of a block" in wrong.stderr
+
+
+def test_garbage_on_its_sockets_changes_nothing(running: Running) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    addresses = running.endpoints.requests, running.endpoints.admin
+    try:
+        for address in addresses:
+            socket = connect(context, zmq.DEALER, address, None)
+            until(lambda socket=socket: _sent(socket, [b"\xc1", b""]))  # type: ignore[misc]
+            for frames in ([b""], [b"\xff" * 2000], [b"a", b"b", b"c"], [b"\x81\xa4type\xa4push"]):
+                socket.send_multipart(frames)
+            socket.close(100)
+    finally:
+        context.term()
+    with running.client() as client:
+        with pytest.raises(RequestRefused, match="malformed"):
+            client.wait(client.push_one("verify_vote", "any", b"\xc1"), ANSWER_S)
+        with pytest.raises(RequestRefused, match="unknown_kind"):
+            client.wait(client.push_one("sign", "any", b""), ANSWER_S)
+        assert end_of(client, push_block(client, running.baked.blocks[0])).event == "cleared"
+
+
+def _sent(socket: zmq.Socket[bytes], frames: list[bytes]) -> bool:
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK)
+    except zmq.Again:
+        return False
+    return True
+
+
+def test_a_damaged_store_is_put_aside_and_one_of_another_chain_refused(running: Running) -> None:
+    store = running.directory / STORE_NAME
+    running.end()
+    store.write_bytes(os.urandom(100_000))
+    running.start()
+    aside = [path.name for path in running.directory.iterdir() if "damaged" in path.name]
+    assert aside
+    assert "quarantine_store_damaged" in running.baked.pool.log()
+    running.end()
+    _rename_chain(store)
+    refused = running.forgepool("run", check=False)
+    assert refused.returncode == EXIT_MISCONFIGURED
+    assert "is of chain NetXother" in refused.stderr
+    shutil.rmtree(running.directory)
+    running.start()
+
+
+def _rename_chain(store: Path) -> None:
+    import sqlite3
+
+    db = sqlite3.connect(store)
+    with db:
+        db.execute("UPDATE meta SET value = 'NetXother' WHERE name = 'chain_id'")
+    db.close()
+
+
+def test_a_second_one_says_that_one_is_running(running: Running) -> None:
+    second = running.forgepool("run", check=False)
+    assert second.returncode == EXIT_MISCONFIGURED
+    assert "its quarantine" in second.stderr
+    assert running.status()["chain_id"] == running.baked.pool.chain_id

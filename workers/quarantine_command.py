@@ -1,0 +1,269 @@
+"""`forgepool quarantine`: run it, see what it holds and what it has cleared, and step in."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.access import own_identity
+from broker.config import (
+    STATE_DIR_ENV,
+    Endpoints,
+    QuarantineSettings,
+    Settings,
+    default_state_dir,
+    load_settings,
+    quarantine_endpoints,
+    resolve_endpoints,
+)
+from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
+from broker.process_signals import end_on_signals
+from broker.quarantine.admin_client import QuarantineAdmin
+from broker.quarantine.administration import (
+    Changed,
+    ClearedItems,
+    ClearedWanted,
+    Drop,
+    HeldItems,
+    HeldWanted,
+    Release,
+)
+from broker.quarantine.bounds import Bounds
+from broker.telemetry import log_to_stderr
+from signers.errors import MalformedBytes
+from signers.formats import base58
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the quarantine of a command lives."""
+
+    state_dir: Path
+    settings: Settings
+    quarantine: QuarantineSettings
+    endpoints: Endpoints  # its own
+
+    def admin(self) -> QuarantineAdmin:
+        return QuarantineAdmin(self.endpoints, own_identity(self.settings.curve))
+
+
+def _at_a_place(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `--state-dir` and `--config`, and turn our errors into clear messages."""
+
+    def run(state_dir: Path | None, config: Path | None, **options: Any) -> None:
+        chosen = state_dir or default_state_dir()
+        try:
+            settings = load_settings(chosen, config)
+            own = settings.quarantine or QuarantineSettings()
+            command(_Place(chosen, settings, own, quarantine_endpoints(chosen, own)), **options)
+        except Misconfigured as e:
+            click.echo(f"forgepool quarantine: {e}", err=True)
+            sys.exit(EXIT_MISCONFIGURED)
+        except (BrokerError, MalformedBytes, OSError) as e:
+            click.echo(f"forgepool quarantine: {e}", err=True)
+            sys.exit(1)
+
+    run.__name__ = command.__name__
+    run.__doc__ = command.__doc__
+    run.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    run = click.option(
+        "--config", type=click.Path(dir_okay=False, path_type=Path),
+        help="Settings file.  [default: forgepool.toml in the state directory]",
+    )(run)  # fmt: skip
+    return click.option(
+        "--state-dir", type=click.Path(file_okay=False, path_type=Path), envvar=STATE_DIR_ENV,
+        show_envvar=True, help="Where the pool lives.  [default: ~/.forgepool]",
+    )(run)  # fmt: skip
+
+
+@click.group()
+def quarantine() -> None:
+    """Network blocks and votes: held until verified, released, or reported."""
+
+
+@quarantine.command()
+@_at_a_place
+@click.option("--parent-fd", type=int, hidden=True)
+@click.option("--verbose", is_flag=True, help="Log more.")
+def run(place: _Place, parent_fd: int | None, verbose: bool) -> None:
+    """Run the quarantine of a pool; `forgepool serve --quarantine` starts it too.
+
+    Feeders push `verify_block` and `verify_vote` to its own sockets (docs/quarantine.md). Ends on
+    SIGTERM or Ctrl-C; what is held then is checked again at the next start.
+    """
+    from broker.quarantine.service import QuarantineService
+
+    log_to_stderr("quarantine", verbose=verbose)
+    ended, wakers = end_on_signals(parent_fd)
+    service = QuarantineService(
+        place.state_dir,
+        resolve_endpoints(place.state_dir, place.settings.endpoints),
+        place.endpoints,
+        place.settings,
+        _bounds(place.quarantine, place.settings.workers),
+        ended=ended,
+        wakers=wakers,
+        parent_fd=parent_fd,
+    )
+    try:
+        service.run()
+    finally:
+        service.close()
+
+
+def _bounds(settings: QuarantineSettings, workers: int) -> Bounds:
+    known = Bounds.names()
+    for name in settings.bounds:
+        if name not in known:
+            raise Misconfigured(
+                f"[quarantine.bounds] has no {name!r}; there are: {', '.join(sorted(known))}"
+            )
+    return Bounds.of(settings.delegates, max(1, workers), **settings.bounds)
+
+
+@quarantine.command()
+@_at_a_place
+@click.option("--cleared", is_flag=True, help="What was cleared, instead of what is held.")
+@click.option("--hash", "hash_", metavar="HASH", help="Only what has this hash (B… or o…).")
+@click.option("--level", type=click.IntRange(0), help="Only what is of this level.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def show(place: _Place, cleared: bool, hash_: str | None, level: int | None, as_json: bool) -> None:
+    """List what is held (and for what), or what was cleared."""
+    wanted = None if hash_ is None else _hash_of(hash_)
+    with place.admin() as admin:
+        answer = admin.ask(ClearedWanted(wanted, level) if cleared else HeldWanted())
+    rows = list(_rows(answer, wanted, level))
+    for row in rows:
+        click.echo(json.dumps(row) if as_json else _line(row))
+    if isinstance(answer, HeldItems | ClearedItems) and answer.more:
+        click.echo("… and more; narrow it with --hash or --level", err=True)
+    if not rows and not as_json:
+        click.echo("nothing was cleared" if cleared else "nothing is held", err=True)
+
+
+def _rows(answer: object, hash_: bytes | None, level: int | None) -> list[dict[str, Any]]:
+    if isinstance(answer, HeldItems):
+        return [
+            {
+                "kind": item.kind,
+                "hash": _hash_text(item.kind, item.hash),
+                "waits_for": item.reason,
+                "of": _waits_for(item.kind, item.reason, item.waits_for),
+                "level": item.level,
+                "round": item.round,
+                "delegate": item.delegate,
+                "since": _time(item.since_unix_ms),
+                "peers": list(item.peers),
+            }
+            for item in answer.items
+            if hash_ in (None, item.hash) and level in (None, item.level)
+        ]
+    if not isinstance(answer, ClearedItems):
+        return []
+    blocks = [
+        {
+            "kind": "verify_block",
+            "hash": _hash_text("verify_block", block.facts.hash),
+            "level": block.facts.level,
+            "round": block.facts.round,
+            "delegate": block.facts.delegate,
+            "header": block.header.hex(),
+            "operations": None
+            if block.operations is None
+            else [[each.hex() for each in passed] for passed in block.operations],
+            "peers": list(block.senders),
+        }
+        for block in answer.blocks
+    ]
+    votes = [
+        {
+            "kind": "verify_vote",
+            "hash": _hash_text("verify_vote", vote.record.hash),
+            "level": vote.record.level,
+            "round": vote.record.round,
+            "delegate": vote.record.delegate,
+            "operation": vote.record.raw.hex(),
+            "peers": list(vote.senders),
+        }
+        for vote in answer.votes
+    ]
+    return blocks + votes
+
+
+def _line(row: dict[str, Any]) -> str:
+    place = f"level {row['level']} round {row['round']}" if row["level"] else "level unknown"
+    text = f"{row['kind']:12} {row['hash']}  {place}  {row['delegate'] or '-'}"
+    if "waits_for" in row:
+        text += f"  waits for {row['waits_for']} {row['of']}".rstrip() + f" since {row['since']}"
+    return f"{text}  from {' '.join(row['peers']) or 'the node'}"
+
+
+@quarantine.command()
+@_at_a_place
+@click.argument("hash_", metavar="HASH")
+def drop(place: _Place, hash_: str) -> None:
+    """End what is held under a hash as `shed`; its sender may send it again."""
+    _change(place, Drop(_hash_of(hash_)), "dropped")
+
+
+@quarantine.command()
+@_at_a_place
+@click.argument("hash_", metavar="HASH")
+def release(place: _Place, hash_: str) -> None:
+    """Have what is held under a hash checked again now.
+
+    It is cleared only if it holds; what still waits for something is held again.
+    """
+    _change(place, Release(_hash_of(hash_)), "checked again")
+
+
+def _change(place: _Place, question: Drop | Release, what: str) -> None:
+    with place.admin() as admin:
+        answer = admin.ask(question)
+    assert isinstance(answer, Changed)
+    click.echo(f"{answer.count} {what}")
+    if not answer.count:
+        click.echo("nothing is held under that hash", err=True)
+        sys.exit(1)
+
+
+# -- hashes -------------------------------------------------------------------------------------
+
+
+def _hash_of(text: str) -> bytes:
+    """A block's or an operation's hash, in base58 or hex. Raises Misconfigured."""
+    kinds = (base58.BLOCK_HASH, base58.OPERATION_HASH)
+    for kind in kinds:
+        try:
+            return base58.decode(kind, text)
+        except MalformedBytes:
+            continue
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise Misconfigured(f"{text!r} is no hash of a block (B…) or of an operation (o…)")
+    return raw
+
+
+def _hash_text(kind: str, raw: bytes) -> str:
+    what = base58.BLOCK_HASH if kind == "verify_block" else base58.OPERATION_HASH
+    return base58.encode(what, raw)
+
+
+def _waits_for(kind: str, reason: str, raw: bytes) -> str:
+    if not raw or reason not in ("parent", "target"):
+        return ""
+    return base58.encode(base58.BLOCK_HASH if reason == "parent" else base58.PAYLOAD_HASH, raw)
+
+
+def _time(unix_ms: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_ms / 1000))

@@ -1,0 +1,1 @@
+"""Checks of blocks and votes from the network, and the evidence of double signing."""

@@ -1,0 +1,304 @@
+"""The worker's verification lane: slices in, verdicts out, a little work at a time.
+
+    slice ──► items ready ──► judged ──► all of a slice's verdicts: answered
+                 ▲    │
+                 └────┴ parked: the node was asked for what the check lacks
+
+The worker's loop gives the lane its idle moments: `work` stops when the time it was given is over,
+so duties never wait for more than that and one item. The node is asked by somebody else; meanwhile
+an item is parked, for half of its slice's time at most, and then judged with what is known.
+
+Pure: slices, the node's answers and the time go in, `answers` and `questions` come out. `cpu` is
+the clock that CPU time is counted by, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from math import inf
+
+import msgspec
+
+from broker.verification import (
+    MAIN_CHAIN,
+    Check,
+    CheckAnswer,
+    CheckBody,
+    CheckItem,
+    CheckSlice,
+    Position,
+    Verdict,
+    VerdictBody,
+)
+from signers.errors import MalformedBytes
+from signers.formats import base58
+from signers.formats.networks import Network
+from workers.preparation.preparation_job import (
+    NodeQuestion,
+    NodeTold,
+    Outcome,
+    PreparationFailed,
+    PreparedBlock,
+)
+from workers.verification.block_check import block_steps
+from workers.verification.chain_rules import ChainRules
+from workers.verification.chain_verdict import chain_verdict
+from workers.verification.evidence_check import make_evidence
+from workers.verification.header_check import check_header
+from workers.verification.known_chain import KnownChain
+from workers.verification.node_questions import ChainTold, ChainWanted, Question, RulesWanted
+from workers.verification.verdicts import Reason, unchecked
+from workers.verification.vote_check import VoteCheck
+
+# What the broker gives at once is two; more is somebody's mistake, and refused.
+SLICES_MAX = 8
+# Chains at once: one, and another while an operator moves from a test network to the next.
+CHAINS_MAX = 2
+NO_CHAIN = bytes(4)  # nobody signs for it
+QUESTION_TTL_MS = 5_000  # a cold start asks for the keys of some hundred delegates, 1 ms each
+QUESTIONS_MAX = 64  # to the node at once; what is missing beyond is judged as not known
+
+_bodies = msgspec.msgpack.Decoder(CheckBody)
+_encode = msgspec.msgpack.encode
+
+Steps = Iterator[Verdict | None]
+
+
+class _Slice:
+    """One slice under way."""
+
+    __slots__ = ("body", "chain", "deadline", "left", "number", "park_until", "spent_s", "verdicts")
+
+    def __init__(self, asked: CheckSlice, body: CheckBody, chain: KnownChain, now: float) -> None:
+        ttl_s = asked.ttl_ms / 1000
+        self.number = asked.number
+        self.body = body
+        self.chain = chain
+        self.deadline = now + ttl_s
+        self.park_until = now + ttl_s / 2
+        self.left = len(body.items)
+        self.verdicts: list[Verdict] = []
+        self.spent_s = 0.0
+
+
+class _Work:
+    """One item of a slice, and how far its check has come."""
+
+    __slots__ = ("item", "of", "steps")
+
+    def __init__(self, of: _Slice, item: CheckItem) -> None:
+        self.of = of
+        self.item = item
+        self.steps: Steps | None = None
+
+
+class Lane:
+    """What a worker has to check; see the module's text."""
+
+    def __init__(self, network: Network, *, cpu: Callable[[], float], has_node: bool) -> None:
+        self.answers: list[CheckAnswer] = []  # to be sent; whoever sends them empties the list
+        self.questions: list[NodeQuestion] = []  # to be asked; likewise
+        self._network = network
+        self._cpu = cpu
+        self._has_node = has_node
+        self._chains: OrderedDict[str, KnownChain] = OrderedDict()
+        self._slices: dict[int, _Slice] = {}
+        self._ready: deque[_Work] = deque()
+        self._parked: dict[tuple[str, Question], list[_Work]] = {}
+        self._asked: dict[int, tuple[str, Question]] = {}
+        self._next_question = -1  # below zero: the preparer's other jobs count up
+        self._votes: tuple[_Slice, ChainRules, VoteCheck] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is something to work on now."""
+        return bool(self._ready)
+
+    def take(self, asked: CheckSlice, now: float) -> None:
+        """Take a slice; exactly one answer to it comes out."""
+        if len(self._slices) >= SLICES_MAX:
+            self.answers.append(CheckAnswer(asked.number, problem="busy"))
+            return
+        try:
+            body = _bodies.decode(asked.body)
+            chain = self._chain(body.chain_id)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedBytes):
+            self.answers.append(CheckAnswer(asked.number, problem="malformed"))
+            return
+        slice_ = _Slice(asked, body, chain, now)
+        if not body.items:
+            self._answer(slice_)
+            return
+        self._slices[asked.number] = slice_
+        self._ready.extend(_Work(slice_, item) for item in body.items)
+
+    def work(self, now: float, budget_s: float) -> None:
+        """Judge items until the CPU time is spent; the last may go over it.
+
+        By no more than 1.5 ms, which is what the signature of a tz4 key takes.
+        """
+        began = last = self._cpu()
+        while self._ready and last - began < budget_s:
+            work = self._ready.popleft()
+            self._judge(work, now)
+            this = self._cpu()
+            work.of.spent_s += this - last
+            last = this
+            self._answer_if_done(work.of)
+
+    def has_asked(self, job: int) -> bool:
+        """Whether a job of the preparer is a question of the lane."""
+        return job in self._asked
+
+    def answered(self, outcome: Outcome, now: float) -> None:
+        """The node has answered a question, or nobody has."""
+        asked = self._asked.pop(outcome.job, None)
+        if asked is None or isinstance(outcome, PreparedBlock):
+            return
+        chain = self._chains.get(asked[0])
+        question = asked[1]
+        waiting = self._parked.pop(asked, [])
+        if isinstance(question, ChainWanted):
+            for work in waiting:
+                verdict = chain_verdict(work.item.number, outcome)
+                if chain is not None and isinstance(outcome, NodeTold):
+                    self._learn(chain, question, outcome, now)
+                self._end(work, verdict)
+                self._answer_if_done(work.of)
+            return
+        if chain is not None:
+            self._learn(chain, question, outcome, now)
+        self._ready.extendleft(reversed(waiting))  # they came before what is ready now
+
+    def wake(self, now: float) -> None:
+        """Judge what has waited for the node for too long with what is known."""
+        for key, waiting in list(self._parked.items()):
+            late = [work for work in waiting if work.of.park_until <= now]
+            if late:
+                self._parked[key] = [work for work in waiting if work.of.park_until > now]
+                self._ready.extend(late)
+
+    def deadline(self) -> float:
+        """When `wake` must be called at the latest."""
+        return min(
+            (work.of.park_until for waiting in self._parked.values() for work in waiting),
+            default=inf,
+        )
+
+    # -- one item ---------------------------------------------------------------------------------
+
+    def _judge(self, work: _Work, now: float) -> None:
+        slice_ = work.of
+        if now >= slice_.deadline:
+            text = "there was no time for it"
+            self._end(work, unchecked(work.item.number, Reason.OUT_OF_TIME, text))
+            return
+        chain = slice_.chain
+        chain.missing.clear()
+        try:
+            if work.steps is None:
+                work.steps = self._steps(work, chain, slice_.body.position)
+            verdict = next(work.steps)
+        except Exception as error:  # a bug of ours says nothing about the item
+            verdict = unchecked(work.item.number, Reason.INTERNAL, repr(error)[:200])
+        if verdict is None:
+            self._ready.append(work)  # others get their turn in between
+            return
+        if chain.missing and now < slice_.park_until:
+            question = chain.to_ask(now) if self._has_node else None
+            if question is not None and self._ask(slice_, question, now):
+                work.steps = None
+                self._parked.setdefault((slice_.body.chain_id, question), []).append(work)
+                return
+        self._end(work, verdict)
+
+    def _steps(self, work: _Work, chain: KnownChain, position: Position) -> Steps:
+        """The check of an item: None whenever others may go on, the verdict last."""
+        item, number = work.item, work.item.number
+        check = work.of.body.check
+        if check == Check.CHAIN:
+            chain.missing.append(ChainWanted(item.raw))
+            yield unchecked(number, Reason.NODE_UNAVAILABLE, "no node tells where the chain is")
+            return
+        rules = chain.rules
+        if rules is None:
+            yield unchecked(number, Reason.CHAIN_UNKNOWN, "the node has not told the rules")
+        elif check == Check.VOTE:
+            yield self._votes_of(work.of, rules, chain, position).check(number, item.raw)
+        elif check == Check.HEADER:
+            yield check_header(number, item.raw, rules, chain.rights, position)
+        elif check == Check.BLOCK:
+            yield from block_steps(item, rules, chain, position)
+        elif check == Check.EVIDENCE:
+            yield make_evidence(number, item.raw, item.other, item.branch, rules.protocol)
+        else:
+            yield unchecked(number, Reason.INTERNAL, f"there is no check {check}")
+
+    def _votes_of(
+        self, slice_: _Slice, rules: ChainRules, chain: KnownChain, position: Position
+    ) -> VoteCheck:
+        """The check that all votes of a slice share."""
+        if self._votes is None or self._votes[0] is not slice_ or self._votes[1] is not rules:
+            self._votes = slice_, rules, VoteCheck(rules, chain.rights, position)
+        return self._votes[2]
+
+    # -- ends -------------------------------------------------------------------------------------
+
+    def _end(self, work: _Work, verdict: Verdict) -> None:
+        work.of.verdicts.append(verdict)
+        work.of.left -= 1
+
+    def _answer_if_done(self, slice_: _Slice) -> None:
+        if slice_.left == 0 and self._slices.pop(slice_.number, None) is not None:
+            self._answer(slice_)
+
+    def _answer(self, slice_: _Slice) -> None:
+        body = VerdictBody(slice_.verdicts, int(slice_.spent_s * 1e6))
+        self.answers.append(CheckAnswer(slice_.number, _encode(body)))
+
+    # -- the node ---------------------------------------------------------------------------------
+
+    def _chain(self, chain_id: str) -> KnownChain:
+        """What is known of a chain. Raises MalformedBytes."""
+        chain = self._chains.get(chain_id)
+        if chain is None:
+            raw = NO_CHAIN if chain_id == MAIN_CHAIN else base58.decode(base58.CHAIN_ID, chain_id)
+            chain = self._chains[chain_id] = KnownChain(raw, self._network)
+            if len(self._chains) > CHAINS_MAX:
+                self._chains.popitem(last=False)
+        self._chains.move_to_end(chain_id)
+        return chain
+
+    def _ask(self, slice_: _Slice, question: Question, now: float) -> bool:
+        """Have the node asked, unless that is under way; whether an answer will come."""
+        key = slice_.body.chain_id, question
+        if key in self._asked.values():
+            return True
+        if len(self._asked) >= QUESTIONS_MAX:
+            return False
+        ttl_ms = min(QUESTION_TTL_MS, max(1, int((slice_.park_until - now) * 1000)))
+        self._asked[self._next_question] = key
+        self.questions.append(
+            NodeQuestion(self._next_question, slice_.body.chain_id, question, ttl_ms)
+        )
+        self._next_question -= 1
+        return True
+
+    def _learn(
+        self,
+        chain: KnownChain,
+        question: Question,
+        outcome: NodeTold | PreparationFailed,
+        now: float,
+    ) -> None:
+        if isinstance(outcome, PreparationFailed):
+            chain.not_told(question, now)
+            return
+        told = outcome.told
+        try:
+            if isinstance(told, ChainTold):
+                chain.told(RulesWanted(), told.rules)
+            else:
+                chain.told(question, told)
+        except (ValueError, MalformedBytes):
+            chain.not_told(question, now)
