@@ -660,7 +660,7 @@ class Quarantine:
             )
         for block, header in zip(facts.blocks, facts.headers, strict=True):
             self.watch.node_head = block.hash
-            if block.hash not in self.chain:
+            if not self.chain.node_has(block.hash):
                 self.storing.block(None, ClearedBlock(block, header, None, ()))
                 record = _signed(block, header)
                 self._note(record, self.offences.table.enter(record))
