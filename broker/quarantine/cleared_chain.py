@@ -52,6 +52,14 @@ class ClearedChain:
         self._move()
         return True
 
+    def node_has(self, hash_: bytes) -> bool:
+        """The node tells of a block; whether it is known. One that was sent is now the node's."""
+        block = self._blocks.get(hash_)
+        if block is not None and not block.of_node:
+            told = ClearedBlock(block.facts, block.header, block.operations, block.senders)
+            self._blocks.put(hash_, told)
+        return block is not None
+
     def settle(self, hash_: bytes) -> bool:
         """The node says that this block is final; whether that is news."""
         block = self._blocks.get(hash_)
@@ -86,7 +94,7 @@ class ClearedChain:
         while block is not None and len(found) < ANCESTORS_MAX:
             operations = block.operations if block.facts.hash in wanted else None
             found.append(Ancestor(block.header, operations))
-            if block.facts.level <= self.final_level and block.operations is None:
+            if block.facts.level <= self.final_level and block.of_node:
                 break
             block = self._blocks.get(block.facts.predecessor)
         return found
@@ -112,7 +120,7 @@ class ClearedChain:
         block = last = self.head
         while block is not None:
             last = block
-            if block.facts.level <= self.final_level and block.operations is None:
+            if block.facts.level <= self.final_level and block.of_node:
                 break
             block = self._blocks.get(block.facts.predecessor)
         return b"" if last is None else last.facts.hash
@@ -135,8 +143,7 @@ class ClearedChain:
         self._branch = frozenset(block.facts.hash for block in branch)
         if len(branch) > FINAL_BELOW_HEAD:
             self.final_level = max(self.final_level, branch[FINAL_BELOW_HEAD].facts.level)
-        # One block below the final one stays, so that votes for it still find it.
-        floor = max(head_level - self._levels, self.final_level - 1)
+        floor = head_level - self._levels
         for old in self._blocks.values():
             if old.facts.level < floor:
                 self._drop(old)
