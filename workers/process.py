@@ -59,6 +59,7 @@ from workers.store_thread import (
     DraftAnswer,
     Judged,
     Kept,
+    Late,
     NotKept,
     StoreAvailable,
     StoreFailed,
@@ -250,6 +251,8 @@ class WorkerProcess:
                     self._core.judged(answer.batch, answer.verdicts, now)
                 case Committed():
                     self._core.committed(answer, now)
+                case Late():
+                    self._core.pipeline.late(answer.jobs)
                 case Kept():
                     self._core.kept(answer.signatures)
                 case NotKept():
