@@ -1,4 +1,4 @@
-"""What the pool's hops cost without the pool: the limit that no code of ours can pass.
+"""What the pool's hops cost without the pool: about the best that code of ours could reach.
 
 A client, a broker and workers as processes of their own, joined by sockets with the pool's options.
 What passes is a list of number and digest, in batches as large as the pool's. The broker only deals
