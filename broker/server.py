@@ -32,6 +32,7 @@ from broker.messages import (
     Replay,
     Replayed,
     ReplyMessage,
+    Report,
 )
 from broker.sockets import bind, bound_address, make_socket, receive, receive_frames, send
 
@@ -222,21 +223,21 @@ class Broker:
                     if admin
                     else wire.decode_client_message(_body(frames))
                 )
-                if not admin and isinstance(message, Push | Cancel):
-                    message.client = self._authentic(message.client, name)
+                if not admin and isinstance(message, Push | Cancel | Report):
+                    if message.client is None:
+                        raise MalformedMessage(
+                            "on the request socket `client` says whose work it is"
+                        )
+                    if name and message.client != name:
+                        text = f"this connection is of client {name!r}, not of {message.client!r}"
+                        if not isinstance(message, Push):
+                            raise MalformedMessage(text)
+                        self._core.not_theirs(peer, message, text)
+                        continue
             except MalformedMessage as e:
                 self._core.malformed(peer, e.code, f"{e}. {e.advice}")
                 continue
             self._core.client_message(peer, message, now, unix_now)
-
-    @staticmethod
-    def _authentic(said: str | None, known: str) -> str:
-        """Whose work it is: the name that the connection proved, else the one that it says."""
-        if said is None:
-            raise MalformedMessage("on the request socket `client` says whose work it is")
-        if known and said != known:
-            raise MalformedMessage(f"this connection is of client {known!r}, not of {said!r}")
-        return said
 
     def _read_subscriptions(self) -> None:
         for _ in range(MESSAGES_PER_TURN):

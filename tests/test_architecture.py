@@ -23,6 +23,7 @@ BROKER_LEAVES = {
     "broker.config",
     "broker.errors",
     "broker.messages",
+    "broker.ring",
     "broker.sockets",
     "broker.telemetry",
     "broker.topic_reader",
@@ -38,7 +39,7 @@ PURE = {
     },
     "workers": {
         "bls_vote", "denials", "gate", "http_protocol", "key_listing", "pipeline", "signing_job",
-        "socket_answers", "worker",
+        "socket_answers", "warm_up", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",
