@@ -532,9 +532,8 @@ class Dispatcher:
             self._ending, self._ending_id = request, request.message.id
             self._touched[request] = None
             self._group = self._group_of(request.client, request.message.id, request.fingerprint)
-        queue, group = task.queue, self._group
-        group.events.append(Event(self._ending_id, queue.delegate, event, body, code, text))
-        group.queues.append(queue)
+        queue = task.queue
+        self._group.add(Event(self._ending_id, queue.delegate, event, body, code, text), queue)
 
     def _group_of(self, client: str, id: bytes, fingerprint: bytes) -> EndedOfClient:
         """This turn's events of a client, with the request entered."""
