@@ -360,6 +360,10 @@ class WorkerProcess:
             self._unlocking.loop_works(now)
         if turn.probe_store:
             self._store.probe()
+        # Before the next batch is signed: while that takes, the broker deals out new work.
+        for message in turn.to_broker:
+            if not send(self._broker, [wire.encode(message)]):
+                self._core.not_sent()
         self._unsigned += turn.to_sign
         self._sign_for_a_slice(now)
         for job in turn.to_sign_elsewhere:
@@ -371,9 +375,6 @@ class WorkerProcess:
                 self._preparer.submit(preparation)
             else:
                 self._core.cannot_prepare(preparation)
-        for message in turn.to_broker:
-            if not send(self._broker, [wire.encode(message)]):
-                self._core.not_sent()
 
     def _sign_for_a_slice(self, now: float) -> None:
         until = time.monotonic() + SIGNING_SLICE_S
