@@ -18,7 +18,7 @@ FINAL_BELOW_HEAD = 2  # in Tenderbake a block is final when another one stands o
 class ClearedChain:
     """Cleared blocks by hash, and which of them is the head."""
 
-    __slots__ = ("_blocks", "_branch", "_levels", "_sizes", "_sizes_max", "_targets", "bytes",
+    __slots__ = ("_blocks", "_branch", "_levels", "_levels_ahead", "_sizes", "_sizes_max", "_targets", "bytes",
                  "final_level", "head")  # fmt: skip
 
     def __init__(self, bounds: Bounds) -> None:
@@ -26,6 +26,7 @@ class ClearedChain:
         self.final_level = -1
         self.bytes = 0  # of operations
         self._levels = bounds.cleared_levels
+        self._levels_ahead = bounds.levels_ahead
         self._blocks: AgedMap[bytes, ClearedBlock] = AgedMap(bounds.cleared_blocks)
         # Payload hash and block hash of the proposals of a level and round.
         self._targets: AgedMap[tuple[int, int], tuple[tuple[bytes, bytes], ...]] = AgedMap(
@@ -113,6 +114,7 @@ class ClearedChain:
             final.facts.hash
             if final is not None and final.facts.level == self.final_level
             else b"",
+            self._levels_ahead,
         )
 
     def final_hash(self) -> bytes:
