@@ -18,8 +18,10 @@ FINAL_BELOW_HEAD = 2  # in Tenderbake a block is final when another one stands o
 class ClearedChain:
     """Cleared blocks by hash, and which of them is the head."""
 
-    __slots__ = ("_blocks", "_branch", "_levels", "_levels_ahead", "_sizes", "_sizes_max", "_targets", "bytes",
-                 "final_level", "head")  # fmt: skip
+    __slots__ = (
+        "_blocks", "_branch", "_levels", "_levels_ahead", "_sizes", "_sizes_max", "_targets",
+        "bytes", "final_level", "head",
+    )  # fmt: skip
 
     def __init__(self, bounds: Bounds) -> None:
         self.head: ClearedBlock | None = None
