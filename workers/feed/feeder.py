@@ -45,7 +45,7 @@ log = logging.getLogger("forgepool.feed")
 TTL_MS = 120_000
 # Blocks to be fetched: what the quarantine asks for in a turn, for a few turns.
 FETCH_MAX = 256
-# The quarantine looks at blocks up to so far above its head.
+# As many as the quarantine holds of one peer.
 CATCH_UP_LEVELS = 32
 # The first ask is for those who named the block; a later one for everybody.
 ASK_OF_EVERYBODY = 2
@@ -85,6 +85,8 @@ class Feeder:
         self._injector = injector
         self._level_of_ours = level_of_ours
         self._pushed = PushedItems()
+        # Since we last caught up: whether there is more to push, and whether there was a step.
+        self._behind = self._stepped = False
         # A block that was told whole, the name of one, or "" for what leads up to the head.
         self._to_fetch: deque[MonitoredBlock | str] = deque()
         self._fetch_now = asyncio.Event()
@@ -152,6 +154,7 @@ class Feeder:
         head = await self._chain.header("head", deadline=soon())
         for level in range(first, min(first + CATCH_UP_LEVELS, head.level + 1)):
             await self._fetch_block(str(level))
+        self._behind |= first + CATCH_UP_LEVELS <= head.level
 
     async def _fetch_block(self, block: MonitoredBlock | str) -> None:
         operations: Passes | None = None
@@ -197,6 +200,8 @@ class Feeder:
             case Event(event=event, id=id) if event in OUTCOMES:
                 self.counts[event] += 1
                 offer = self._pushed.end(id)
+                if isinstance(offer, BlockOffer):
+                    self._block_ended(event)
                 if event == CLEARED and offer is not None and self._injector is not None:
                     self._injector.put(offer)
                 elif event in (REJECTED, SHED):
@@ -209,6 +214,17 @@ class Feeder:
                 log.warning("not_taken code=%s text=%s", ack.code, ack.text)
             case _:
                 log.warning("events_lost news=%s", news)
+
+    def _block_ended(self, event: str) -> None:
+        """When all have ended, there is room for what comes next.
+
+        But only if there was a step: who is shed whatever he sends must not send it for ever.
+        """
+        self._behind |= event == SHED
+        self._stepped |= event == CLEARED
+        if self._behind and self._stepped and not self._pushed.blocks:
+            self._behind = self._stepped = False
+            self._want("")
 
     def _complain(self, event: str, code: str, text: str) -> None:
         """Count what was refused by its reason; the log tells of the first of each."""

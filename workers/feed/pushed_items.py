@@ -27,6 +27,7 @@ class PushedItems:
         self._open_bytes_max = open_bytes_max
         self._open: OrderedDict[bytes, Offer] = OrderedDict()
         self._bytes = 0
+        self.blocks = 0  # of those that have not ended
         self._known: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -42,13 +43,13 @@ class PushedItems:
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         self._open[id] = offer
-        self._bytes += _size(offer)
+        self._count(offer, 1)
         forgotten = 0
         while len(self._open) > self._open_max or (
             self._bytes > self._open_bytes_max and len(self._open) > 1
         ):
             _, old = self._open.popitem(last=False)
-            self._bytes -= _size(old)
+            self._count(old, -1)
             forgotten += 1
         return forgotten
 
@@ -56,8 +57,12 @@ class PushedItems:
         """The item of a request that has ended; None when it was forgotten before."""
         offer = self._open.pop(id, None)
         if offer is not None:
-            self._bytes -= _size(offer)
+            self._count(offer, -1)
         return offer
+
+    def _count(self, offer: Offer, sign: int) -> None:
+        self._bytes += sign * _size(offer)
+        self.blocks += sign * isinstance(offer, BlockOffer)
 
 
 def _size(offer: Offer) -> int:

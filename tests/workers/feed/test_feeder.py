@@ -18,7 +18,7 @@ from broker.errors import Misconfigured
 from broker.messages import Event, Request
 from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from broker.quarantine.notices import WANTED, WantedBody
-from broker.quarantine.turn import CLEARED, REJECTED
+from broker.quarantine.turn import CLEARED, REJECTED, SHED
 from signers.formats.networks import MAVRYK
 from workers.baker.baker_rpc import BakerRpc
 from workers.feed.feeder import Feeder
@@ -147,6 +147,24 @@ def test_a_quarantine_that_is_far_behind_gets_what_comes_next(bakery: Bakery) ->
         played.want(b"", PEER, level=6)
         await quarantine.has(4)
         assert quarantine.blocks[1:] == [offer_of(block) for block in blocks[2:]]
+
+    play(scenario, bakery)
+
+
+def test_what_was_shed_is_pushed_again_once_there_was_a_step(bakery: Bakery) -> None:
+    blocks = [bakery.bake() for _ in range(3)]
+
+    async def scenario(played: Played) -> None:
+        quarantine = played.quarantine
+        await quarantine.has(1)
+        played.end(0, SHED, "held_full")
+        played.want(blocks[0].hash, PEER)
+        await quarantine.has(2)
+        assert len(quarantine.blocks) == 2, "nothing was cleared"
+        quarantine.level = 2
+        played.end(1, CLEARED)
+        await quarantine.has(4)
+        assert quarantine.blocks[2:] == [offer_of(block) for block in blocks[1:]]
 
     play(scenario, bakery)
 
