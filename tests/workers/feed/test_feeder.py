@@ -18,10 +18,10 @@ from broker.errors import Misconfigured
 from broker.messages import Event, Request
 from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from broker.quarantine.notices import WANTED, WantedBody
-from broker.quarantine.turn import CLEARED, REJECTED, SHED
+from broker.quarantine.turn import CLEARED, REJECTED, SHED, STALE
 from signers.formats.networks import MAVRYK
 from workers.baker.baker_rpc import BakerRpc
-from workers.feed.feeder import Feeder
+from workers.feed.feeder import CATCH_UP_LEVELS, Feeder
 from workers.feed.feeding import FeedOptions, feed
 from workers.sandbox.block_tree import Block
 from workers.sandbox.chain import Chain
@@ -147,6 +147,24 @@ def test_a_quarantine_that_is_far_behind_gets_what_comes_next(bakery: Bakery) ->
         played.want(b"", PEER, level=6)
         await quarantine.has(4)
         assert quarantine.blocks[1:] == [offer_of(block) for block in blocks[2:]]
+
+    play(scenario, bakery)
+
+
+def test_it_goes_on_so_many_levels_at_a_time(bakery: Bakery) -> None:
+    bakery.bake_to(CATCH_UP_LEVELS + 4)
+
+    async def scenario(played: Played) -> None:
+        quarantine = played.quarantine
+        await quarantine.has(1)
+        played.end(0, STALE, "too_far")
+        played.want(b"", PEER, level=bakery.head.level)
+        await quarantine.has(1 + CATCH_UP_LEVELS)
+        quarantine.level += CATCH_UP_LEVELS
+        for number in range(CATCH_UP_LEVELS):
+            played.end(1 + number, CLEARED)
+        await quarantine.has(1 + CATCH_UP_LEVELS + 3)
+        assert quarantine.blocks[-1] == offer_of(bakery.head)
 
     play(scenario, bakery)
 
