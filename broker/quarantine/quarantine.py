@@ -249,7 +249,7 @@ class Quarantine:
     def probed(self, record: SignedRecord, found: list[SignedRecord], now: float) -> None:
         """The store tells what it had for the place of a probe, oldest first.
 
-        It has kept the probe beside that, as it keeps what a batch has seen.
+        It has kept the probe beside that, unless there were two already.
         """
         self._moment.set(now, self._moment.unix_now)
         for other in found:
