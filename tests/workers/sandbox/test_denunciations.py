@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from bakery import Bakery, Passes
-from conftest import Rpc
 
 from signers.errors import MalformedBytes
 from signers.formats import base58, block_header
@@ -152,7 +151,7 @@ def test_a_node_writes_the_evidence_that_it_shows(
     """Whoever bakes reads it as JSON, and has the node write it."""
     evidence = [two_votes(bakery), two_headers(bakery)]
 
-    async def scenario(rpc: Rpc) -> None:
+    async def scenario(rpc: Any) -> None:
         for each in evidence:
             await rpc.post("/injection/operation", each.hex())
         waiting = await rpc.get("/chains/main/mempool/pending_operations")
