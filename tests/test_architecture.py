@@ -23,6 +23,7 @@ BROKER_LEAVES = {
     "broker.config",
     "broker.errors",
     "broker.messages",
+    "broker.place",
     "broker.process_signals",
     "broker.quarantine.admin_client",
     "broker.quarantine.administration",
