@@ -23,12 +23,12 @@ TESTS = Path(__file__).parent
 
 def test_the_example_of_our_format_is_read_and_written() -> None:
     (example,) = re.findall(r"```json\n(\{\n.*?)```", PAGE, re.S)
-    one, two = read_forgepool_file(read_json(example.encode()), TEZOS)
+    one, two = read_forgepool_file(read_json(example.encode()), CHAIN, TEZOS)
     assert (one.mark.kind, one.mark.level, one.mark.round) == (Kind.ATTESTATION, 42, 1)
     assert (two.holder, is_floor(two.mark), two.mark.level) == (one.delegate, True, 40)
     written = write_forgepool_file([one, two._replace(delegate=None)], CHAIN, TEZOS)
     assert json.loads(written) == json.loads(example)
-    assert bare(read_forgepool_file(read_json(written), TEZOS)) == bare([one, two])
+    assert bare(read_forgepool_file(read_json(written), CHAIN, TEZOS)) == bare([one, two])
 
 
 @pytest.mark.parametrize("format", MarksFormat)
