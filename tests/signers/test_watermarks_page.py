@@ -54,6 +54,13 @@ def test_each_difference_from_the_ledger_is_argued() -> None:
     assert different == re.findall(r"^\| `(level-authorized-\d+)`", PAGE, re.M)
 
 
+def test_each_difference_from_the_suite_of_eip_3076_is_argued() -> None:
+    tests = (TESTS / "test_eip_3076.py").read_text()
+    different = re.findall(r'\("(single_validator_\w+)", \d\): ', tests)
+    assert different
+    assert different == re.findall(r"^\| `(single_validator_\w+)`", PAGE, re.M)
+
+
 def test_the_newest_layout_is_listed() -> None:
     layouts = PAGE[PAGE.index("## The layout of the store") :]
     assert re.findall(r"^\| (\d+) \|", layouts, re.M)[-1] == str(store_layouts.NEWEST)
