@@ -8,14 +8,17 @@ stranger never reaches a decoder.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 from zmq.auth import load_certificate
-from zmq.auth.thread import ThreadAuthenticator
 
 from broker.config import Curve, Endpoints
 from broker.errors import Misconfigured
 from broker.sockets import CurveIdentity
+
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
 
 _ROLE_OF_SOCKET = {
     "requests": "clients",
@@ -55,6 +58,9 @@ class Access:
                 allowed.name_of[self._identity.public.decode()] = ""
         self._authenticator: ThreadAuthenticator | None = None
         if self._identity is not None and self._on_tcp:
+            # It brings asyncio along, which each command would load and only this pool needs.
+            from zmq.auth.thread import ThreadAuthenticator
+
             self._authenticator = ThreadAuthenticator(context)
             self._authenticator.start()
             for role, allowed in self._lists.items():

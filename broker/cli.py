@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import sys
@@ -17,18 +18,16 @@ import msgspec
 
 from broker.access import own_identity
 from broker.client import CALL_S, Admin, Client, RequestRefused, Watcher
-from broker.client_session import Refused
+from broker.client_session import SILENCE_AFTER_DEADLINE_S, Refused
 from broker.config import (
     BASE_DIR_ENV,
     STATE_DIR_ENV,
     STORE_NAME,
     Endpoints,
-    QuarantineSettings,
     Settings,
     default_state_dir,
     load_settings,
     node_url,
-    quarantine_endpoints,
     resolve_endpoints,
 )
 from broker.errors import (
@@ -38,23 +37,16 @@ from broker.errors import (
     NoAnswer,
     NoStore,
 )
-from broker.messages import (
-    BLOCK_READY,
-    BlockReady,
-    Event,
-    Reloaded,
-    Status,
-    StatusWanted,
-    Vote,
-    VoteBatch,
-)
+from broker.messages import BLOCK_READY, BlockReady, Event, Vote, VoteBatch
 from broker.process_signals import end_on_signals
-from broker.quarantine.admin_client import QuarantineAdmin
+from broker.reload import reload_lines
 from broker.server import Broker, ServiceLock
 from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
 from broker.telemetry import log_to_stderr
 from broker.topic_reader import EventsLost
+
+log = logging.getLogger("forgepool.supervisor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +147,14 @@ def serve(
     """Run a whole pool: the broker and its workers, restarted when they die.
 
     SIGTERM or Ctrl-C cancels what is pending, waits for what is active, and ends with status 0;
-    a second one ends it now. SIGHUP is `forgepool reload`.
+    a second one ends it now, with status 128 and its number. SIGHUP is `forgepool reload`.
     """
     log_to_stderr("supervisor", verbose=verbose)
     count = place.settings.workers if workers is None else workers
     if count and not (place.state_dir / STORE_NAME).exists():
         raise NoStore(place.state_dir)
+    if not count:
+        log.warning("no_workers why='--workers 0': nothing is signed until others join")
     ServiceLock(place.state_dir).release()  # another pool here? say so before anything starts
     where = ["--state-dir", str(place.state_dir.absolute())]
     if place.config is not None:
@@ -273,8 +267,10 @@ def push(
         else:
             name = "sign" if kind == "sign" else "forge_and_sign_block"
             id = connection.push_one(name, delegate[0], body, ttl_ms=ttl_ms)
+        # Who wants to cancel it needs both.
+        click.echo(f"forgepool: pushed id={id.hex()} client={connection.name}", err=True)
         try:
-            for event in connection.wait(id, ttl + 15):
+            for event in connection.wait(id, ttl + SILENCE_AFTER_DEADLINE_S + 5):
                 _print_event(event, as_json)
                 ok = ok and event.event.endswith(("_ready", "signed"))
         except RequestRefused as e:
@@ -411,17 +407,10 @@ def reload(place: Place, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(done))
     else:
-        _print_reloaded(done)
+        click.echo("\n".join(reload_lines(done, dry_run=dry_run)))
+        if done.problem:
+            _fail("the reload has failed, see above")
     sys.exit(1 if done.problem else 0)
-
-
-def _print_reloaded(done: Reloaded) -> None:
-    click.echo("\n".join(done.changes or ["nothing changes"]))
-    for worker in done.workers:
-        how = worker.problem or ("has taken it" if worker.taken else "could take it")
-        click.echo(f"worker {worker.name:8} pid {worker.pid:<8} {how}")
-    if done.problem:
-        _fail(done.problem)
 
 
 @click.command()
@@ -441,17 +430,15 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
             found = admin.status()
     finally:
         admin.close()
-    if (quarantine := _quarantine(place)) is not None:
-        found["quarantine"] = quarantine
     if as_json:
         click.echo(json.dumps(found))
         return
     workers = _workers(found)
     for name, value in found.items():
-        if name not in ("workers", "quarantine"):
+        if name not in ("workers", "services"):
             click.echo(f"{name:14} {_as_text(value)}")
-    for name, value in (quarantine or {}).items():
-        click.echo(f"{'quarantine':14} {name} {_as_text(value)}")
+    for name, numbers in _services(found).items():
+        click.echo(f"service {name:7} {_as_text(numbers)}")
     if not workers:
         click.echo("no worker has joined: nothing is signed")
     for worker in workers:
@@ -460,19 +447,8 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
             f"worker {worker['name']:8} pid {worker['pid']:<8} {worker['state']:8} "
             f"active {worker['active']:<6} waiting {worker['ready']:<6} {note}".rstrip()
         )
-
-
-def _quarantine(place: Place) -> dict[str, object] | None:
-    """How the quarantine of this pool is; None when there is none."""
-    settings = place.settings.quarantine or QuarantineSettings()
-    if not ServiceLock.is_held(place.state_dir, "quarantine"):
-        return None if place.settings.quarantine is None else {"running": False}
-    try:
-        with QuarantineAdmin(quarantine_endpoints(place.state_dir, settings), place.curve) as admin:
-            answer = admin.ask(StatusWanted())
-    except NoAnswer:
-        return {"answers": False}
-    return answer.status if isinstance(answer, Status) else None
+        for problem in (worker["encrypted_keys"] or {}).get("problems", ()):
+            click.echo(f"  key not opened: {problem}")
 
 
 def _as_text(value: object) -> str:
@@ -485,6 +461,11 @@ def _as_text(value: object) -> str:
             return " ".join(map(str, value)) or "-"
         case _:
             return str(value) or "-"
+
+
+def _services(found: dict[str, object]) -> dict[str, Any]:
+    services = found.get("services")
+    return services if isinstance(services, dict) else {}
 
 
 def _workers(found: dict[str, object]) -> list[dict[str, Any]]:

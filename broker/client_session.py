@@ -39,8 +39,9 @@ from broker.wire import decode_client_message, encode, portions
 
 ACK_S = 0.25  # without an acknowledgement for so long, push again; then twice as long, …
 ACK_S_MAX = 4.0
-# The broker ends each request at its deadline; who hears nothing of it for so long gives up.
-SILENCE_AFTER_DEADLINE_S = 10.0
+# The broker ends each request at its deadline, or 10 s later when its signer was asked just before
+# and says nothing; who hears nothing for so long gives up.
+SILENCE_AFTER_DEADLINE_S = 15.0
 VOTE_BYTES = 60  # on the wire, without a DAL bitset
 GIVE_UP_LOOK_S = 1.0
 

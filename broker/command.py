@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points
 
 import click
 
@@ -24,7 +24,7 @@ class CommandsByName(click.Group):
 
 
 @click.group(cls=CommandsByName, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("forgepool"), prog_name="forgepool")
+@click.version_option(package_name="forgepool", prog_name="forgepool")
 def main() -> None:
     """Forge, sign and verify for many delegates at once; never sign two conflicting things.
 

@@ -57,6 +57,8 @@ class BackEndSettings(Struct, frozen=True, forbid_unknown_fields=True):
     queue: Annotated[int, Meta(ge=1, le=65536)] | None = None  # requests that wait for a place
     # Of one signature; the worker ends a request without an answer after 10 s.
     time_limit_s: Annotated[float, Meta(gt=0, le=8)] | None = None
+    # Of what a person must agree to on the signer's screen: operations, never blocks and votes.
+    person_limit_s: Annotated[float, Meta(gt=0, le=600)] | None = None
     open_s_max: Annotated[float, Meta(ge=0.5, le=3600)] | None = None  # left alone at a time
     authentication_key: str = ""  # name or hash: the key by which we show who we are
     authorities: str = ""  # PEM file of those who vouch for the signer; empty: the system's

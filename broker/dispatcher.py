@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+import msgspec
+
 from broker.check_routing import CheckRouting
 from broker.deadlines import Deadlines
 from broker.delegate_queue import (
@@ -75,6 +77,7 @@ from broker.messages import (
     HelloWanted,
     Item,
     KeysKnown,
+    KeysShared,
     Leaving,
     OrphanResult,
     OrphanResults,
@@ -87,6 +90,7 @@ from broker.messages import (
     ReloadAnswer,
     Replay,
     ReplyMessage,
+    Report,
     Request,
     Result,
     Results,
@@ -104,6 +108,7 @@ from broker.messages import (
 )
 from broker.ready_lines import COST_US
 from broker.reload import Reload as ReloadUnderWay
+from broker.service_reports import ServiceReports
 from broker.topics import TOPICS, EndedOfClient, LogRecord, Topics
 from broker.verification import CheckAnswer
 from broker.wire import portions
@@ -112,6 +117,9 @@ from broker.wire import portions
 OPEN_TASKS_MAX = 500_000  # about 250 bytes each
 OPEN_PAYLOAD_BYTES_MAX = 512 * 1024 * 1024
 QUEUES_MAX = 1_000_000  # about 300 bytes each, kept once made
+# Until workers have told their keys anything may be one. What is pushed meanwhile must not use up
+# the queues of those that are, for good.
+UNPROVEN_QUEUES_MAX = 250_000
 BUSY_RETRY_MS = 200
 
 ASSIGN_TASKS_MAX = 256  # one message to a worker; more goes into the next turn
@@ -200,6 +208,7 @@ class Dispatcher:
         self._unprepared: list[Task] = []  # of this turn
         self._reload: tuple[Peer, ReloadUnderWay] | None = None
         self._reloads = 0
+        self._services = ServiceReports()
         self._awaiting_until = now + AWAIT_HELLO_S
         self._awaiting_pids: set[int] | None = None  # None: the supervisor has named nobody
         # No lease ends before; who speaks meanwhile only moves the next look away.
@@ -238,6 +247,8 @@ class Dispatcher:
                 self._reply(peer, self._cancel(message))
             case Replay():
                 self._turn.replays.append((peer, message))
+            case Report():
+                self._services.take(message.client, message.numbers, now)
             case StatusWanted():
                 self._reply(peer, Status(self.epoch, self.status(now)))
             case CheckAsked():
@@ -248,7 +259,7 @@ class Dispatcher:
             case Reload():
                 self._start_reload(peer, message, now)
             case WorkerEnded():
-                for worker in [w for w in self.members if w.hello.pid == message.pid]:
+                for worker in [w for w in self.members if message.is_of(w.name, w.hello.pid)]:
                     self._worker_ended(worker, message.how)
                 self._heard_of(message.pid)
                 self._reply(peer, Done(self.epoch))
@@ -265,6 +276,11 @@ class Dispatcher:
         """A worker that the start waited for has said hello, or has ended."""
         if self._awaiting_pids is not None:
             self._awaiting_pids.discard(pid)
+
+    def not_theirs(self, peer: Peer, push: Push, text: str) -> None:
+        """A push under a name that is not its sender's: each of its requests is refused."""
+        refused = [Ack(request.id, REFUSED, "wrong_client", text) for request in push.requests]
+        self._reply(peer, Acks(self.epoch, refused))
 
     def malformed(self, peer: Peer, code: str, text: str) -> None:
         self._reply(peer, Problem(code, text))
@@ -332,7 +348,7 @@ class Dispatcher:
         if (
             self._open_tasks + tasks > OPEN_TASKS_MAX
             or self._open_bytes + len(request.payload) > OPEN_PAYLOAD_BYTES_MAX
-            or (len(self.queues) + tasks > QUEUES_MAX and self._lacks_queues(request))
+            or self._lacks_queues(request, tasks)
         ):
             return Ack(
                 request.id,
@@ -345,10 +361,16 @@ class Dispatcher:
         self._open(opened, request.votes, now)
         return Ack(request.id, ACCEPTED)
 
-    def _lacks_queues(self, request: Request) -> bool:
+    def _lacks_queues(self, request: Request, tasks: int) -> bool:
         """Whether more queues would have to be made than there may be."""
+        limit = min(UNPROVEN_QUEUES_MAX, QUEUES_MAX)
+        if len(self.queues) + tasks <= limit:
+            return False
+        if self._keys_are_known():
+            limit = QUEUES_MAX
         named = [v.delegate for v in request.votes] if request.votes else [request.delegate]
-        return len(self.queues) + sum(name not in self.queues for name in named) > QUEUES_MAX
+        missing = sum(name not in self.queues for name in named)
+        return missing > 0 and len(self.queues) + missing > limit
 
     @staticmethod
     def _opened(
@@ -383,7 +405,7 @@ class Dispatcher:
 
     def _unknown(self, delegates: set[str]) -> str:
         """Some delegate whose key no worker has, if every signing worker told its keys."""
-        signing = [w for w in self.members if w.hello.store == self.members.store != ""]
+        signing = self._signing()
         for worker in signing:
             if worker.keys is None:
                 return ""
@@ -391,6 +413,14 @@ class Dispatcher:
             if not delegates:
                 return ""
         return min(delegates) if signing else ""
+
+    def _signing(self) -> list[Worker]:
+        return [w for w in self.members if w.hello.store == self.members.store != ""]
+
+    def _keys_are_known(self) -> bool:
+        """Whether every signing worker has told its keys, and there is one."""
+        signing = self._signing()
+        return bool(signing) and all(w.keys is not None for w in signing)
 
     def _open(self, opened: OpenRequest, votes: list[Vote] | None, now: float) -> None:
         message = opened.message
@@ -451,6 +481,7 @@ class Dispatcher:
 
     def _enqueue(self, task: Task) -> None:
         task.state = PENDING
+        task.worker = None  # who has prepared it has not got it
         queue = task.queue
         queue.append(task)
         if queue.active is None and not queue.ready:
@@ -658,9 +689,15 @@ class Dispatcher:
             self._note(f"store_stalled holder={beat.stalled_by} seen_by={worker.name}")
         worker.stalled_by = beat.stalled_by
         worker.note = beat.note
+        worker.encrypted = beat.encrypted
 
     def _on_keys_known(self, worker: Worker, known: KeysKnown, now: float) -> None:
         self.members.keys_known(worker, frozenset(known.keys))
+        self._tell_shares()  # also when nothing has changed: it says so on each connection
+
+    def _tell_shares(self) -> None:
+        for worker, names in self.members.new_shares():
+            self._turn.to_workers.append((worker.peer, KeysShared(names)))
 
     def _start_reload(self, peer: Peer, wanted: Reload, now: float) -> None:
         if self._reload is not None:
@@ -688,7 +725,7 @@ class Dispatcher:
         reload.to_workers = []
         if reload.result is not None:
             self._reload = None
-            self._note(f"reload taken={reload.result.taken} problem={reload.result.problem!r}")
+            self._note(reload.story())
             self._reply(peer, reload.result)
 
     def _on_leaving(self, worker: Worker, leaving: Leaving, now: float) -> None:
@@ -817,7 +854,10 @@ class Dispatcher:
                 self._ask_the_log(orphan)
             else:
                 self._publish_orphan(orphan)
-            if adopted is not None and adopted.queue.active is adopted:
+            if adopted is not None and orphan.occupied:  # its end has come, its key is not free
+                adopted.task = None
+                self._adopted[name] = adopted
+            elif adopted is not None and adopted.queue.active is adopted:
                 self._free(adopted.queue)
         self._acks_due[worker.peer] = orphans.number
 
@@ -1009,6 +1049,7 @@ class Dispatcher:
         if self._ring_seen == self.members.ring_version:
             return
         self._ring_seen = self.members.ring_version
+        self._tell_shares()
         moved, self._unowned = self._unowned, []
         for worker in self.members:
             moved += worker.ready.clear()
@@ -1190,6 +1231,8 @@ class Dispatcher:
             "late_results": self.late_results,
             "events": dict(self.counts),
             "checks": dict(self.checks.counts),
+            "services": self._services.newest(now),
+            "encrypted_keys": self._encrypted_keys(),
             "workers": [
                 {
                     "name": w.name,
@@ -1205,9 +1248,18 @@ class Dispatcher:
                     "store_wait_ms": w.store_wait_ms,
                     "stalled_by": w.stalled_by,
                     "note": w.note,
+                    "encrypted_keys": w.encrypted and msgspec.structs.asdict(w.encrypted),
                 }
                 for w in sorted(self.members, key=lambda w: w.name)
             ],
+        }
+
+    def _encrypted_keys(self) -> dict[str, int]:
+        """How many encrypted keys the workers own together, and how many of them are open."""
+        told = [w.encrypted for w in self.members if w.encrypted and w.state is WorkerState.READY]
+        return {
+            name: sum(getattr(each, name) for each in told)
+            for name in ("total", "opened", "failed")
         }
 
     def validate(self) -> None:

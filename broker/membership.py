@@ -11,7 +11,7 @@ from enum import Enum, auto
 from math import inf
 
 from broker.delegate_queue import DelegateQueue
-from broker.messages import PROTOCOL_VERSION, WorkerHello
+from broker.messages import PROTOCOL_VERSION, EncryptedKeys, WorkerHello
 from broker.ready_lines import ReadyLines
 from broker.ring import Ring
 
@@ -33,12 +33,14 @@ class Worker:
 
     __slots__ = (
         "credit_us",
+        "encrypted",
         "hello",
         "keys",
         "last_seen",
         "note",
         "peer",
         "ready",
+        "shares_with",
         "signs",
         "stalled_by",
         "state",
@@ -59,6 +61,8 @@ class Worker:
         self.store_wait_ms = 0
         self.stalled_by = 0
         self.note = ""
+        self.encrypted: EncryptedKeys | None = None
+        self.shares_with: list[str] = []  # names, as it was told
 
     @property
     def name(self) -> str:
@@ -90,6 +94,7 @@ class Membership:
         if worker is not None and worker.hello.incarnation == hello.incarnation:
             self.by_peer.pop(worker.peer, None)
             worker.peer, worker.hello, worker.last_seen = peer, hello, now
+            worker.shares_with = []  # what it was told last may not have reached it
             if worker.state is WorkerState.LOST:
                 worker.state = WorkerState.READY
         else:
@@ -169,10 +174,24 @@ class Membership:
     def keys_known(self, worker: Worker, keys: frozenset[str]) -> None:
         """A worker has told which keys it has; from now on it owns no others."""
         if keys != worker.keys:
-            worker.keys = keys
+            # Most often all have the same: one set in memory, which is itself when compared.
+            worker.keys = next((w.keys for w in self if w.keys == keys), keys)
             worker.signs, worker.why_not = self._may_sign(worker)
             self._rebuild_ring()
             self.ring_version += 1
+
+    def new_shares(self) -> Iterator[tuple[Worker, list[str]]]:
+        """Workers whose keys are shared with others than they were told, and with whom."""
+        by_keys: dict[frozenset[str], list[str]] = {}
+        for name in sorted(self.ring.workers):
+            if keys := self.by_name[name].keys:
+                by_keys.setdefault(keys, []).append(name)
+        for worker in self:
+            is_in_ring = worker.name in self.ring.workers and self.by_name[worker.name] is worker
+            names = by_keys.get(worker.keys or frozenset(), []) if is_in_ring else []
+            if names != worker.shares_with:
+                worker.shares_with = names
+                yield worker, names
 
     def lease_over(self, now: float) -> list[Worker]:
         """Workers that have been silent for a lease and were not lost before."""

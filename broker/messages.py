@@ -57,6 +57,8 @@ FORGE_AND_SIGN_PREATTESTATIONS = "forge_and_sign_preattestations"
 FORGE_AND_SIGN_ATTESTATIONS = "forge_and_sign_attestations"
 SIGN = "sign"
 PROVE_POSSESSION = "prove_possession"
+DERIVE_NONCE = "derive_nonce"
+TELL_PUBLIC_KEY = "tell_public_key"
 
 
 class Urgency(IntEnum):
@@ -73,6 +75,8 @@ URGENCY = {
     FORGE_AND_SIGN_ATTESTATIONS: Urgency.VOTE,
     SIGN: Urgency.SIGN,
     PROVE_POSSESSION: Urgency.SIGN,
+    DERIVE_NONCE: Urgency.SIGN,
+    TELL_PUBLIC_KEY: Urgency.SIGN,
 }
 VOTE_KINDS = frozenset({FORGE_AND_SIGN_PREATTESTATIONS, FORGE_AND_SIGN_ATTESTATIONS})
 
@@ -154,6 +158,22 @@ class CheckAsked(Struct, tag="check", tag_field="type"):
     slices: Annotated[list[CheckSlice], Meta(max_length=CHECK_SLICES_PER_MESSAGE_MAX)]
 
 
+REPORT_S = 5.0  # how often a service reports
+REPORT_NUMBERS_MAX = 64
+ReportName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9_]+\Z")]
+ReportNumber = Annotated[int, Meta(ge=0)]
+
+
+class Report(Struct, tag="report", tag_field="type"):
+    """A service beside the pool says how it is: `status` shows it. Not answered.
+
+    Sent again every few seconds; one that is not is forgotten.
+    """
+
+    client: ClientName
+    numbers: Annotated[dict[ReportName, ReportNumber], Meta(max_length=REPORT_NUMBERS_MAX)]
+
+
 class Shutdown(Struct, tag="shutdown", tag_field="type", omit_defaults=True):
     """Admin: cancel what is pending, wait for what is active, then end."""
 
@@ -166,11 +186,16 @@ class Reload(Struct, tag="reload", tag_field="type", omit_defaults=True):
     dry_run: bool = False  # only say what would change
 
 
-class WorkerEnded(Struct, tag="worker_ended", tag_field="type"):
+class WorkerEnded(Struct, tag="worker_ended", tag_field="type", omit_defaults=True):
     """Admin, from the supervisor: the process of a worker is gone, whatever its lease says."""
 
     pid: int
     how: str  # "killed by signal 9", "exit status 3"
+    # The worker's; another one may have the number by now, or in another container. Absent: any.
+    name: str = ""
+
+    def is_of(self, name: str, pid: int) -> bool:
+        return pid == self.pid and self.name in ("", name)
 
 
 class AwaitWorkers(Struct, tag="await_workers", tag_field="type"):
@@ -182,7 +207,7 @@ class AwaitWorkers(Struct, tag="await_workers", tag_field="type"):
     pids: list[int]
 
 
-ClientMessage = Push | Cancel | Replay | StatusWanted | CheckAsked
+ClientMessage = Push | Cancel | Replay | StatusWanted | CheckAsked | Report
 AdminMessage = Cancel | Replay | StatusWanted | Shutdown | Reload | WorkerEnded | AwaitWorkers
 
 
@@ -307,6 +332,8 @@ PREATTESTATION_READY = "preattestation_ready"
 ATTESTATION_READY = "attestation_ready"
 SIGNED = "signed"
 POSSESSION_PROVEN = "possession_proven"
+NONCE_DERIVED = "nonce_derived"
+PUBLIC_KEY_TOLD = "public_key_told"
 EVENT_REFUSED = "refused"
 FAILED = "failed"
 CANCELLED = "cancelled"
@@ -321,6 +348,8 @@ READY_EVENT = {
     FORGE_AND_SIGN_ATTESTATIONS: ATTESTATION_READY,
     SIGN: SIGNED,
     PROVE_POSSESSION: POSSESSION_PROVEN,
+    DERIVE_NONCE: NONCE_DERIVED,
+    TELL_PUBLIC_KEY: PUBLIC_KEY_TOLD,
 }
 # Topics
 ALL_TOPIC = "all"
@@ -377,11 +406,21 @@ class WorkerHello(Struct, tag=0, array_like=True):
     can_sign: bool = True
 
 
+class EncryptedKeys(Struct, array_like=True):
+    """How far a worker is with opening the encrypted keys that it owns."""
+
+    total: int
+    opened: int
+    failed: int  # tried, and no password opens them, or they cannot be read
+    problems: list[str] = []  # of the failed the first few: which key, and what to do
+
+
 class Heartbeat(Struct, tag=1, array_like=True):
     incarnation: int
     store_wait_ms: int = 0  # the store has been waited for so long; 0: not waiting
     stalled_by: int = 0  # pid that has held the store's lock for too long; 0: nobody
     note: str = ""
+    encrypted: EncryptedKeys | None = None  # None: it owns no encrypted key
 
 
 class Result(Struct, array_like=True, gc=False):
@@ -409,6 +448,7 @@ class OrphanResult(Struct, array_like=True, gc=False):
     kind: str
     outcome: int
     body: bytes | tuple[str, str]
+    occupied: bool = False  # the key stays busy until the same result comes without this
 
 
 class OrphanResults(Struct, tag=3, array_like=True):
@@ -553,12 +593,29 @@ class ReloadAsked(Struct, tag=6, array_like=True):
     step: int  # ReloadStep
 
 
-class CheckSlices(Struct, tag=7, array_like=True):
+class KeysShared(Struct, tag=7, array_like=True):
+    """Who signs with the very keys that this worker has: the ring over them says which are its own.
+
+    So each encrypted key is opened ahead by one of them. Empty: this worker signs nothing.
+    """
+
+    workers: list[str]  # names, its own among them
+
+
+class CheckSlices(Struct, tag=8, array_like=True):
     """Check these between duties, and answer each."""
 
     slices: list[CheckSlice]
 
 
 BrokerMessage = (
-    Assign | PrepareAhead | Welcome | HelloWanted | ResultsAck | Drain | ReloadAsked | CheckSlices
+    Assign
+    | PrepareAhead
+    | Welcome
+    | HelloWanted
+    | ResultsAck
+    | Drain
+    | ReloadAsked
+    | KeysShared
+    | CheckSlices
 )

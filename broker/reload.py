@@ -20,6 +20,7 @@ from broker.messages import ReloadAnswer, ReloadAsked, Reloaded, ReloadedWorker,
 
 # Ten thousand keys and as many rules are read in about a second; past this a worker hangs.
 STEP_S = 10.0
+_HALFWAY = "not every worker has confirmed it: some may go by it and others not; try again"
 
 
 class Reload:
@@ -47,7 +48,7 @@ class Reload:
             if worker.state is WorkerState.LOST:
                 self._workers[worker].problem = "it gives no sign of life; try again"
         if any(told.problem for told in self._workers.values()):
-            self._end("not every worker could be asked")
+            self._end("not every worker could be asked; nothing has changed")
         elif not self._workers:
             self._end("there is no worker to ask")
         else:
@@ -70,6 +71,18 @@ class Reload:
             told.taken = not answer.problem
         self._go_on(now)
 
+    def story(self) -> str:
+        """How it has ended, as a line for the log."""
+        done = self.result
+        assert done is not None, "it is under way"
+        changes = f"changes={len(done.changes)} workers={len(done.workers)}"
+        if done.problem:
+            taken = sum(worker.taken for worker in done.workers)
+            return f"reload_failed {changes} taken_by={taken} problem={done.problem!r}"
+        return (
+            f"{'reload_tried, nothing was taken over' if self._dry_run else 'reloaded'} {changes}"
+        )
+
     def look(self, workers: Iterable[Worker], now: float) -> None:
         """Stop waiting for those that have ended, and at the deadline for the others."""
         for worker in self._workers.keys() - set(workers):
@@ -86,7 +99,7 @@ class Reload:
             return
         if self._step == ReloadStep.TAKE:
             late = any(not told.taken for told in self._workers.values()) or not self._workers
-            self._end("not every worker has confirmed it" if late else "", taken=not late)
+            self._end(_HALFWAY if late else "", taken=not late)
         elif any(told.problem for told in self._workers.values()):
             self._drop("a worker could not read it; nothing has changed")
         elif len(self._versions) > 1:
@@ -114,3 +127,24 @@ class Reload:
     def _end(self, problem: str, *, taken: bool = False) -> None:
         told = sorted(self._workers.values(), key=lambda each: each.name)
         self.result = Reloaded(self._epoch, taken, list(self._changes), told, problem)
+
+
+def reload_lines(done: Reloaded, *, dry_run: bool) -> list[str]:
+    """Say what a reload came to: the outcome first, then what it was about, then each worker."""
+    lines = [_outcome(done, dry_run=dry_run)]
+    if done.problem and done.changes:
+        lines.append("it was about:")
+    lines += [f"  {change}" for change in done.changes]
+    for worker in done.workers:
+        could = "could take it" if dry_run else "has not taken it"
+        how = worker.problem or ("has taken it" if worker.taken else could)
+        lines.append(f"worker {worker.name:8} pid {worker.pid:<8} {how}")
+    return lines
+
+
+def _outcome(done: Reloaded, *, dry_run: bool) -> str:
+    if done.problem:
+        return f"FAILED: {done.problem}"
+    if not done.changes:
+        return "nothing changes: what is on the disk is in force"
+    return "would change:" if dry_run else "changed:"

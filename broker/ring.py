@@ -31,7 +31,7 @@ def _points_of(worker: str) -> tuple[int, ...]:
     for i in range(VIRTUAL_NODES // _POINTS_PER_DIGEST):
         digest = blake2b(f"{worker}#{i}".encode(), digest_size=64).digest()
         points += unpack(">8Q", digest)
-    return tuple(points)
+    return tuple(sorted(points))  # a ring is merged from sorted runs, which is cheap
 
 
 class Ring:

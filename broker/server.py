@@ -29,6 +29,7 @@ from broker.messages import (
     ClientMessage,
     Push,
     ReplyMessage,
+    Report,
 )
 from broker.replays import Replays
 from broker.sockets import bind, bound_address, make_socket, receive, send
@@ -69,21 +70,6 @@ class ServiceLock:
         os.ftruncate(self._fd, 0)
         with suppress(OSError):  # a full disk costs the note, not the pool
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    @staticmethod
-    def is_held(state_dir: Path, service: str) -> bool:
-        """Whether somebody runs this service here, as far as we may know."""
-        try:
-            fd = os.open(state_dir / f"{service}.lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(fd)
-        return False
 
     def release(self) -> None:
         os.close(self._fd)
@@ -232,21 +218,21 @@ class Broker:
                     if admin
                     else wire.decode_client_message(body_of(frames))
                 )
-                if not admin and isinstance(message, Push | Cancel):
-                    message.client = self._authentic(message.client, name)
+                if not admin and isinstance(message, Push | Cancel | Report):
+                    if message.client is None:
+                        raise MalformedMessage(
+                            "on the request socket `client` says whose work it is"
+                        )
+                    if name and message.client != name:
+                        text = f"this connection is of client {name!r}, not of {message.client!r}"
+                        if not isinstance(message, Push):
+                            raise MalformedMessage(text)
+                        self._core.not_theirs(peer, message, text)
+                        continue
             except MalformedMessage as e:
                 self._core.malformed(peer, e.code, f"{e}. {e.advice}")
                 continue
             self._core.client_message(peer, message, now, unix_now)
-
-    @staticmethod
-    def _authentic(said: str | None, known: str) -> str:
-        """Whose work it is: the name that the connection proved, else the one that it says."""
-        if said is None:
-            raise MalformedMessage("on the request socket `client` says whose work it is")
-        if known and said != known:
-            raise MalformedMessage(f"this connection is of client {known!r}, not of {said!r}")
-        return said
 
     def _read_subscriptions(self) -> None:
         for topic, wanted in subscriptions(self._events):

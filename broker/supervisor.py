@@ -38,7 +38,7 @@ from broker.messages import (
     StatusWanted,
     WorkerEnded,
 )
-from broker.restart_policy import RestartPolicy, how_it_ended
+from broker.restart_policy import RestartPolicy, Silence, how_it_ended
 from broker.sockets import CurveIdentity, connect, receive, send
 
 log = logging.getLogger("forgepool.supervisor")
@@ -46,9 +46,6 @@ log = logging.getLogger("forgepool.supervisor")
 LOOK_S = 0.5  # how often the broker is asked how the pool is
 RESEND_S = 0.02  # how often what could not be sent is tried again
 FIRST_LOOK_S = 0.05  # until it has answered for the first time
-# So many looks in a row were not answered by a broker that had answered before: it is stopped or
-# hangs. Counted, not timed: a pool that was stopped as a whole (Ctrl-Z) goes on as it was.
-UNANSWERED_LOOKS_MAX = 10  # 5 s
 LOST_KILL_S = 4.0  # a worker of ours that is silent for so long is stopped or hangs: end it
 DRAIN_NEWS_S = 5.0  # how often a drain says what it waits for
 SHUTDOWN_SENT_S = 1.0  # a broker that takes no message for so long is told by the closed pipe
@@ -103,8 +100,7 @@ class Supervisor:
         self._drain_started: float | None = None
         self._signals_seen = 0
         self._broker_is_up = False  # our broker has answered: workers may start
-        self._answering_pid = 0  # of the broker process that has answered
-        self._unanswered_looks = 0
+        self._silence = Silence()  # of the broker
         self._timed_out = False  # the drain took longer than allowed
         self._hopeless = False  # our broker cannot run here; it has said why
         self.exit_status = 0
@@ -155,7 +151,8 @@ class Supervisor:
         if self._signals_seen == 1:
             self._drain(f"{signal.Signals(number).name} (a second signal ends it now)")
         else:
-            log.warning("ending_now signal=%s", number)
+            log.warning("ending_now signal=%s; what is active is cut short", number)
+            self.exit_status = 128 + number
 
     def _on_hangup(self, number: int, frame: object) -> None:
         """Somebody asks for a reload, or our terminal was closed, which ends what ran in it."""
@@ -237,7 +234,7 @@ class Supervisor:
         os.close(child.pidfd)
         how = how_it_ended(status)
         if child.is_worker:
-            self._unsent.append(WorkerEnded(child.process.pid, how))
+            self._unsent.append(WorkerEnded(child.process.pid, how, child.name))
         child.process, child.pidfd = None, -1
         if self._drain_started is not None:
             log.info("ended name=%s how=%r", child.name, how)
@@ -254,10 +251,11 @@ class Supervisor:
         pause_s = child.start_at - now
         log.error("%s name=%s how=%r restart_in=%.2f", event, child.name, how, pause_s)
 
-    def _kill_worker(self, pid: object, why: str) -> None:
+    def _kill_worker(self, pid: object, why: str, name: object = None) -> None:
         """End a worker by its pid, which we know by hearsay: it must be one of ours."""
         for child in self._children:
-            if child.is_worker and child.process is not None and child.process.pid == pid:
+            is_meant = name is None or child.name == name
+            if child.is_worker and child.process and child.process.pid == pid and is_meant:
                 self._kill(child, why)
 
     @staticmethod
@@ -299,8 +297,9 @@ class Supervisor:
         self, now: float, on_status: Callable[[dict[str, object]], None] | None
     ) -> None:
         if now >= self._next_look:
-            self._next_look = now + (LOOK_S if self._broker_is_up else FIRST_LOOK_S)
-            self._ask_how_it_is()
+            pause_s = LOOK_S if self._broker_is_up else FIRST_LOOK_S
+            self._next_look = now + pause_s
+            self._ask_how_it_is(pause_s)
         while self._unsent and send(self._admin, [wire.encode(self._unsent[0])]):
             self._unsent.pop(0)
         self._resend_at = now + RESEND_S if self._unsent else inf
@@ -318,16 +317,14 @@ class Supervisor:
                 if on_status is not None:
                     on_status(reply.status)
 
-    def _ask_how_it_is(self) -> None:
+    def _ask_how_it_is(self, pause_s: float) -> None:
         """A look; a broker that leaves too many of them unanswered is ended."""
         broker = self._broker.process
         if broker is None:
             return
         send(self._admin, [wire.encode(StatusWanted())])  # if it cannot be sent, that counts too
-        if self._answering_pid == broker.pid:
-            self._unanswered_looks += 1
-            if self._unanswered_looks > UNANSWERED_LOOKS_MAX:
-                self._kill(self._broker, "it does not answer")
+        if self._silence.asked(broker.pid, pause_s):
+            self._kill(self._broker, "it does not answer")
 
     def _look_at(self, status: dict[str, object], now: float) -> None:
         """Start workers once our broker answers; end a child that stands in the way.
@@ -337,16 +334,14 @@ class Supervisor:
         broker = self._broker.process
         if broker is not None and status.get("pid") == broker.pid:
             self._broker_is_up = True
-            self._unanswered_looks = 0
-            if self._answering_pid != broker.pid:
-                self._answering_pid = broker.pid
+            if self._silence.answered(broker.pid):
                 self._name_workers()  # what was said before may have gone to its predecessor
         workers = status.get("workers")
         for worker in workers if isinstance(workers, list) else ():
             if worker.get("stalled_by"):
                 self._kill_worker(worker["stalled_by"], "it holds the store's lock for too long")
             if worker.get("state") == "lost" and worker.get("silent_ms", 0) > LOST_KILL_S * 1000:
-                self._kill_worker(worker.get("pid"), "it gives no sign of life")
+                self._kill_worker(worker.get("pid"), "it gives no sign of life", worker.get("name"))
         active = status.get("active")
         if self._drain_started is not None and active and now >= self._say_again:
             self._say_again = now + DRAIN_NEWS_S

@@ -8,9 +8,14 @@ import time
 
 
 class _Lines(logging.Formatter):
+    _second, _text = -1, ""  # of the last line: a busy process writes thousands in one
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return f"{moment}.{int(record.msecs):03d}Z"
+        second = int(record.created)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int(record.msecs):03d}Z"
 
 
 def stderr_lines(process: str) -> logging.Handler:
@@ -22,6 +27,8 @@ def stderr_lines(process: str) -> logging.Handler:
 
 def log_to_stderr(process: str, *, verbose: bool = False) -> None:
     """Send this process's log to standard error, each line with the process's name."""
+    # No line says these; to find them out for each costs as much as the rest of it.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger("forgepool")
     root.handlers[:] = [stderr_lines(process)]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -21,6 +21,10 @@ TOPICS = (ALL_TOPIC, CLIENT_TOPIC, DELEGATE_TOPIC)
 HEADS_EVERY_S = 1.0
 # More go into the following turns, so that any number of subscriptions delays no vote for long.
 HEADS_PER_TURN_MAX = 256
+# Counters kept, of 150 bytes each. Of a client that none of so many others was younger than, the
+# place is forgotten: its topic goes on above every forgotten number, which its reader takes for a
+# hole and asks for its ends again.
+CLIENTS_MAX = 65_536
 
 
 class LoggedRequest(Struct, array_like=True):
@@ -95,7 +99,8 @@ class Topics:
         self.epoch = epoch
         self.wanted: dict[str, None] = {}  # in the order of subscription
         self._all = 0
-        self._clients: dict[str, int] = {}
+        self._clients: dict[str, int] = {}  # last numbers, in the order of their last events
+        self._forgotten = 0  # the highest last number of a client that is not there any more
         self._next_heads = 0.0
         self._heads_left: list[str] = []  # topics whose heads are still to be published
         self._wanted_delegates = 0  # spares the hot path a look at each delegate
@@ -117,7 +122,7 @@ class Topics:
         if topic == ALL_TOPIC:
             last = self._all
         elif topic.startswith(CLIENT_TOPIC):
-            last = self._clients.get(topic[len(CLIENT_TOPIC) :], 0)
+            last = self._clients.get(topic[len(CLIENT_TOPIC) :], self._forgotten)
         else:
             queue = queues.get(topic[len(DELEGATE_TOPIC) :])
             last = queue.events if queue is not None else 0
@@ -152,8 +157,11 @@ class Topics:
         everything: list[Event] = []
         for client, ended in turn.items():
             events = ended.events
-            first = self._clients.get(client, 0) + 1
+            first = self._clients.pop(client, self._forgotten) + 1
             self._clients[client] = first + len(events) - 1
+            if len(self._clients) > CLIENTS_MAX:
+                oldest = next(iter(self._clients))
+                self._forgotten = max(self._forgotten, self._clients.pop(oldest))
             self._all += len(events)
             numbers = []
             for queue in ended.queues:

@@ -56,6 +56,7 @@ class Position(Struct, array_like=True, frozen=True, gc=False):
     head_level: int
     head_round: int
     head_timestamp_s: int
+    final: bytes = b""  # hash of the block at `final_level`; empty: not known
 
 
 class Ancestor(Struct, array_like=True, frozen=True):

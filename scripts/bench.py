@@ -34,6 +34,7 @@ from bench_back_ends import TROUBLES, measure_back_ends
 from bench_quarantine import measure_quarantine
 from bench_signers import measure_signers
 from bench_steps import measure_steps
+from bench_unlock import measure_unlock
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from rich.console import Console
 from rich.table import Table
@@ -513,6 +514,7 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "backends": lambda seconds, rounds: measure_back_ends(running_pool, percentile, rounds),
     "signers": lambda seconds, rounds: measure_signers(seconds, rounds, running_pool),
     "quarantine": lambda seconds, rounds: measure_quarantine(running_pool, percentile, rounds),
+    "unlock": lambda seconds, rounds: measure_unlock(running_pool, percentile, rounds),
 }
 GOALS = {
     "votes.ratio_to_bare": ("≥", 0.65),

@@ -28,6 +28,7 @@ BROKER_LEAVES = {
     "broker.quarantine.administration",
     "broker.quarantine.bounds",
     "broker.quarantine.service",
+    "broker.ring",
     "broker.sockets",
     "broker.telemetry",
     "broker.topic_reader",
@@ -39,10 +40,11 @@ BROKER_LEAVES = {
 PURE = {
     "broker": {
         "accounting", "areas", "backoff", "bounds", "chain_watch", "check_routing", "cleared_chain",
-        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "errors",
-        "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding",
+        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "ends", "errors",
+        "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding", "intake",
         "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
-        "messages", "missing_blocks", "notices", "offences", "peers", "quarantine.quarantine",
+        "messages", "missing_blocks", "moment", "notices", "offences", "peers",
+        "quarantine.quarantine",
         "ready_lines", "records", "reload", "requests", "restart_policy", "ring", "slashing_table",
         "storing", "topic_reader", "topics", "turn", "verification", "wire",
     },
@@ -50,8 +52,8 @@ PURE = {
         "ancestor_block", "block_check", "block_operations", "block_state", "block_votes",
         "bls_vote", "chain_rules", "chain_verdict", "denials", "evidence_check", "gate",
         "header_check", "http_protocol", "key_listing", "known_chain", "lane", "level_rights",
-        "node_questions", "pipeline", "signing_job", "socket_answers", "verdicts",
-        "vote_check", "worker",
+        "node_questions", "pipeline", "signing_job", "socket_answers", "verdicts", "vote_check",
+        "warm_up", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",

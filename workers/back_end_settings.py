@@ -26,6 +26,8 @@ from workers.key_source import DelayedKey, DelayedSigner, DeviceKey, Source
 # A played device serves one at a time, and may be told to be slower than any limit.
 _DELAYED_LIMITS = Limits(concurrency=1, time_limit_s=3600.0)
 _NOTHING_SET = BackEndSettings()
+# A person reads what is on the screen, and may have to go to where the device is.
+_PERSON_LIMIT_S = 120.0
 
 Place = TypeVar("Place", LedgerKey, Pkcs11Key)
 
@@ -55,6 +57,7 @@ class BackEndMaker:
             own.queue or common.queue or default.queue,
             own.time_limit_s or common.time_limit_s or default.time_limit_s,
             own.open_s_max or common.open_s_max or default.open_s_max,
+            own.person_limit_s or common.person_limit_s or _person_limit_s(authority),
         )
         # A device does one thing at a time, whatever the settings say, and a module one call.
         is_serial = authority.startswith(("ledger:", "pkcs11:"))
@@ -119,3 +122,8 @@ class BackEndMaker:
     def _identity(self, authority: str) -> ClientKey | None:
         name = self._own(authority).authentication_key or self._settings.authentication_key
         return ClientKey(self._client_key(name)) if name else None
+
+
+def _person_limit_s(authority: str) -> float | None:
+    """The baking app asks about what is no duty; of other signers nobody here knows."""
+    return _PERSON_LIMIT_S if authority.startswith("ledger:") else None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from broker.messages import Outcome
 from signers.backends.backend import (
-    MAY_HAVE_SIGNED,
+    HAS_NOT_SIGNED,
     BackEnd,
     SignerLost,
     SignerRejected,
@@ -34,48 +34,63 @@ from signers.backends.backend import (
 )
 from signers.errors import SignersError
 from signers.formats.signable import Kind
-from signers.formats.tagged_keys import BLS_TAG, network_of_hash, tagged_hash
+from signers.formats.tagged_keys import is_deterministic, network_of_hash
 from signers.keyring.keys import PublicKey
 from workers.bulkhead import Bulkhead, Call, Limits
 from workers.key_source import BackEndSigner, Source
-from workers.signing_job import SigningJob
-from workers.worker import SIGNER_LIMIT_S
+from workers.signing_job import PendingTask, SigningJob, Task, is_duty
+from workers.worker import SIGNER_LIMIT_S, WORKER_WAITS_LONGER_S
 
 # All sources of a key together; the worker gives up a little later.
-ANSWER_WITHIN_S = SIGNER_LIMIT_S - 1.0
+ANSWER_WITHIN_S = SIGNER_LIMIT_S - WORKER_WAITS_LONGER_S
 TEXT_LETTERS_MAX = 1_000  # of an error's text, and of the trouble that status shows
-
-_DETERMINISTIC_TAGS = (0, BLS_TAG)  # Ed25519 and BLS; ECDSA elsewhere may take a random nonce
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
-    """A back-end's answer: a signature that was checked, or why there is none."""
+class Answered:
+    """A back-end's answer: a signature that was checked, or why there is none.
 
-    job: SigningJob
-    signature: bytes | None
+    To a task without bytes it is the public key, tagged.
+    """
+
+    job: Task
+    answer: bytes | None
     code: str = ""
     problem: str = ""
     outcome: Outcome = Outcome.READY  # refused: a rule of the signer said no
+    may_have_signed: bool = True  # False: surely none of its sources has signed, nor will
 
 
 @dataclass(slots=True, eq=False)
 class _Errand:
     """A job on its way through the sources of its key."""
 
-    job: SigningJob
+    job: Task
     signer: BackEndSigner
     give_up_at: float
     at: int = 0  # the source that is asked now
     problems: list[str] = field(default_factory=list)  # of those before
+    in_doubt: bool = False  # one of them may have signed
+    is_signed: bool = False  # a good signature has been handed on
 
-    def may_go_on(self, error: SignersError) -> bool:
+    def may_go_on(self, error: SignersError, *, in_doubt: bool) -> bool:
         """Whether the next source may be asked after this one's error."""
-        if self.at + 1 >= len(self.signer.sources) or isinstance(error, SignerRejected):
+        is_last = self.at + 1 >= len(self.signer.sources)
+        if self.is_signed or is_last or isinstance(error, SignerRejected):
             return False
-        if not isinstance(error, MAY_HAVE_SIGNED) or self.job.signable.kind is not Kind.BLOCK:
+        if not in_doubt or not self.is_for_a_block:
             return True
-        return tagged_hash(self.signer.key_hash)[0] in _DETERMINISTIC_TAGS
+        return is_deterministic(self.signer.key_hash)
+
+    @property
+    def is_for_a_block(self) -> bool:
+        job = self.job
+        return isinstance(job, SigningJob) and job.signable.kind is Kind.BLOCK
+
+
+def may_need_a_person(job: Task) -> bool:
+    """Whether a device may ask somebody about it: not about duties, nor about a public key."""
+    return isinstance(job, SigningJob) and not is_duty(job)
 
 
 class _Attempt(NamedTuple):
@@ -97,9 +112,12 @@ class _Attempt(NamedTuple):
 class _Place:
     """A back-end, its bulkhead and its threads."""
 
-    def __init__(self, back_end: BackEnd, bulkhead: Bulkhead[_Attempt]) -> None:
+    def __init__(
+        self, back_end: BackEnd, bulkhead: Bulkhead[_Attempt], *, asks_people: bool
+    ) -> None:
         self.back_end = back_end
         self.bulkhead = bulkhead
+        self.asks_people = asks_people  # about what is no duty
         self.inbox: SimpleQueue[Call[_Attempt] | None] = SimpleQueue()
         self.threads = 0
         self.state = bulkhead.breaker.state
@@ -118,18 +136,26 @@ class BackEnds:
         self._places: dict[str, _Place] = {}
         self._public_keys: dict[str, PublicKey] = {}  # that back-ends have told, by hash
         self._outbox: deque[tuple[Call[_Attempt], bytes | None, SignersError | None]] = deque()
-        self._answers: list[Signed] = []
+        self._answers: list[Answered] = []
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.notes: list[str] = []  # lines for the log; for the caller to take
 
     def fileno(self) -> int:
         return self._wakeup
 
-    def submit(self, job: SigningJob, signer: BackEndSigner, now: float) -> None:
-        """Have a job signed; its answer comes through `receive`."""
-        self._ask(_Errand(job, signer, now + ANSWER_WITHIN_S), now)
+    def submit(self, job: Task, signer: BackEndSigner, now: float) -> None:
+        """Have a job signed, or a task's public key told; the answer comes through `receive`."""
+        self._ask(_Errand(job, signer, now + self.answers_within_s(job, signer.sources)), now)
 
-    def receive(self, now: float) -> list[Signed]:
+    def answers_within_s(self, job: Task, sources: Sequence[Source]) -> float:
+        """How long all sources of a job's key may take together."""
+        limits_s = [ANSWER_WITHIN_S]
+        if may_need_a_person(job):
+            limits = [self._limits(source.authority) for source in sources]
+            limits_s += [each.person_limit_s for each in limits if each.person_limit_s is not None]
+        return max(limits_s)
+
+    def receive(self, now: float) -> list[Answered]:
         """What has been answered since the last call; never waits."""
         with suppress(BlockingIOError):  # nobody has called
             os.eventfd_read(self._wakeup)
@@ -173,29 +199,40 @@ class BackEnds:
             except Exception as e:  # settings that nobody foresaw must not end the worker
                 refusal = SignerUnavailable(f"{type(e).__name__}: {e}")
             if refusal is None:
-                place.bulkhead.enter(Call(attempt, errand.give_up_at))
+                for_person = place.asks_people and may_need_a_person(errand.job)
+                place.bulkhead.enter(Call(attempt, errand.give_up_at, for_person=for_person))
                 self._start(place, now)
                 return
-            if not self._goes_on(attempt, refusal):
+            if not self._goes_on(attempt, refusal, in_doubt=False):
                 return
 
-    def _goes_on(self, attempt: _Attempt, error: SignersError) -> bool:
-        """Turn to the next source after an error, or end the job; says which."""
+    def _goes_on(self, attempt: _Attempt, error: SignersError, *, in_doubt: bool) -> bool:
+        """Turn to the next source after an error, or end the job; says which.
+
+        `in_doubt`: the source may have signed, or may still.
+        """
         errand = attempt.errand
         errand.problems.append(f"{attempt.source.authority}: {error}")
-        if errand.may_go_on(error):
+        errand.in_doubt |= in_doubt
+        if errand.may_go_on(error, in_doubt=in_doubt):
             errand.at += 1
             return True
         text = "; ".join(errand.problems)[:TEXT_LETTERS_MAX]
         outcome = Outcome.REFUSED if isinstance(error, SignerRejected) else Outcome.FAILED
-        self._answers.append(Signed(errand.job, None, error.code, text, outcome))
+        self._answers.append(
+            Answered(errand.job, None, error.code, text, outcome, may_have_signed=errand.in_doubt)
+        )
         return False
 
     def _place(self, source: Source) -> _Place:
         place = self._places.get(source.authority)
         if place is None:
-            bulkhead = Bulkhead[_Attempt](source.authority, self._limits(source.authority))
-            place = self._places[source.authority] = _Place(self._make(source), bulkhead)
+            limits = self._limits(source.authority)
+            place = self._places[source.authority] = _Place(
+                self._make(source),
+                Bulkhead[_Attempt](source.authority, limits),
+                asks_people=limits.person_limit_s is not None,
+            )
         return place
 
     def _start(self, place: _Place, now: float) -> None:
@@ -210,7 +247,7 @@ class BackEnds:
     def _take(
         self,
         call: Call[_Attempt],
-        signature: bytes | None,
+        answer: bytes | None,
         error: SignersError | None,
         now: float,
     ) -> None:
@@ -220,12 +257,19 @@ class BackEnds:
         place.bulkhead.answered(call, error, now)
         if error is not None:
             self._note_failure(attempt, error)
-        if attempt.is_abandoned:
-            return
+        errand = attempt.errand
+        if errand.is_signed:
+            return  # by another source; one signature is enough
+        if attempt.is_abandoned and isinstance(errand.job, PendingTask):
+            return  # its end was told, or another source is asked
         if error is None:
-            self._answers.append(Signed(attempt.errand.job, signature))
-        elif self._goes_on(attempt, error):
-            self._ask(attempt.errand, now)
+            # Also of a source that was given up, and after the job's end: it is kept for repeats.
+            errand.is_signed = True
+            self._answers.append(Answered(errand.job, answer))
+        elif not attempt.is_abandoned:
+            in_doubt = not isinstance(error, HAS_NOT_SIGNED)
+            if self._goes_on(attempt, error, in_doubt=in_doubt):
+                self._ask(errand, now)
 
     def _look_after(self, place: _Place, now: float) -> None:
         """Let the next calls of a back-end begin, and those end that wait in vain."""
@@ -233,10 +277,17 @@ class BackEnds:
             attempt, late = call.work, SignerTimeout("it hangs")
             self._note_failure(attempt, late)
             # Without another source the job waits: its signature may still come, and is kept.
-            if attempt.errand.may_go_on(late) and self._goes_on(attempt, late):
-                self._ask(attempt.errand, now)
+            errand = attempt.errand
+            if errand.may_go_on(late, in_doubt=True):
+                self._goes_on(attempt, late, in_doubt=True)
+                self._ask(errand, now)
+            elif isinstance(errand.job, PendingTask):  # nobody keeps a public key that comes late
+                self._goes_on(attempt, late, in_doubt=True)
+                errand.at = len(errand.signer.sources)
         for call, error in place.bulkhead.turned_away(now):
-            if self._goes_on(call.work, error):
+            if call.work.errand.is_signed:
+                continue  # by a source that was given up
+            if self._goes_on(call.work, error, in_doubt=False):
                 self._ask(call.work.errand, now)
         self._start(place, now)
 
@@ -259,25 +310,27 @@ class BackEnds:
 
     def _run(self, place: _Place) -> None:
         while (call := place.inbox.get()) is not None:
-            signature: bytes | None = None
+            answer: bytes | None = None
             error: SignersError | None = None
             try:
-                signature = self._sign(place.back_end, call)
+                answer = self._answer(place.back_end, call)
             except SignersError as e:
                 error = e
             except Exception as e:  # whatever a back-end throws ends its call, not its thread
                 error = SignerLost(f"{type(e).__name__}: {e}")
-            self._outbox.append((call, signature, error))
+            self._outbox.append((call, answer, error))
             os.eventfd_write(self._wakeup, 1)
 
-    def _sign(self, back_end: BackEnd, call: Call[_Attempt]) -> bytes:
-        """Get a signature and check that it is the key's."""
+    def _answer(self, back_end: BackEnd, call: Call[_Attempt]) -> bytes:
+        """Get a signature, checked to be the key's, or the public key for a task without bytes."""
         attempt, job = call.work, call.work.errand.job
         key_hash = attempt.source.key_hash
         public_key = attempt.errand.signer.public_key or self._public_keys.get(key_hash)
         if public_key is None:
             public_key = back_end.public_key(key_hash, call.end - time.monotonic())
             self._public_keys[key_hash] = public_key
+        if isinstance(job, PendingTask):
+            return public_key.tagged()
         signature = back_end.sign(public_key, key_hash, job.unsigned, call.end - time.monotonic())
         scheme = network_of_hash(attempt.errand.signer.key_hash).bls_scheme  # as the pool knows it
         if not public_key.verify(job.unsigned, signature, scheme):

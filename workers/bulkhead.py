@@ -5,7 +5,9 @@
                    └─► turned away: the breaker has opened, or it has waited for too long
 
 A back-end that hangs fills its own places and its own line, which are both bounded, and nobody
-else's. A call that hangs keeps its place: threads are not replaced without limit.
+else's. A call that hangs keeps its place: threads are not replaced without limit. A call that
+waits for a person has a limit of its own; while such calls have all the places, nobody waits behind
+them.
 
 Pure: calls and the time go in, calls to make and calls turned away come out.
 """
@@ -35,16 +37,19 @@ class Limits:
     queue: int = 512  # calls that wait for one of them
     time_limit_s: float = 4.0  # of one call
     open_s_max: float = 15.0  # how long the breaker leaves it alone at most
+    # Of one call that a person must agree to; None: this signer asks nobody.
+    person_limit_s: float | None = None
 
 
 class Call(Generic[Work]):
     """One piece of work for one back-end."""
 
-    __slots__ = ("end", "give_up_at", "is_overdue", "token", "work")
+    __slots__ = ("end", "for_person", "give_up_at", "is_overdue", "token", "work")
 
-    def __init__(self, work: Work, give_up_at: float) -> None:
+    def __init__(self, work: Work, give_up_at: float, *, for_person: bool = False) -> None:
         self.work = work
         self.give_up_at = give_up_at
+        self.for_person = for_person  # it waits until somebody has agreed
         self.end = 0.0  # when it must have answered, once it is running
         self.token = 0
         self.is_overdue = False
@@ -70,12 +75,20 @@ class Bulkhead(Generic[Work]):
         """How many calls are past their time limit and still not back."""
         return sum(call.is_overdue for call in self._running)
 
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether it is up to a person when the next call can be made."""
+        is_full = len(self._running) == self._limits.concurrency
+        return is_full and all(call.for_person or call.is_overdue for call in self._running)
+
     def refusal(self, now: float) -> SignersError | None:
         """Why a call cannot be taken now, if so."""
         if self.breaker.is_open(now):
             return SignerUnavailable(f"{self.name} is left alone: {self.breaker.story()}")
         if self.hanging == self._limits.concurrency:
             return SignerBusy(f"all {self.hanging} calls that {self.name} may take hang")
+        if self.waits_for_person:
+            return self._busy_with_person()
         if len(self._waiting) >= self._limits.queue:
             return SignerBusy(f"{len(self._waiting)} calls wait for {self.name} already")
         return None
@@ -93,7 +106,8 @@ class Bulkhead(Generic[Work]):
                 break
             call = self._waiting.popleft()
             call.token = token
-            call.end = min(now + self._limits.time_limit_s, call.give_up_at)
+            limit_s = self._limits.person_limit_s if call.for_person else None
+            call.end = min(now + (limit_s or self._limits.time_limit_s), call.give_up_at)
             self._running.add(call)
             started.append(call)
         return started
@@ -125,6 +139,9 @@ class Bulkhead(Generic[Work]):
             )
             turned = [(call, error) for call in self._waiting]
             self._waiting.clear()
+        elif self._waiting and self.waits_for_person:
+            turned = [(call, self._busy_with_person()) for call in self._waiting]
+            self._waiting.clear()
         while self._waiting and self._waiting[0].give_up_at <= now:
             error = SignerBusy(f"it waited in vain for one of {self.running} calls to {self.name}")
             turned.append((self._waiting.popleft(), error))
@@ -134,8 +151,11 @@ class Bulkhead(Generic[Work]):
         """When to look for calls that hang or wait in vain, if there are any."""
         times = [call.end + OVERDUE_S for call in self._running if not call.is_overdue]
         if self._waiting:
-            times.append(self._waiting[0].give_up_at)
+            times.append(0.0 if self.waits_for_person else self._waiting[0].give_up_at)
         return min(times, default=None)
+
+    def _busy_with_person(self) -> SignersError:
+        return SignerBusy(f"{self.name} waits for a person to agree to something else")
 
     def trouble(self) -> str:
         """What is wrong with it, in a few words; empty when nothing is."""

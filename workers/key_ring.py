@@ -23,14 +23,14 @@ from signers.keyring.curve import Curve
 from signers.keyring.keys import PublicKey, SecretKey
 from signers.keyring.keystore import ENCRYPTED_SCHEMES, SCHEMES, Keystore
 from signers.keyring.passwords import Passwords
-from signers.keyring.wallet_file import BrokenWalletFile
+from signers.keyring.wallet_file import BrokenWalletFile, Stamp, stamp_of
 from signers.ledger.device_name import is_called
 from signers.ledger.device_search import WORDS_ENV
 from workers.key_source import BackEndSigner, DelayedKey, DeviceKey, LocalSigner, Source
 
 _FILES = ("public_key_hashs", "public_keys", "secret_keys")
 _OTHERS_READ = 0o044
-_Stamps = tuple[tuple[int, int, int] | None, ...]
+_Stamps = tuple[Stamp | None, ...]
 
 KeySigner = LocalSigner | BackEndSigner
 
@@ -47,6 +47,7 @@ class KeyReading(NamedTuple):
     stamps: _Stamps
     here: frozenset[str]  # their secrets are in the directory
     encrypted: frozenset[str]  # these of them take time to open
+    passwords: Passwords
     elsewhere: Mapping[str, BackEndSigner]
     unusable: Mapping[str, str]  # elsewhere, but nobody can be asked for them: why
 
@@ -79,7 +80,9 @@ class KeyRing:
         self._seen: _Stamps = ()
         self._hashes: frozenset[str] = frozenset()
         self._elsewhere = frozenset(self._delays_ms)
-        self.locked: set[str] = set()  # keys that take time to open, and were not yet needed
+        self.locked: set[str] = set()  # keys that take time to open, and are not open yet
+        self.encrypted: frozenset[str] = frozenset()  # those, and those that are open by now
+        self.readings = 0  # how often a list of keys was taken
         self.problem = ""  # why the key store could not be read the last time
         self.unusable: Mapping[str, str] = {}  # by hash: why nobody can be asked
 
@@ -107,7 +110,8 @@ class KeyRing:
             if entry.scheme in ENCRYPTED_SCHEMES:
                 encrypted.add(entry.key_hash)
         found, unusable = self._find_sources(elsewhere - here)
-        return KeyReading(stamps, frozenset(here), frozenset(encrypted), found, unusable)
+        passwords = self._keystore.passwords.reread()
+        return KeyReading(stamps, frozenset(here), frozenset(encrypted), passwords, found, unusable)
 
     def take(self, reading: KeyReading) -> bool:
         """Go by a list of keys that was read; True when it is another one."""
@@ -115,15 +119,23 @@ class KeyRing:
         for key_hash in self._signers.keys() - reading.here:
             # No secret outlives its key's removal, and who else has a key is said anew.
             del self._signers[key_hash]
-            self._keystore.forget(key_hash)
-        self.locked = set(reading.encrypted - self._signers.keys())
+        self._keystore.retain(reading.here)
+        self._keystore.passwords = reading.passwords
+        self.encrypted = reading.encrypted
+        self.locked = set(reading.encrypted - self._keystore.loaded)
+        self.readings += 1
         self._signers |= reading.elsewhere
         self._elsewhere = frozenset(reading.elsewhere.keys() | self._delays_ms.keys())
         changed, self._hashes = reading.hashes != self._hashes, reading.hashes
         return changed
 
     def _stamps(self) -> _Stamps:
-        return tuple(_version(self._base_dir / name) for name in _FILES)
+        files = (stamp_of(self._base_dir / name) for name in _FILES)
+        return *files, self._keystore.passwords.current_stamp()
+
+    @property
+    def passwords(self) -> Passwords:
+        return self._keystore.passwords
 
     @property
     def hashes(self) -> list[str]:
@@ -144,6 +156,11 @@ class KeyRing:
             self.locked.discard(key_hash)
         return signer
 
+    def sources(self, key_hash: str) -> tuple[Source, ...]:
+        """Who is asked for a key's signatures, in this order; none for a key that signs here."""
+        signer = self._signers.get(key_hash)
+        return signer.sources if isinstance(signer, BackEndSigner) else ()
+
     def prove_possession(self, key_hash: str, proven: bytes) -> bytes:
         """Prove the possession of a BLS key, over its own public key or, if not empty, another.
 
@@ -154,32 +171,40 @@ class KeyRing:
             other = PublicKey.from_tagged(bytes([Curve.BLS.value.tag]) + proven)
         return self._keystore.secret_key(key_hash).prove_possession(other)
 
-    def is_open(self, key_hash: str) -> bool:
-        """Whether the key has been loaded, so that signing with it takes no time."""
-        return self._keystore.has_loaded(key_hash)
+    def derive_nonce(self, key_hash: str, data: bytes) -> bytes:
+        """Derive a nonce from data with a key of the directory. Raises SignersError.
 
-    def open(self, key_hash: str) -> None:
-        """Load a key and say nothing more; other threads may do so. Raises SignersError."""
-        self._keystore.secret_key(key_hash)
+        A key elsewhere derives none: devices have rules of their own, and the signers of the
+        HTTP protocol answer such a request with a signature.
+        """
+        return self._keystore.secret_key(key_hash).deterministic_nonce(data)
+
+    def open(self, key_hash: str) -> SecretKey:
+        """Read and open a key, and change nothing here; any thread may. Raises SignersError."""
+        return self._keystore.load(key_hash)
+
+    def opened(self, key_hash: str, key: SecretKey) -> None:
+        """Take a key that was opened, unless it was removed meanwhile."""
+        if key_hash in self.locked:
+            self._keystore.keep(key_hash, key)
+            self.locked.discard(key_hash)
 
     def device_key(self, key_hash: str, authority: str) -> DeviceKey | None:
         """Where on a device a key is; None when it is not there. Any thread may ask."""
-        signer = self._signers.get(key_hash)
-        if isinstance(signer, BackEndSigner):
-            for source in signer.sources:
-                if isinstance(source, DeviceKey) and source.authority == authority:
-                    return source
+        for source in self.sources(key_hash):
+            if isinstance(source, DeviceKey) and source.authority == authority:
+                return source
         return None
 
     def secret_key(self, name: str) -> SecretKey:
-        """A key of the directory by its name or hash. Raises SignersError."""
-        return self._keystore.secret_key(self._keystore.key_hash(name) or name)
+        """Read a key of the directory by its name or hash; any thread may. Raises SignersError."""
+        return self._keystore.load(self._keystore.key_hash(name) or name)
 
     def _local_signer(self, key_hash: str) -> KeySigner:
         secret = self._keystore.secret_key(key_hash)
         delay_ms = self._delays_ms.get(key_hash)
         if delay_ms is None:
-            return LocalSigner(secret.sign)
+            return LocalSigner(secret.sign, secret.public_key)
         source = DelayedKey(key_hash, delay_ms, secret)
         return BackEndSigner(key_hash, (source,), secret.public_key)
 
@@ -229,11 +254,3 @@ class KeyRing:
             file = self._base_dir / "secret_keys"
             if os.stat(file).st_mode & _OTHERS_READ:
                 raise PinExposed(f"pin-value stands in {file}, which others can read: chmod 600")
-
-
-def _version(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns

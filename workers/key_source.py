@@ -59,6 +59,7 @@ class LocalSigner:
 
     is_local: ClassVar[bool] = True
     sign: Callable[[bytes, bytes], bytes]  # message, its digest
+    public_key: PublicKey
 
 
 @dataclass(frozen=True, slots=True)

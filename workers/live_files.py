@@ -98,6 +98,8 @@ class LiveFiles:
         before, after = set(self._keys.hashes), reading.hashes
         changes = [f"keys added: {listing(after - before)}"] if after - before else []
         changes += [f"keys removed: {listing(before - after)}"] if before - after else []
+        if reading.passwords is not self._keys.passwords:
+            changes.append("passwords: read again from their file")
         return changes + [f"no signer for {key}: {why}" for key, why in reading.unusable.items()]
 
     def _policy_changes(self, reading: PolicyReading) -> list[str]:

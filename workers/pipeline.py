@@ -9,7 +9,8 @@ signed, since the processor is idle while the disk works. Nothing is released be
 only the store thread makes a `Committed`, after the fsync.
 
 A signer elsewhere (a device, a remote one) is asked after the commit, and what it signs goes to the
-store once more: it could not be made again, so it is kept for repeats before it is released.
+store once more: it could not be made again, so it is kept for repeats before it is released. If
+surely nobody has signed a block, that goes to the store before the block's end is told.
 
 Pure: jobs and the time go in, batches and ended jobs come out.
 """

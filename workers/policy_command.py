@@ -15,9 +15,8 @@ from broker.errors import BrokerError
 from signers.command_line import json_option, print_json
 from signers.errors import SignersError
 from signers.formats.signable import SIGNABLE_BYTES_MAX
+from signers.formats.tagged_keys import network_of_hash
 from signers.inspection.inspect_record import read_hex
-from signers.keyring.keys import read_key_hash
-from signers.policy.decision import network_of_key
 from signers.policy.explain import explain as explain_request
 from signers.policy.explain import explanation_json, explanation_text
 from signers.policy.policy_changes import policy_changes
@@ -145,7 +144,7 @@ def explain(
     Ends with 0 when the policy allows it, 1 when it does not, 2 when there is no answer.
     """
     with _reporting(as_json, NO_ANSWER):
-        read_key_hash(key, network_of_key(key))
+        network_of_hash(key)  # raises for what is no hash of a key
         text = hex_bytes if hex_bytes is not None else _read_standard_input()
         message = read_hex(text)
         rules = _policy_in_place(state_dir, config, policy_path).policy

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from broker.client import Client
 from broker.config import Endpoints
@@ -33,6 +33,7 @@ class Pool:
         self._curve = curve
         self._name = name
         self._outbox: deque[Request] = deque()
+        self._report: Mapping[str, int] | None = None
         self.has_failed = False  # and `on_end` was called
         self._ended = threading.Event()
         self._waking = threading.Lock()
@@ -57,16 +58,24 @@ class Pool:
             self._wakes_soon = True
             self._loop.call_soon(self._wake)
 
+    def report(self, numbers: Mapping[str, int]) -> None:
+        """Have `status` show these numbers of this service, within a second."""
+        self._report = numbers
+
     @property
     def is_live(self) -> bool:
         """Whether the broker hears us now."""
         client = self._client
         return client is not None and client.live
 
-    def close(self) -> None:
-        """Disconnect; what is still open ends in the pool without us."""
+    def begin_to_close(self) -> None:
+        """Disconnect, without waiting for it."""
         self._ended.set()
         self._wake()
+
+    def close(self) -> None:
+        """Disconnect; what is still open ends in the pool without us."""
+        self.begin_to_close()
         self._thread.join(END_S_MAX)
 
     def _wake(self) -> None:
@@ -82,6 +91,9 @@ class Pool:
                 try:
                     while not self._ended.is_set():
                         self._push_all(client)
+                        if (report := self._report) is not None:
+                            self._report = None
+                            client.report(report)
                         news = client.poll(POLL_S)
                         if news:
                             self._loop.call_soon_threadsafe(self._deliver, news)

@@ -26,15 +26,19 @@ from broker.config import SignerSettings
 from broker.errors import MalformedMessage
 from broker.messages import (
     CREDIT_US_DEFAULT,
+    DERIVE_NONCE,
     PROTOCOL_VERSION,
+    PROVE_POSSESSION,
     CheckSlices,
+    KeysShared,
+    Outcome,
     ReloadAsked,
     SlicesChecked,
     WorkerHello,
 )
 from broker.sockets import CurveIdentity, connect, receive, send
 from broker.verification import SLICE_US_MAX
-from signers.errors import SignersError
+from signers.errors import BadRequest, SignersError
 from signers.formats.networks import network_by_name
 from signers.host import host_id
 from signers.keyring.passwords import Passwords
@@ -42,10 +46,11 @@ from signers.marks.store_lock import STALL_S, lock_holder
 from signers.marks.watermark_store import WatermarkStore
 from signers.policy.policy_file import PolicyFile
 from workers.back_end_settings import BackEndMaker
-from workers.back_ends import BackEnds
+from workers.back_ends import Answered, BackEnds
 from workers.key_ring import KeyRing
 from workers.key_source import (
     SIGN_DELAY_ENV,
+    BackEndSigner,
     KeyMoved,
     LocalSigner,
     delays_from_environment,
@@ -63,10 +68,12 @@ from workers.store_thread import (
     StoreAvailable,
     StoreFailed,
     StoreThread,
+    Withdrawn,
 )
-from workers.unlocking import KEYS_PER_NOTE, Unlocking
+from workers.unlocking import Unlocking, cores
 from workers.verification.lane import Lane
-from workers.worker import Turn, Worker
+from workers.warm_up import WarmUp
+from workers.worker import WORKER_WAITS_LONGER_S, Turn, Worker
 
 log = logging.getLogger("forgepool.worker")
 
@@ -111,6 +118,8 @@ class WorkerProcess:
         self._keys = KeyRing(options.base_dir, os.environ, delays_ms, passwords=passwords)
         self._files = LiveFiles(self._keys, options.policy, watched=options.watches_files)
         self._unlocking = Unlocking(self._keys.open)
+        self._warm_up = WarmUp(options.name)
+        self._keys_warmed = 0  # which reading of the keys is being opened ahead
         store = WatermarkStore.open(options.store)
         self._store = StoreThread(store)
         maker = BackEndMaker(
@@ -132,6 +141,7 @@ class WorkerProcess:
             holds_key=self._keys.holds,
             is_elsewhere=self._keys.is_elsewhere,
             policy=self._files.policy,
+            signer_limit_s=self._signer_limit_s,
         )
         self._preparer: BlockPreparer | None = None
         if options.nodes:
@@ -221,7 +231,7 @@ class WorkerProcess:
             now, store_wait_ms=wait_ms, stalled_by=self._who_stalls(now) if wait_ms else 0
         )
         self._perform(turn, now)
-        while turn.to_sign or turn.to_prove:  # what was signed may be on disk by now
+        while turn.to_sign or turn.to_answer:  # what was signed may be on disk by now
             self._read_store(now)
             turn = self._core.end_turn(now)
             self._perform(turn, now)
@@ -242,6 +252,9 @@ class WorkerProcess:
                 elif isinstance(message, CheckSlices):
                     for each in message.slices:
                         self._lane.take(each, now)
+                elif isinstance(message, KeysShared):
+                    self._warm_up.take_sharers(message.workers, self._keys.locked, now)
+                    self._open_ahead()
                 else:
                     self._core.broker_message(message, now)
             except MalformedMessage as e:
@@ -259,6 +272,8 @@ class WorkerProcess:
                 case NotKept():
                     for job, _ in answer.asked.signatures:
                         self._core.signer_failed(job, answer.code, answer.text)
+                case Withdrawn():
+                    self._core.withdrawn(answer.asked.ended)
                 case DraftAnswer():
                     self._core.draft_found(answer.asked, answer.draft, now)
                 case StoreAvailable():
@@ -275,10 +290,18 @@ class WorkerProcess:
     def _read_back_ends(self, now: float) -> None:
         answers = self._back_ends.receive(now)
         for answer in answers:
-            if answer.signature is not None:
-                self._core.signed_elsewhere(answer.job, answer.signature)
-            else:
-                self._core.signer_failed(answer.job, answer.code, answer.problem, answer.outcome)
+            match answer:
+                case Answered(job=SigningJob() as job, answer=bytes() as signature):
+                    self._core.signed_elsewhere(job, signature)
+                case Answered(job=SigningJob() as job):
+                    self._core.signer_failed(
+                        job, answer.code, answer.problem, answer.outcome,
+                        may_have_signed=answer.may_have_signed,
+                    )  # fmt: skip
+                case Answered(job=PendingTask() as task, answer=bytes() as public_key):
+                    self._core.answered(task, public_key)
+                case Answered(job=PendingTask() as task):
+                    self._core.not_answered(task, answer.code, answer.problem, answer.outcome)
         for note in self._back_ends.notes:
             log.warning("%s", note)
         if answers or self._back_ends.notes:
@@ -286,15 +309,38 @@ class WorkerProcess:
             self._back_ends.notes.clear()
 
     def _read_unlocked(self, now: float) -> None:
-        before = self._unlocking.opened // KEYS_PER_NOTE
-        for answer in self._unlocking.receive():
-            if answer.problem:
-                self._core.signer_failed(answer.job, answer.code, answer.problem)
+        answers = self._unlocking.receive()
+        for answer in answers:
+            if answer.secret is not None:
+                self._keys.opened(answer.key_hash, answer.secret)
+                self._warm_up.opened(answer.key_hash, now)
             else:
-                self._sign_all([answer.job], now)
-        if self._unlocking.opened // KEYS_PER_NOTE > before:
-            log.info("keys_unlocked count=%d waiting=%d", self._unlocking.opened,
-                     self._unlocking.waiting)  # fmt: skip
+                self._warm_up.failed(answer.key_hash, answer.code, answer.problem, now)
+            match answer.task:
+                case SigningJob() as job if answer.secret is not None:
+                    self._sign_all([job], now)
+                case SigningJob() as job:
+                    self._core.signer_failed(job, answer.code, answer.problem)
+                case PendingTask() as task if answer.secret is not None:
+                    self._answer(task, now)
+                case PendingTask() as task:
+                    self._core.not_answered(task, answer.code, answer.problem)
+        if answers:
+            self._tell_of_warm_up()
+
+    def _open_ahead(self) -> None:
+        """Open what is ours and still locked; the workers of this host share its cores."""
+        threads = -(-cores() // max(1, self._warm_up.sharers))
+        self._unlocking.open_ahead(self._warm_up.waiting, threads)
+        self._tell_of_warm_up()
+
+    def _tell_of_warm_up(self) -> None:
+        for note in self._warm_up.notes:
+            log.info("%s", note)
+        for alarm in self._warm_up.alarms:
+            log.error("%s", alarm)
+        self._warm_up.notes, self._warm_up.alarms = [], []
+        self._core.encrypted = self._warm_up.progress
 
     def _who_stalls(self, now: float) -> int:
         """The process that has held the store's lock for too long; the supervisor ends it."""
@@ -305,6 +351,10 @@ class WorkerProcess:
         if self._files.look(now):
             self._core.keys_known(self._keys.hashes)
         self._core.policy = self._files.policy
+        if self._keys_warmed != self._keys.readings:
+            self._keys_warmed = self._keys.readings
+            self._warm_up.take_keys(self._keys.encrypted, self._keys.locked, now)
+            self._open_ahead()
 
     def _reload(self, asked: ReloadAsked) -> None:
         answer, keys_changed = self._files.reload(asked)
@@ -321,14 +371,15 @@ class WorkerProcess:
             log.info("%s", note)
         for to_store in turn.to_store:
             self._store.submit(to_store)
+            self._unlocking.loop_works(now)
         if turn.probe_store:
             self._store.probe()
         self._unsigned += turn.to_sign
         self._sign_for_a_slice(now)
         for job in turn.to_sign_elsewhere:
             self._ask_back_end(job, now)
-        for task in turn.to_prove:
-            self._prove(task)
+        for task in turn.to_answer:
+            self._answer(task, now)
         for preparation in turn.to_prepare:
             if self._preparer is not None:
                 self._preparer.submit(preparation)
@@ -362,7 +413,7 @@ class WorkerProcess:
     def _sign_all(self, jobs: list[SigningJob], now: float) -> None:
         find, locked = self._keys.signer, self._keys.locked
         for job in jobs:
-            if job.delegate in locked and not self._keys.is_open(job.delegate):
+            if job.delegate in locked:
                 self._core.signs_slowly(job, now)
                 self._unlocking.submit(job)
                 continue
@@ -381,21 +432,51 @@ class WorkerProcess:
             if isinstance(signer, LocalSigner):
                 raise KeyMoved(f"{job.delegate} is here by now")
         except SignersError as e:
-            self._core.signer_failed(job, e.code, str(e))
+            self._core.signer_failed(job, e.code, str(e), may_have_signed=False)
         else:
             self._back_ends.submit(job, signer, now)
 
-    def _prove(self, task: PendingTask) -> None:
+    def _signer_limit_s(self, job: SigningJob) -> float:
+        """How long a job's signer may take; the worker itself waits a little longer."""
+        sources = self._keys.sources(job.delegate)
+        return self._back_ends.answers_within_s(job, sources) + WORKER_WAITS_LONGER_S
+
+    def _answer(self, task: PendingTask, now: float) -> None:
+        """Have a key do what needs no mark; one that takes time to open is opened first."""
+        key_hash = task.delegate
+        if key_hash in self._keys.locked:
+            self._core.answers_slowly(task)
+            self._unlocking.submit(task)
+            return
         try:
-            proof = self._keys.prove_possession(task.delegate, task.request.payload)
-        except SignersError as e:
-            self._core.not_proven(task, e.code, str(e))
+            body = self._answer_of_key(task, now)
+        except Exception as e:  # a key that cannot be read ends its request, not the worker
+            outcome = Outcome.REFUSED if isinstance(e, BadRequest) else Outcome.FAILED
+            self._core.not_answered(task, getattr(e, "code", "signer_failed"), str(e), outcome)
         else:
-            self._core.proven(task, proof)
+            if body is None:
+                self._core.answers_slowly(task)
+            else:
+                self._core.answered(task, body)
+
+    def _answer_of_key(self, task: PendingTask, now: float) -> bytes | None:
+        """The body of the answer; None when somebody else has been asked for it."""
+        key_hash, payload = task.delegate, task.request.payload
+        if task.request.kind == PROVE_POSSESSION:
+            return self._keys.prove_possession(key_hash, payload)
+        if task.request.kind == DERIVE_NONCE:
+            return self._keys.derive_nonce(key_hash, payload)
+        signer = self._keys.signer(key_hash)
+        if signer.public_key is not None:
+            return signer.public_key.tagged()
+        assert isinstance(signer, BackEndSigner)  # ours know their public keys
+        self._back_ends.submit(task, signer, now)
+        return None
 
     def close(self) -> None:
         if self._preparer is not None:
             self._preparer.close()
+        self._unlocking.close()
         self._back_ends.close()
         self._store.close()
         self._broker.close()

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from broker.messages import Assignment
 from signers.formats.signable import Signable
+from signers.marks.watermark import MARKED_KINDS
 
 if TYPE_CHECKING:
     from signers.marks.store_tables import BlockDraft
@@ -41,10 +42,16 @@ class SigningJob(Struct, eq=False):
     is_elsewhere: bool = False  # its signer is no key of ours, and might not sign alike
     batch: SigningBatch | None = None  # while it is permitted and not released
     signature: bytes | None = None
+    expectation: int | None = None  # under which its signer is asked, see `kept_signatures`
     bls_vote: BlsVote | None = None  # of a tz4 key: the consensus key's job, or its companion's
 
 
 Task = PendingTask | SigningJob
+
+
+def is_duty(job: SigningJob) -> bool:
+    """Whether it is a block or a vote: nobody is asked about it, and it cannot wait for anybody."""
+    return job.signable.kind in MARKED_KINDS
 
 
 def with_bytes(

@@ -17,13 +17,13 @@ from threading import Thread
 
 from signers.errors import Alarm, SignersError
 from signers.formats.signable import Kind
-from signers.formats.tagged_keys import signature_version
+from signers.formats.tagged_keys import is_deterministic, signature_version
 from signers.marks.store_tables import BlockDraft
-from signers.marks.watermark import ADVANCE, REPEAT, Verdict
+from signers.marks.watermark import ADVANCE, Verdict
 from signers.marks.watermark_store import Transaction, WatermarkStore
 from workers.pipeline import Committed, SigningBatch
 from workers.signing_job import SigningJob
-from workers.worker import FindDraft, KeepSignatures
+from workers.worker import FindDraft, KeepSignatures, WithdrawExpectations
 
 FOLD_WHEN_IDLE_S = 0.2
 # Fewer jobs are signed in less time than it takes to wake the loop; it would only hold up the
@@ -76,7 +76,16 @@ class NotKept:
     text: str
 
 
-Answer = Judged | Committed | StoreFailed | DraftAnswer | StoreAvailable | Kept | NotKept
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Expectations are withdrawn on disk; or that failed, and what was expected is lost."""
+
+    asked: WithdrawExpectations
+
+
+Answer = (
+    Judged | Committed | StoreFailed | DraftAnswer | StoreAvailable | Kept | NotKept | Withdrawn
+)
 _PROBE = object()
 _END = object()
 
@@ -96,7 +105,7 @@ class StoreThread:
     def fileno(self) -> int:
         return self._wakeup
 
-    def submit(self, job: SigningBatch | FindDraft | KeepSignatures) -> None:
+    def submit(self, job: SigningBatch | FindDraft | KeepSignatures | WithdrawExpectations) -> None:
         self._inbox.put(job)
 
     def probe(self) -> None:
@@ -152,6 +161,8 @@ class StoreThread:
                     self._post(DraftAnswer(job, draft))
                 elif isinstance(job, KeepSignatures):
                     self._keep(job)
+                elif isinstance(job, WithdrawExpectations):
+                    self._withdraw(job)
                 elif job is _PROBE:
                     self._store.probe()
                     self._post(StoreAvailable())
@@ -163,6 +174,8 @@ class StoreThread:
                     self._post(DraftAnswer(job, None))
                 elif isinstance(job, KeepSignatures):
                     self._post(NotKept(job, e.code, str(e)))
+                elif isinstance(job, WithdrawExpectations):
+                    self._post(Withdrawn(job))
             except Exception as e:  # a defect of ours: nothing may be signed on top of it
                 self._post(StoreFailed(batch, "store_defect", f"{type(e).__name__}: {e}", True))
             self._busy_since = 0.0
@@ -171,15 +184,7 @@ class StoreThread:
         """Judge, let the loop sign meanwhile, commit; only then say that it may release."""
         overlap = len(batch.jobs) >= JOBS_SIGNED_MEANWHILE
         with self._store.begin() as transaction:
-            verdicts = transaction.judge([(j.delegate, j.signable) for j in batch.jobs])
-            if not batch.is_plain:
-                for job in _new_blocks(batch, verdicts):
-                    assert job.draft is not None
-                    transaction.keep_draft(job.delegate, job.signable, job.draft)
-                verdicts = [
-                    _recall(transaction, job, verdict)
-                    for job, verdict in zip(batch.jobs, verdicts, strict=True)
-                ]
+            verdicts = judge(transaction, batch)
             if overlap:
                 self._post(Judged(batch, verdicts))
             transaction.commit()
@@ -190,34 +195,67 @@ class StoreThread:
     def _keep(self, asked: KeepSignatures) -> None:
         """Put signatures from elsewhere on the disk; only then say that they may be released."""
         with self._store.begin() as transaction:
-            kept = [
-                (
-                    job,
-                    transaction.keep_signature(
-                        job.delegate, job.signable, signature_version(job.delegate), made
-                    ),
-                )
-                for job, made in asked.signatures
-            ]
+            kept = keep(transaction, asked)
             transaction.commit()
         self._post(Kept(kept))
 
+    def _withdraw(self, asked: WithdrawExpectations) -> None:
+        """Note on the disk what surely nobody has signed, before anybody hears of its end."""
+        with self._store.begin() as transaction:
+            withdraw(transaction, asked)
+            transaction.commit()
+        self._post(Withdrawn(asked))
 
-def _recall(transaction: Transaction, job: SigningJob, verdict: Verdict) -> Verdict:
-    """Of what cannot be signed alike again: note that it is asked for, or find what was made."""
-    is_block = job.signable.kind is Kind.BLOCK
-    if verdict is ADVANCE and job.is_elsewhere and is_block:
-        version = signature_version(job.delegate)
-        transaction.expect_signature(job.delegate, job.signable, version)
-    elif verdict is REPEAT and (job.is_elsewhere or is_block):
-        version = signature_version(job.delegate)
-        found = transaction.recall(
-            job.delegate, job.signable, version, is_elsewhere=job.is_elsewhere
+
+# -- in a transaction -----------------------------------------------------------------------------
+
+
+def judge(transaction: Transaction, batch: SigningBatch) -> list[Verdict]:
+    """Judge a batch, and keep with the marks what belongs to them."""
+    if batch.is_plain:
+        return transaction.judge([(j.delegate, j.signable) for j in batch.jobs])
+    # One by one, since what is noted of a job goes by the mark that it has found.
+    verdicts = [_judge_alone(transaction, job) for job in batch.jobs]
+    for job in _new_blocks(batch, verdicts):
+        assert job.draft is not None
+        transaction.keep_draft(job.delegate, job.signable, job.draft)
+    return verdicts
+
+
+def keep(transaction: Transaction, asked: KeepSignatures) -> list[tuple[SigningJob, bytes]]:
+    """Keep signatures from elsewhere; each job with the one to release."""
+    return [
+        (
+            job,
+            transaction.keep_signature(
+                job.delegate, job.signable, signature_version(job.delegate), made
+            ),
         )
-        if not isinstance(found, bytes):
-            return found
-        job.signature = found
-    return verdict
+        for job, made in asked.signatures
+    ]
+
+
+def withdraw(transaction: Transaction, asked: WithdrawExpectations) -> None:
+    """Note which jobs surely nobody has signed, nor will."""
+    for ended in asked.ended:
+        job, number = ended.job, ended.job.expectation
+        if number is not None:
+            version = signature_version(job.delegate)
+            transaction.withdraw_expectation(job.delegate, job.signable, version, number)
+
+
+def _judge_alone(transaction: Transaction, job: SigningJob) -> Verdict:
+    """Judge a job; the signature that was kept, or the number to ask under, go with it."""
+    key, asked = job.delegate, job.signable
+    if not job.is_elsewhere and asked.kind is not Kind.BLOCK:
+        (verdict,) = transaction.judge([(key, asked)])
+        return verdict
+    may_differ = job.is_elsewhere and not is_deterministic(key)
+    judgement = transaction.judge_and_recall(
+        key, asked, signature_version(key), may_differ=may_differ
+    )
+    job.signature, job.expectation = judgement.signature, judgement.expectation
+    return judgement.verdict
 
 
 def _new_blocks(batch: SigningBatch, verdicts: list[Verdict]) -> Iterable[SigningJob]:

@@ -19,6 +19,7 @@ from math import inf
 import msgspec
 
 from broker.messages import (
+    DERIVE_NONCE,
     FORGE_AND_SIGN_ATTESTATIONS,
     FORGE_AND_SIGN_BLOCK,
     FORGE_AND_SIGN_PREATTESTATIONS,
@@ -26,6 +27,7 @@ from broker.messages import (
     PROVE_POSSESSION,
     READY,
     SIGN,
+    TELL_PUBLIC_KEY,
     VOTE_KINDS,
     Assign,
     Assignment,
@@ -33,6 +35,7 @@ from broker.messages import (
     BrokerMessage,
     CreditBack,
     Drain,
+    EncryptedKeys,
     Freed,
     Heartbeat,
     Held,
@@ -58,7 +61,13 @@ from signers.errors import MalformedBytes
 from signers.formats import base58, block_header
 from signers.formats.hashes import blake2b_32
 from signers.formats.operation import signature_suffix
-from signers.formats.signable import WATERMARK_BYTES, Kind, Signable, read_signable
+from signers.formats.signable import (
+    SIGNABLE_BYTES_MAX,
+    WATERMARK_BYTES,
+    Kind,
+    Signable,
+    read_signable,
+)
 from signers.formats.vote import VoteTemplate
 from signers.marks.store_tables import BlockDraft
 from signers.marks.watermark import CONFLICT, MARKED_KINDS, Verdict
@@ -78,14 +87,22 @@ AHEAD_BLOCKS_MAX = 32
 ORPHAN_ACKS_S = 3.0  # how long an orphan waits for a broker that takes its results
 ORPHAN_S_MAX = 20.0  # and for its signers
 STORE_PROBE_S = 1.0  # while the store is unavailable
-# A signer that has not answered by then ends its request; its key stays occupied.
+# A signer that has not answered by then ends its request; its key stays occupied. One that asks a
+# person has longer, but not for blocks and votes.
 SIGNER_LIMIT_S = 10.0
+WORKER_WAITS_LONGER_S = 1.0  # than its signers, who should say themselves what is wrong
 
 _VOTE_KIND = {
     FORGE_AND_SIGN_PREATTESTATIONS: Kind.PREATTESTATION,
     FORGE_AND_SIGN_ATTESTATIONS: Kind.ATTESTATION,
 }
 _BLOCK_WATERMARK = b"\x11"
+# What a key does without a mark, and as what the policy must allow it; a public key is public.
+_KIND_WITHOUT_MARK = {
+    PROVE_POSSESSION: Kind.PROOF_OF_POSSESSION,
+    DERIVE_NONCE: Kind.DETERMINISTIC_NONCE,
+    TELL_PUBLIC_KEY: None,
+}
 
 # BLS keys: on Tezos their votes are signed in their own form, on Mavryk they have none.
 _TEZOS_BLS, _MAVRYK_BLS = "tz4", "mv4"
@@ -118,16 +135,25 @@ class KeepSignatures:
     signatures: list[tuple[SigningJob, bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawExpectations:
+    """Have the store note of blocks that surely nobody has signed them, before they end."""
+
+    ended: list[Ended]
+
+
 @dataclass(slots=True)
 class Turn:
     """What a turn asks the rim to do, in this order."""
 
     to_broker: list[WorkerMessage] = field(default_factory=list)
-    to_store: list[SigningBatch | FindDraft | KeepSignatures] = field(default_factory=list)
+    to_store: list[SigningBatch | FindDraft | KeepSignatures | WithdrawExpectations] = field(
+        default_factory=list
+    )
     to_sign: list[list[SigningJob]] = field(default_factory=list)  # by keys of ours
     to_sign_elsewhere: list[SigningJob] = field(default_factory=list)
     to_prepare: list[PreparationJob] = field(default_factory=list)
-    to_prove: list[PendingTask] = field(default_factory=list)
+    to_answer: list[PendingTask] = field(default_factory=list)  # by a key, without a mark
     probe_store: bool = False
     notes: list[str] = field(default_factory=list)
     stop: bool = False
@@ -143,10 +169,12 @@ class Worker:
         holds_key: Callable[[str], bool],
         is_elsewhere: Callable[[str], bool],
         policy: Policy,
+        signer_limit_s: Callable[[SigningJob], float] = lambda _: SIGNER_LIMIT_S,
     ) -> None:
         self._hello = hello
         self._holds_key = holds_key
         self._is_elsewhere = is_elsewhere  # whether a key's signer is a device or a remote one
+        self._signer_limit_s = signer_limit_s
         self.policy = policy  # the one in force; another takes its place between two messages
         self.epoch = ""
         self.draining = False
@@ -155,6 +183,7 @@ class Worker:
         self._keys = KeysKnown([])
         self.store_down = ""  # why nothing can be judged; empty: it can
         self.signers_down = ""  # which back-ends are in trouble, for `status`
+        self.encrypted: EncryptedKeys | None = None  # how far they are opened, likewise
         self.pipeline = Pipeline()
         self._tasks: dict[Task, None] = {}  # assigned, without a result
         self._preparing: dict[int, PendingTask] = {}  # by number of the preparation job
@@ -162,9 +191,10 @@ class Worker:
         self._ahead: dict[tuple[str, bytes, str], PreparedBlock] = {}  # by client, id, delegate
         self._next_preparation = 1
         # With a signer elsewhere: its time limit; inf: it has answered in time, and the store
-        # is keeping the signature; below 0: it has not, and was reported.
+        # is keeping what it said; below 0: it has not, and was reported.
         self._signing: dict[SigningJob, float] = {}
         self._unkept: list[tuple[SigningJob, bytes]] = []  # signed elsewhere in this turn
+        self._unsigned: list[Ended] = []  # surely not signed, though it was expected; likewise
         self._results: list[tuple[Task, Result]] = []  # of this turn
         self._unacked: deque[tuple[int, list[tuple[Task, Result]]]] = deque()
         self._next_number = 1
@@ -220,9 +250,10 @@ class Worker:
 
     def _say_hello(self) -> None:
         unacked = [task for _, results in self._unacked for task, _ in results]
+        late = [job for job in self._signing if self._keeps_key(job)]
         held = [
             Held(t.request.client, t.request.id, t.delegate, t.attempt)
-            for t in [*self._tasks, *unacked]
+            for t in dict.fromkeys([*self._tasks, *unacked, *late])
         ]
         self._turn.to_broker.append(
             msgspec.structs.replace(
@@ -268,8 +299,8 @@ class Worker:
                 self._take_bytes(task, request.payload)
             elif request.kind == FORGE_AND_SIGN_BLOCK:
                 self._take_block(task)
-            elif request.kind == PROVE_POSSESSION:
-                self._take_proof(task)
+            elif request.kind in _KIND_WITHOUT_MARK:
+                self._take_question(task)
             else:
                 text = f"this worker does not know {request.kind[:40]!r}"
                 self._end(task, Outcome.REFUSED, ("unknown_kind", text))
@@ -394,10 +425,14 @@ class Worker:
         self._tasks[job] = None
         self.pipeline.waiting.append(job)
 
-    def _take_proof(self, task: PendingTask) -> None:
-        """A proof binds nobody to anything: the policy is asked, and no mark."""
-        if self._may_sign(task, b"", Signable(Kind.PROOF_OF_POSSESSION, b"", 0, 0, b"")):
-            self._turn.to_prove.append(task)
+    def _take_question(self, task: PendingTask) -> None:
+        """The answer binds nobody to anything: at most the policy is asked, and no mark."""
+        kind = _KIND_WITHOUT_MARK[task.request.kind]
+        if len(task.request.payload) > SIGNABLE_BYTES_MAX:
+            text = f"the payload has more than {SIGNABLE_BYTES_MAX} bytes"
+            self._end(task, Outcome.REFUSED, ("malformed", text))
+        elif kind is None or self._may_sign(task, b"", Signable(kind, b"", 0, 0, b"")):
+            self._turn.to_answer.append(task)
 
     def _take_block(self, task: PendingTask) -> None:
         """First look whether an earlier attempt left its block: a repeat must be identical."""
@@ -503,12 +538,19 @@ class Worker:
     def _take_draft(self, task: PendingTask, chain_id: bytes, draft: BlockDraft) -> None:
         self._take_bytes(task, _BLOCK_WATERMARK + chain_id + draft.header, draft)
 
-    def proven(self, task: PendingTask, proof: bytes) -> None:
-        """The possession of a task's key has been proven."""
-        self._end(task, Outcome.READY, proof)
+    def answers_slowly(self, task: PendingTask) -> None:
+        """A task's key is being opened, or who has it is asked: that costs this worker nothing."""
+        if task.epoch == self.epoch:
+            self._turn.to_broker.append(CreditBack([task.number]))
 
-    def not_proven(self, task: PendingTask, code: str, text: str) -> None:
-        self._end(task, Outcome.REFUSED, (code, text))
+    def answered(self, task: PendingTask, body: bytes) -> None:
+        """A key has done what needs no mark."""
+        self._end(task, Outcome.READY, body)
+
+    def not_answered(
+        self, task: PendingTask, code: str, text: str, outcome: Outcome = Outcome.FAILED
+    ) -> None:
+        self._end(task, outcome, (code, text))
 
     # -- store and signers ------------------------------------------------------------------------
 
@@ -519,7 +561,7 @@ class Worker:
 
     def signs_slowly(self, job: SigningJob, now: float) -> None:
         """The job's signature comes later: its key is being opened, or its signer is elsewhere."""
-        self._signing[job] = now + SIGNER_LIMIT_S
+        self._signing[job] = now + self._signer_limit_s(job)
         if job.epoch == self.epoch and not _is_companions(job):
             self._turn.to_broker.append(CreditBack([job.number]))
 
@@ -556,8 +598,7 @@ class Worker:
         if job.signable.kind not in MARKED_KINDS:  # nothing that a repeat could ask for
             self.kept([(job, signature)])
             return
-        if self._signing[job] >= 0:
-            self._signing[job] = inf
+        self._answered_in_time(job)
         self._unkept.append((job, signature))
 
     def kept(self, signatures: Sequence[tuple[SigningJob, bytes]]) -> None:
@@ -568,18 +609,61 @@ class Worker:
         self.pipeline.signed([job for job, _ in signatures])
 
     def signer_failed(
-        self, job: SigningJob, code: str, text: str, outcome: Outcome = Outcome.FAILED
+        self,
+        job: SigningJob,
+        code: str,
+        text: str,
+        outcome: Outcome = Outcome.FAILED,
+        *,
+        may_have_signed: bool = True,
     ) -> None:
-        """No signature comes: it failed, could not be kept, or (refused) a rule said no."""
+        """No signature comes: it failed, could not be kept, or (refused) a rule said no.
+
+        Unless there may be one after all, a block that was to be signed elsewhere may be asked
+        for again. The store notes that first: who hears of the end may repeat at once.
+        """
+        if job.expectation is not None and not may_have_signed:
+            self._answered_in_time(job)
+            self._unsigned.append(Ended(job, outcome, (code, text)))
+            return
         self._signer_answered(job)
         self.pipeline.signer_failed(job, code, text, outcome)
 
+    def withdrawn(self, ended: Sequence[Ended]) -> None:
+        """The store has noted what surely nobody has signed, or could not: these jobs end."""
+        for each in ended:
+            self._signer_answered(each.job)
+            self.pipeline.signer_failed(each.job, *each.body, each.outcome)
+
+    def _answered_in_time(self, job: SigningJob) -> None:
+        """From here on the job waits for the store, if its end was not reported already."""
+        if self._signing.get(job, -1.0) >= 0:
+            self._signing[job] = inf
+
+    def _keeps_key(self, task: Task) -> bool:
+        """Whether it was reported as failed at its signer's time limit, and its key is not free."""
+        return (
+            isinstance(task, SigningJob)
+            and self._signing.get(task, 0.0) < 0
+            and not _is_companions(task)
+        )
+
     def _signer_answered(self, job: SigningJob) -> None:
-        reported = self._signing.pop(job, 0.0) < 0  # as failed, at its time limit
-        if reported and job.epoch == self.epoch and not _is_companions(job):
+        frees_key = self._keeps_key(job)
+        self._signing.pop(job, None)
+        if frees_key and job.epoch == self.epoch:
             self._turn.to_broker.append(Freed([job.number]))
+        elif frees_key:  # to a broker that does not know its number: the same end once more
+            self._send_orphans([(job, self._timed_out(job))])
 
     # -- ends -------------------------------------------------------------------------------------
+
+    def _timeout_of(self, job: SigningJob) -> tuple[str, str]:
+        limit_s = self._signer_limit_s(job)
+        return "signer_timeout", f"the signer of {job.delegate} has not answered in {limit_s} s"
+
+    def _timed_out(self, job: SigningJob) -> Result:
+        return Result(job.number, job.attempt, int(Outcome.FAILED), self._timeout_of(job))
 
     def _end(
         self,
@@ -656,11 +740,10 @@ class Worker:
                 if job.batch is None:
                     continue  # its commit has failed: it was reported, and only the signer is late
                 job.batch = None
-                text = f"the signer of {job.delegate} has not answered in {SIGNER_LIMIT_S} s"
                 if _is_companions(job):
-                    self._companion_ended(job, "signer_timeout", text)
+                    self._companion_ended(job, *self._timeout_of(job))
                     continue
-                self._end(job, Outcome.FAILED, ("signer_timeout", text), occupied=True)
+                self._end(job, Outcome.FAILED, self._timeout_of(job), occupied=True)
 
     def _send_results(self, results: list[tuple[Task, Result]]) -> None:
         orphans = [r for r in results if r[0].epoch != self.epoch]
@@ -688,6 +771,7 @@ class Worker:
                 task.request.kind,
                 result.outcome,
                 result.body,
+                occupied=self._keeps_key(task),
             )
             for task, result in results
         ]
@@ -714,6 +798,9 @@ class Worker:
         if self._unkept:
             turn.to_store.append(KeepSignatures(self._unkept))
             self._unkept = []
+        if self._unsigned:
+            turn.to_store.append(WithdrawExpectations(self._unsigned))
+            self._unsigned = []
         while (batch := self.pipeline.next_batch(now)) is not None:
             if self.store_down:
                 self.pipeline.store_failed(batch, "store_unavailable", self.store_down)
@@ -732,7 +819,9 @@ class Worker:
                 self._next_heartbeat = now + (HEARTBEAT_S if self._tasks else IDLE_HEARTBEAT_S)
                 note = self.store_down or self.signers_down
                 turn.to_broker.append(
-                    Heartbeat(self._hello.incarnation, store_wait_ms, stalled_by, note)
+                    Heartbeat(
+                        self._hello.incarnation, store_wait_ms, stalled_by, note, self.encrypted
+                    )
                 )
             else:
                 self._say_hello()

@@ -15,9 +15,15 @@ DELEGATES_DEFAULT = 400
 _LEVELS, _ROUNDS, _KINDS, _COPIES = 4, 4, 2, 2
 
 
+# What a slice can hold when its items cost next to nothing.
+ITEMS_PER_SLICE_MAX = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Counts unless the name ends in a unit."""
+
+    delegates: int = DELEGATES_DEFAULT  # for which the rest is made
 
     # Ingress: what nobody has looked at yet.
     ingress_votes: int = 16_384  # then the oldest is shed
@@ -92,6 +98,7 @@ class Bounds:
         """The bounds for a network with so many delegates, and a pool of so many workers."""
         votes = max(1_024, delegates * _LEVELS * _ROUNDS * _KINDS * _COPIES)
         derived: dict[str, float] = {
+            "delegates": delegates,
             "held_votes": votes,
             "ingress_votes": max(16_384, 16 * delegates),
             "ingress_votes_per_peer": max(2_048, 4 * delegates),
@@ -105,8 +112,9 @@ class Bounds:
     @property
     def open(self) -> int:
         """Items that have not ended, in all areas together."""
+        asked = self.slices_in_flight * ITEMS_PER_SLICE_MAX
         held = self.held_blocks + self.held_votes + self.held_for_time + self.held_for_rights
-        return self.ingress_votes + self.ingress_blocks + self.storing + held
+        return self.ingress_votes + self.ingress_blocks + self.storing + asked + held
 
     @classmethod
     def names(cls) -> Mapping[str, str]:

@@ -75,7 +75,7 @@ class ClearedChain:
                 return True
         return False
 
-    def ancestors(self, hash_: bytes, wanted: list[bytes]) -> list[Ancestor]:
+    def ancestors(self, hash_: bytes, wanted: tuple[bytes, ...]) -> list[Ancestor]:
         """A block and those below it, down to a final one that the node has; operations of those
         wanted.
 
@@ -95,8 +95,17 @@ class ClearedChain:
         """Where the chain stands; None before anybody has told."""
         if self.head is None:
             return None
-        head = self.head.facts
-        return Position(unix_ms, max(0, self.final_level), head.level, head.round, head.timestamp_s)
+        head, final = self.head.facts, self._blocks.get(self.final_hash())
+        return Position(
+            unix_ms,
+            max(0, self.final_level),
+            head.level,
+            head.round,
+            head.timestamp_s,
+            final.facts.hash
+            if final is not None and final.facts.level == self.final_level
+            else b"",
+        )
 
     def final_hash(self) -> bytes:
         """The highest final block of the head's branch, or the lowest block known of it."""

@@ -25,6 +25,11 @@ from broker.topics import TOPICS, EndedOfClient, Topics
 log = logging.getLogger("forgepool.quarantine")
 
 
+# With events since the start. Only who has rights has events, so that no chain comes near; those
+# beyond have their events on the other topics only.
+DELEGATES_MAX = 65_536
+
+
 class Told(Struct):
     """The events of a turn, and what may be forgotten when they are in the log."""
 
@@ -50,7 +55,6 @@ class EventStream:
         self._log = events
         self._socket = socket
         self._topics = Topics(epoch)
-        # Delegates come from verified items only, so that there are no more than on the chain.
         self._delegates: dict[str, _DelegateEvents] = {}
         self._nobody = _DelegateEvents()
         self._waiting: deque[Told] = deque()
@@ -99,6 +103,8 @@ class EventStream:
             return self._nobody
         counter = self._delegates.get(delegate)
         if counter is None:
+            if len(self._delegates) >= DELEGATES_MAX:
+                return self._nobody
             counter = self._delegates[delegate] = _DelegateEvents()
         return counter
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from broker.quarantine.areas import AgedMap, BoundedMap
-from broker.quarantine.bounds import Bounds
+from broker.quarantine.bounds import ITEMS_PER_SLICE_MAX, Bounds
 from broker.quarantine.items import Item
 from broker.quarantine.records import Offence, SignedRecord
 from broker.verification import SLICE_US_MAX, Check, CheckBody, CheckItem, CheckSlice, Position
@@ -22,7 +22,7 @@ _COST_US = {
     Check.BLOCK: 2_000,
     Check.EVIDENCE: 250,
 }
-_COST_US_MIN = 8  # keeps a slice at 250 items, whatever a worker says
+_COST_US_MIN = SLICE_US_MAX / ITEMS_PER_SLICE_MAX  # whatever a worker says
 _LATEST = 0.1  # how much the latest slice counts in the estimate
 _SINGLE = frozenset({Check.BLOCK, Check.EVIDENCE})  # one in a slice: it may be big
 
@@ -57,7 +57,7 @@ class Flight:
 class Flights:
     """All slices without an answer, oldest first."""
 
-    __slots__ = ("_chain_id", "_cost_us", "_flights", "_slice_s", "items", "max")
+    __slots__ = ("_asked", "_chain_id", "_cost_us", "_flights", "_slice_s", "max")
 
     def __init__(self, chain_id: str, bounds: Bounds) -> None:
         self._chain_id = chain_id
@@ -67,7 +67,7 @@ class Flights:
         for check, cost in _COST_US.items():
             self._cost_us.put(check, cost)
         self._slice_s = bounds.slice_s
-        self.items = 0  # in all of them
+        self._asked: BoundedMap[int, int] = BoundedMap(len(Check))
 
     @property
     def full(self) -> bool:
@@ -85,7 +85,7 @@ class Flights:
     ) -> CheckSlice:
         """A slice for these items."""
         self._flights.put(number, Flight(number, check, items, now))
-        self.items += len(items)
+        self._asked.put(check, self.asked(check) + len(items))
         body = _encode(CheckBody(check, self._chain_id, position, asked))
         cost_us = int(self._cost_us.get(check, 0) * len(asked))
         return CheckSlice(number, cost_us, body, int(self._slice_s * 1000), hint)
@@ -94,8 +94,12 @@ class Flights:
         """A slice was answered, or is given up."""
         flight = self._flights.pop(number, None)
         if flight is not None:
-            self.items -= len(flight.items)
+            self._asked.put(flight.check, self.asked(flight.check) - len(flight.items))
         return flight
+
+    def asked(self, check: Check) -> int:
+        """How many items of a check are in the slices."""
+        return self._asked.get(check, 0)
 
     def overdue(self, now: float) -> Flight | None:
         """Remove and give a slice that should have been answered by now."""

@@ -1,11 +1,14 @@
 """Blocks whose predecessor is not cleared, by the predecessor they wait for.
 
-When there is no room, the block that is furthest from being useful goes: of the peer that
-occupies most the one with the highest level, and never one that another held block builds on.
+When there is no room, the block that is furthest from being useful goes: of the peers that
+occupy most one whose ancestor nobody has, with the highest level, and never one that another held
+block builds on.
 All walks are loops with an end: predecessors are what an attacker wrote, and may form cycles.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from broker.quarantine.areas import AgedMap, BoundedMap
 from broker.quarantine.bounds import Bounds
@@ -27,8 +30,12 @@ class HeldBlocks:
         self._bytes_max = bounds.held_blocks_bytes
         self.bytes = 0
 
-    def put(self, item: Item) -> list[Item]:
-        """Hold a block; gives those that had to go for it, maybe itself."""
+    def put(self, item: Item, on_its_way: Callable[[bytes], bool]) -> list[Item]:
+        """Hold a block; gives those that had to go for it, maybe itself.
+
+        Args:
+            on_its_way: whether a block that is not held is being checked or stored.
+        """
         facts = _facts(item)
         self._items.put(item.number, item)
         self._add(self._children, facts.predecessor, item)
@@ -37,10 +44,11 @@ class HeldBlocks:
         item.peer.held_blocks += 1
         gone: list[Item] = []
         if item.peer.held_blocks > self._per_peer:
-            gone.append(self._furthest([i for i in self._items.values() if i.peer is item.peer]))
+            of_peer = [other for other in self._items.values() if other.peer is item.peer]
+            gone.append(self._furthest(of_peer, on_its_way))
             self.remove(gone[0])
         while len(self._items) > self._items.max - 1 or self.bytes > self._bytes_max:
-            gone.append(self._furthest(self._of_heaviest_peer()))
+            gone.append(self._furthest(self._of_heaviest_peers(), on_its_way))
             self.remove(gone[-1])
         return gone
 
@@ -90,8 +98,15 @@ class HeldBlocks:
 
     def waiting_by_root(self) -> dict[bytes, int]:
         """For each ancestor that is not held, how many held blocks wait for it."""
-        root_of: dict[bytes, bytes] = {}
         waiting: dict[bytes, int] = {}
+        for root in self._roots().values():
+            waiting[root] = waiting.get(root, 0) + 1
+        return waiting
+
+    def _roots(self) -> dict[int, bytes]:
+        """For each held block, by number, its first ancestor that is not held."""
+        root_of: dict[bytes, bytes] = {}
+        roots: dict[int, bytes] = {}
         for item in self._items.by_age():
             hash_ = item.hash
             path: list[bytes] = []
@@ -105,8 +120,8 @@ class HeldBlocks:
             root = root_of[hash_]
             for passed in path:
                 root_of[passed] = root
-            waiting[root] = waiting.get(root, 0) + 1
-        return waiting
+            roots[item.number] = root
+        return roots
 
     def oldest(self) -> Item | None:
         return self._items.oldest()
@@ -120,17 +135,25 @@ class HeldBlocks:
     def __len__(self) -> int:
         return len(self._items)
 
-    def _of_heaviest_peer(self) -> list[Item]:
+    def _of_heaviest_peers(self) -> list[Item]:
         items = self._items.values()
-        heaviest = max(items, key=lambda item: item.peer.held_blocks).peer
-        return [item for item in items if item.peer is heaviest]
+        most = max(item.peer.held_blocks for item in items)
+        return [item for item in items if item.peer.held_blocks == most]
 
-    def _furthest(self, candidates: list[Item]) -> Item:
-        """Of these the one with the highest level that nothing held builds on; else of all."""
+    def _furthest(self, candidates: list[Item], on_its_way: Callable[[bytes], bool]) -> Item:
+        """Of these, else of all, the one to go: nothing held builds on it."""
+        roots = self._roots()
         for items in (candidates, self._items.values()):
             leaves = [item for item in items if item.hash not in self._children]
             if leaves:
-                return max(leaves, key=lambda item: (_facts(item).level, item.number))
+                return max(
+                    leaves,
+                    key=lambda leaf: (
+                        not on_its_way(roots[leaf.number]),
+                        _facts(leaf).level,
+                        leaf.number,
+                    ),
+                )
         return self._items.values()[-1]  # a cycle of predecessors has no leaf
 
     @staticmethod

@@ -73,7 +73,7 @@ class Item(Struct, gc=False, eq=False):
     again_unix_ms: int = 0  # FOR_TIME
     again_at: float = 0.0  # FOR_RIGHTS, monotonic
     rights_until: float = 0.0  # FOR_RIGHTS, monotonic; 0: it never was there
-    wanted: list[bytes] = []  # ancestors whose operations go along
+    wanted: tuple[bytes, ...] = ()  # ancestors whose operations go along
     wanted_times: int = 0
     facts: VoteFacts | HeaderFacts | None = None  # since rights and signature hold
     record: SignedRecord | None = None

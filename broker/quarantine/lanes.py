@@ -8,14 +8,10 @@ what breaks a worker takes nobody along.
 from __future__ import annotations
 
 from broker.quarantine.areas import BoundedQueue
-from broker.quarantine.bounds import Bounds
+from broker.quarantine.bounds import ITEMS_PER_SLICE_MAX, Bounds
 from broker.quarantine.flights import EvidenceJob, Waiting
 from broker.quarantine.items import Item
 from broker.verification import Check
-
-# What may come back into the lanes of votes and headers, beside what comes in: from workers, and
-# from the areas that wait for time and rights.
-_PER_SLICE_MAX = 256
 
 
 class Lane:
@@ -48,7 +44,8 @@ class Lanes:
     __slots__ = ("_all", "_turn", "blocks", "evidence", "headers", "votes")
 
     def __init__(self, bounds: Bounds) -> None:
-        back = bounds.slices_in_flight * _PER_SLICE_MAX + bounds.held_for_rights
+        # What may come back, beside what comes in: from workers, and from waiting for rights.
+        back = bounds.slices_in_flight * ITEMS_PER_SLICE_MAX + bounds.held_for_rights
         self.evidence = Lane(Check.EVIDENCE, bounds.evidence)
         # As many as can be released at once, and as many again that need not wait.
         self.blocks = Lane(Check.BLOCK, 2 * bounds.held_blocks + bounds.slices_in_flight)

@@ -71,6 +71,9 @@ class Offences:
         offence = (record.kind, record.level, record.round, record.delegate or other.delegate)
         if not offence[3] or offence in self._jobs or offence in self.table.denounced:
             return None
+        if record.level <= self.table.denounced.cut:
+            self.lost += 1  # what was told of this level is not all known: never tell it twice
+            return None
         first, second = (record, other) if record.hash < other.hash else (other, record)
         job = EvidenceJob(number, offence, first, second)
         if not self._jobs.put(offence, job):

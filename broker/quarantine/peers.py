@@ -6,6 +6,8 @@ at -20 a peer should be disconnected, at -50 it is banned and nothing of it is l
 
 from __future__ import annotations
 
+from itertools import islice
+
 from broker.quarantine.areas import AgedMap
 from broker.quarantine.bounds import Bounds
 
@@ -76,7 +78,7 @@ class Peer:
 
 
 class Peers:
-    """All known peers; a stranger takes the place of a silent one."""
+    """All known peers, up to a bound."""
 
     __slots__ = ("_bounds", "_known", "get")
 
@@ -85,15 +87,14 @@ class Peers:
         self._known: AgedMap[str, Peer] = AgedMap(bounds.peers)
         self.get = self._known.get
 
-    def meet(self, name: str, now: float) -> Peer | None:
-        """The peer of that name; None when there is no place for another one."""
+    def meet(self, name: str, now: float) -> Peer:
+        """The peer of that name; a stranger may take the place of another one."""
         peer = self._known.get(name)
-        if peer is not None:
-            return peer
-        if self._known.full and not self._make_room(now):
-            return None
-        peer = Peer(name, now, self._bounds)
-        self._known.put(name, peer)
+        if peer is None:
+            if self._known.full:
+                self._make_room(now)
+            peer = Peer(name, now, self._bounds)
+            self._known.put(name, peer)
         return peer
 
     def refill_votes(self, peer: Peer, now: float) -> bool:
@@ -114,20 +115,18 @@ class Peers:
         peer.refilled_blocks_at = now
         return peer.tokens_blocks >= 1.0
 
-    def _make_room(self, now: float) -> bool:
-        """Forget a peer that has nothing here; a bad reputation is kept longer than a good one."""
-        looked: list[Peer] = []
-        for peer in self._known.by_age():
-            if len(looked) == _LOOK_AT:
-                break
-            looked.append(peer)
-        idle = [peer for peer in looked if not peer.open]
-        if idle:
-            self._known.pop(max(idle, key=lambda peer: peer.score_at(now)).name, None)
-        for peer in looked:
-            if peer.open:
+    def _make_room(self, now: float) -> None:
+        """Forget one that came long ago: who has nothing here first, a bad reputation last.
+
+        What it has here stays charged to it. Were a stranger refused instead, those with many
+        names would shut out everybody else.
+        """
+        oldest = list(islice(self._known.by_age(), _LOOK_AT))
+        going = max(oldest, key=lambda peer: (not peer.open, peer.score_at(now)))
+        self._known.pop(going.name, None)
+        for peer in oldest:
+            if peer is not going:
                 self._known.renew(peer.name)  # so that those behind it are looked at next time
-        return bool(idle)
 
     def values(self) -> list[Peer]:
         return self._known.values()

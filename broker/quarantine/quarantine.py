@@ -18,13 +18,12 @@ its bound.
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from itertools import count
 from math import inf
 
 import msgspec
 
-from broker.messages import ACCEPTED, HELD, REFUSED, Ack, Event, Request
-from broker.messages import DUPLICATE as KNOWN_REQUEST
+from broker.messages import HELD, REFUSED, Ack, Event, Request
 from broker.quarantine.accounting import Accounting
 from broker.quarantine.backoff import Backoff
 from broker.quarantine.bounds import Bounds
@@ -37,9 +36,11 @@ from broker.quarantine.conduct import (
     WRONG_BODY,
     Conduct,
 )
+from broker.quarantine.ends import Ends
 from broker.quarantine.flights import EvidenceJob, Flight, Flights, Waiting
 from broker.quarantine.held_item import HeldItem
 from broker.quarantine.holding import REASONS, Holding
+from broker.quarantine.intake import Intake
 from broker.quarantine.invariants import validate
 from broker.quarantine.items import (
     ASKED,
@@ -49,22 +50,19 @@ from broker.quarantine.items import (
     FOR_TIME,
     HELD_FROM,
     LANE,
-    PASSES,
     RELEASED,
     STORING,
     VERIFY_BLOCK,
     VERIFY_VOTE,
     Item,
-    block_fingerprint,
-    decode_block_offer,
-    decode_vote_offer,
 )
 from broker.quarantine.known_hashes import INVALID, LOST, KnownHashes
 from broker.quarantine.lanes import Lane, Lanes
 from broker.quarantine.load import Load
 from broker.quarantine.missing_blocks import MissingBlocks
+from broker.quarantine.moment import Moment
 from broker.quarantine.offences import Offences
-from broker.quarantine.peers import DISCONNECT, Peer, Peers
+from broker.quarantine.peers import Peers
 from broker.quarantine.records import (
     BLOCK,
     KIND_OF_VOTE,
@@ -113,8 +111,6 @@ NODE_REASONS = frozenset({"node_unavailable", "chain_unknown", "state_unknown"})
 BLAMELESS = frozenset({"busy", "no_worker", "stalled"})
 
 SYNC_ASK_EVERY_S = 10.0  # blocks far above the head lead to one question in this time
-ROUND_MS_DEFAULT = 10_000  # until the chain has told
-BUSY_RETRY_MS = 200
 # How often one block may ask for the operations of its ancestors.
 ANCESTOR_ROUNDS = 8
 
@@ -143,15 +139,37 @@ class Quarantine:
         self.requests = Requests(bounds.open, bounds.ended_requests)
         self.watch = ChainWatch(now)
         self.late_answers = 0
-        self._turn = Turn.empty()
-        self._now = now
-        self._unix_now = unix_now
-        self._last_number = 1
+        self._moment = Moment(now, unix_now)
+        self._number = count(2).__next__  # for items, slices, batches and evidence alike
+        self.ends = Ends(
+            self._moment,
+            accounting=self.accounting,
+            chain=self.chain,
+            held=self.holding.blocks,
+            missing=self.missing,
+            requests=self.requests,
+        )
+        self._intake = Intake(
+            bounds,
+            self._moment,
+            self._number,
+            accounting=self.accounting,
+            chain=self.chain,
+            conduct=self.conduct,
+            ends=self.ends,
+            holding=self.holding,
+            known=self.known,
+            lanes=self.lanes,
+            missing=self.missing,
+            peers=self.peers,
+            requests=self.requests,
+            watch=self.watch,
+        )
         self._busy = Backoff(0.001, 0.016)  # workers have no credit
         self._nobody = Backoff(0.064, 1.024)  # there are no workers
         self._answered_at = -inf
         self._sync_asked_at = -inf
-        self._round_ms = ROUND_MS_DEFAULT
+        self._warned = False  # that the network has outgrown the bounds
 
     # -- stimuli ----------------------------------------------------------------------------------
 
@@ -161,7 +179,7 @@ class Quarantine:
         Held items are checked again from their bytes; nothing that was found out about them is
         believed. What was cleared while they were held ends as cleared; what expired, expires.
         """
-        self._set_time(now, unix_now)
+        self._moment.set(now, unix_now)
         for ended in kept.ended:
             event = Event(ended.id, ended.delegate, ended.event, b"", ended.code, ended.text)
             self.requests.ended.put((ended.client, ended.id), (ended.fingerprint, event))
@@ -180,25 +198,23 @@ class Quarantine:
         if self.chain.head is not None:
             self._head_moved()
         for held in kept.held:
-            self._take_back(held)
+            self._intake.take_back(held)
 
     def pushed(self, client: str, request: Request, now: float, unix_now: float) -> Ack:
         """A client pushes an item that a peer has sent."""
-        if now > self._now:
-            self._now = now
-        self._unix_now = unix_now
+        self._moment.set(now, unix_now)
         try:
             if request.kind == VERIFY_VOTE:
-                return self._vote_pushed(client, request)
+                return self._intake.vote(client, request)
             if request.kind == VERIFY_BLOCK:
-                return self._block_pushed(client, request)
+                return self._intake.block(client, request)
         except msgspec.MsgspecError as e:
             return Ack(request.id, REFUSED, "malformed", str(e))
         return Ack(request.id, REFUSED, "unknown_kind", f"unknown kind {request.kind[:64]!r}")
 
     def answered(self, answers: list[CheckAnswer], now: float, unix_now: float) -> None:
         """Slices have come back, with verdicts or without."""
-        self._set_time(now, unix_now)
+        self._moment.set(now, unix_now)
         for answer in answers:
             flight = self.flights.land(answer.number)
             if flight is None:
@@ -210,7 +226,7 @@ class Quarantine:
 
     def stored(self, number: int, now: float, unix_now: float) -> None:
         """A batch is durable: what is in it is cleared, and what waits for it is released."""
-        self._set_time(now, unix_now)
+        self._moment.set(now, unix_now)
         depending = self.storing.stored(number)
         if depending is None:
             return
@@ -218,13 +234,13 @@ class Quarantine:
         for item, block in zip(depending.blocks, batch.blocks, strict=True):
             self._block_stored(item, block)
         if depending.final:
-            self.watch.known(self._now)
+            self.watch.known(self._moment.now)
             if self.chain.settle(depending.final):
                 self._head_moved()
         seen = self.known.seen.put
         for vote, cleared in zip(depending.votes, batch.votes, strict=True):
             seen(cleared.record.level, vote.hash, None)
-            self._end(vote, CLEARED)
+            self.ends.end(vote, CLEARED)
         for job, evidence in zip(depending.jobs, batch.evidence, strict=True):
             self.offences.told(job)
             self._tell_slashable(evidence)
@@ -234,7 +250,7 @@ class Quarantine:
 
         It has kept the probe beside that, as it keeps what a batch has seen.
         """
-        self._now = max(now, self._now)
+        self._moment.set(now, self._moment.unix_now)
         for other in found:
             if other.statement != record.statement:
                 self._add_job(self.offences.denounce(record, other, self._number()))
@@ -242,16 +258,16 @@ class Quarantine:
 
     def drop(self, hash_: bytes, now: float) -> int:
         """An operator drops what is held under a hash; how many items."""
-        self._now = max(now, self._now)
+        self._moment.set(now, self._moment.unix_now)
         found = [item for item in self._held() if item.hash == hash_]
         for item in found:
             self.holding.remove(item)
-            self._end(item, SHED, "dropped")
+            self.ends.end(item, SHED, "dropped")
         return len(found)
 
     def release(self, hash_: bytes, now: float) -> int:
         """An operator has what is held under a hash checked again now; how many items."""
-        self._now = max(now, self._now)
+        self._moment.set(now, self._moment.unix_now)
         found = [item for item in self._held() if item.hash == hash_]
         for item in found:
             self.holding.remove(item)
@@ -263,13 +279,13 @@ class Quarantine:
 
     def deadline(self) -> float:
         """When `end_turn` must be called at the latest, by the monotonic clock."""
-        now = self._now
+        now = self._moment.now
         if self.holding.released and self.storing.room:
             return now
         at = min(
             self.flights.deadline(),
             self.missing.deadline(),
-            self.holding.deadline(now, self._unix_now),
+            self.holding.deadline(now, self._moment.unix_now),
         )
         # Nobody is asked before this, neither about the chain nor about what waits.
         asks_from = max(self._busy.until, self._nobody.until)
@@ -280,13 +296,12 @@ class Quarantine:
 
     def end_turn(self, now: float, unix_now: float) -> Turn:
         """What is to be done about everything since the last turn."""
-        self._set_time(now, unix_now)
+        self._moment.set(now, unix_now)
         self._expire()
         self._look_again()
         self._let_votes_go()
         self._ask()
-        turn = self._turn
-        self._turn = Turn.empty()
+        turn = self.ends.take_turn()
         turn.wanted += self.missing.due(self.holding.blocks.waiting_by_root, now)
         turn.load = self.load.look(self.lanes.votes.queue.count(), self.lanes.headers.queue.count())
         self.offences.active = not self.load.high or self.bounds.detects_under_load
@@ -332,196 +347,6 @@ class Quarantine:
             "peers": len(self.peers),
         }
 
-    # -- taking in --------------------------------------------------------------------------------
-
-    def _vote_pushed(self, client: str, request: Request) -> Ack:
-        offer = decode_vote_offer(request.payload)
-        raw, id_ = offer.raw, request.id
-        hash_ = blake2b(raw, digest_size=32).digest()
-        requests, now = self.requests, self._now
-        key = (client, id_)
-        if requests.open.has(key) or requests.ended.has(key):
-            return self._pushed_again(client, id_, hash_)
-        if requests.open.full:
-            return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
-        self.watch.traffic = True
-        peer = self.peers.get(offer.peer) or self.peers.meet(offer.peer, now)
-        if peer is None:
-            self._end_at_once(client, id_, hash_, SHED, "too_many_peers")
-        elif peer.score < DISCONNECT and peer.banned(now):
-            self._end_at_once(client, id_, hash_, SHED, "peer_banned")
-        elif peer.tokens_votes < 1.0 and not self.peers.refill_votes(peer, now):
-            self._over_quota(client, id_, hash_, peer, "peer_rate")
-        elif requests.votes.has(hash_) or self.known.seen.has(hash_):
-            peer.tokens_votes -= 1.0
-            self._duplicate(client, id_, hash_, peer, requests.votes.get(hash_))
-        else:
-            peer.tokens_votes -= 1.0
-            end = self._refused(hash_, hash_, len(raw) > self.bounds.vote_bytes_max, peer)
-            if end:
-                self._end_at_once(client, id_, hash_, *end)
-            elif peer.votes_queued >= self.bounds.ingress_votes_per_peer:
-                self._over_quota(client, id_, hash_, peer, "peer_queue")
-            else:
-                if self.lanes.votes.queue.count() >= self.bounds.ingress_votes:
-                    self._shed_oldest_vote()
-                self._open(client, id_, hash_, hash_, raw, None, peer, offer.delegate)
-        return Ack(id_, ACCEPTED)
-
-    def _block_pushed(self, client: str, request: Request) -> Ack:
-        offer = decode_block_offer(request.payload)
-        raw, operations, id_ = offer.header, offer.operations, request.id
-        hash_ = blake2b(raw, digest_size=32).digest()
-        mark = block_fingerprint(hash_, operations)
-        requests, now, bounds = self.requests, self._now, self.bounds
-        key = (client, id_)
-        if requests.open.has(key) or requests.ended.has(key):
-            return self._pushed_again(client, id_, mark)
-        if requests.open.full:
-            return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
-        self.watch.traffic = True
-        peer = self.peers.meet(offer.peer, now)
-        if peer is None:
-            self._end_at_once(client, id_, mark, SHED, "too_many_peers")
-        elif peer.banned(now):
-            self._end_at_once(client, id_, mark, SHED, "peer_banned")
-        elif peer.tokens_blocks < 1.0 and not self.peers.refill_blocks(peer, now):
-            self._over_quota(client, id_, mark, peer, "peer_rate")
-        else:
-            peer.tokens_blocks -= 1.0
-            others = requests.blocks.get(hash_, ())
-            same = [other for other in others if other.fingerprint == mark]
-            size = sum(len(operation) for passed in operations for operation in passed)
-            too_big = (
-                len(raw) > bounds.header_bytes_max
-                or size > bounds.operations_bytes_max
-                or len(operations) != PASSES
-            )
-            if same or hash_ in self.known.seen or hash_ in self.chain:
-                self._duplicate(client, id_, mark, peer, same[0] if same else None)
-            elif end := self._refused(hash_, mark, too_big, peer):
-                self._end_at_once(client, id_, mark, *end)
-            elif len(others) >= bounds.bodies:
-                self._end_at_once(client, id_, mark, SHED, "too_many_bodies")
-            elif peer.blocks_queued >= bounds.ingress_blocks_per_peer:
-                self._over_quota(client, id_, mark, peer, "peer_queue")
-            elif self.lanes.headers.queue.count() >= bounds.ingress_blocks:
-                self._end_at_once(client, id_, mark, SHED, "ingress_full")
-            else:
-                self.missing.found(hash_)
-                hint = request.delegate or ""
-                self._open(client, id_, hash_, mark, raw, operations, peer, hint)
-        return Ack(id_, ACCEPTED)
-
-    def _pushed_again(self, client: str, id_: bytes, mark: bytes) -> Ack:
-        """The answer to a request id that is known."""
-        key = (client, id_)
-        known = self.requests.open.get(key)
-        if known is not None:
-            same = known.fingerprint == mark
-        else:
-            fingerprint, event = self.requests.ended.get(key, (b"", None))
-            same = fingerprint == mark
-            if same and event is not None:
-                self._turn.events.append((client, event, mark))
-        if same:
-            return Ack(id_, KNOWN_REQUEST)
-        return Ack(id_, REFUSED, "id_reused", "this id stands for another item")
-
-    def _refused(
-        self, hash_: bytes, mark: bytes, too_big: bool, peer: Peer
-    ) -> tuple[str, str] | None:
-        """The end, without any check, of bytes that are too many or known."""
-        if too_big:
-            self.conduct.weigh((peer.name,), "too_big", REJECTED_DEFAULT, self._now)
-            return (REJECTED, "too_big")
-        known = self.known
-        why = known.why_bad(hash_)
-        if why == INVALID:
-            self.conduct.weigh((peer.name,), "known_invalid", REJECTED_DEFAULT, self._now)
-            return (REJECTED, "known_invalid")
-        if why:
-            return (UNVIABLE, "known_unviable")
-        if known.isolated.count() and known.is_isolated(mark, self._now):
-            return (SHED, "isolated")
-        return None
-
-    def _open(
-        self,
-        client: str,
-        id_: bytes,
-        hash_: bytes,
-        mark: bytes,
-        raw: bytes,
-        operations: list[list[bytes]] | None,
-        peer: Peer,
-        hint: str,
-        restored: HeldRecord | None = None,
-    ) -> None:
-        """A request becomes an item, and waits for its first check."""
-        item = Item(
-            self._number(), client, id_, hash_, mark, raw, operations, peer, (peer.name,), hint,
-            int(self._unix_now * 1000),
-        )  # fmt: skip
-        peer.open += 1
-        self.accounting.received += 1
-        self.accounting.in_flight += 1
-        if restored is not None:
-            age_s = max(0.0, self._unix_now - restored.since_unix_ms / 1000)
-            item.kept = True
-            item.senders = restored.peers
-            item.since_unix_ms = restored.since_unix_ms
-            item.held_since = self._now - age_s
-        self.requests.add(item)
-        if not self.lanes.put(item):
-            self._end(item, SHED, "ingress_full")
-
-    def _take_back(self, record: HeldRecord) -> None:
-        """An item that was held before a restart: the pipeline runs again from its bytes."""
-        client, id_, mark = record.client, record.id, record.fingerprint
-        if (client, id_) in self.requests.ended:
-            self._turn.forget.append(mark)  # it has ended, only its record was not forgotten
-            return
-        is_block = record.operations is not None
-        life_s = self.bounds.held_block_s if is_block else self._vote_life_s()
-        peer = self.peers.meet(record.peers[0], self._now)
-        end: tuple[str, str] | None = None
-        if record.hash in self.known.seen or record.hash in self.chain:
-            end = (CLEARED, "")
-        elif self._unix_now - record.since_unix_ms / 1000 >= life_s:
-            end = (EXPIRED, "restart")
-        elif peer is None or self.requests.open.full:
-            end = (SHED, "too_many_peers" if peer is None else "ingress_full")
-        if end is not None or peer is None:
-            self._turn.forget.append(mark)
-            self._end_at_once(client, id_, mark, *(end or (SHED, "too_many_peers")))
-            return
-        self._open(client, id_, record.hash, mark, record.raw, record.operations, peer, "", record)
-
-    def _duplicate(
-        self, client: str, id_: bytes, mark: bytes, peer: Peer, known: Item | None
-    ) -> None:
-        """The same bytes are here or were cleared: no fault, and one more who may have it."""
-        if known is not None:
-            if len(known.senders) < self.bounds.sources and peer.name not in known.senders:
-                known.senders = (*known.senders, peer.name)
-            if known.place == FOR_PARENT and isinstance(known.facts, HeaderFacts):
-                root = self.holding.blocks.deepest_unknown(known.facts.predecessor)
-                if root in self.missing:
-                    self.missing.want(root, (peer.name,), self._now)
-        self.conduct.weigh((peer.name,), "duplicate", NOTHING, self._now)
-        code = "cleared" if known is None else "open"
-        self._end_at_once(client, id_, mark, DUPLICATE, code)
-
-    def _over_quota(self, client: str, id_: bytes, mark: bytes, peer: Peer, code: str) -> None:
-        self.conduct.over_quota(peer, code, self._now)
-        self._end_at_once(client, id_, mark, SHED, code)
-
-    def _shed_oldest_vote(self) -> None:
-        for oldest in self.lanes.take(self.lanes.votes, 1):
-            assert isinstance(oldest, Item)
-            self._end(oldest, SHED, "ingress_full")
-
     # -- asking workers ---------------------------------------------------------------------------
 
     def _queue(self, item: Item) -> None:
@@ -529,21 +354,21 @@ class Quarantine:
         self.accounting.moved(item.place, LANE)
         item.place = LANE
         if not self.lanes.put(item):
-            self._end(item, SHED, "ingress_full")
+            self.ends.end(item, SHED, "ingress_full")
 
     def _ask(self) -> None:
         """Give workers as much as they have credit for."""
-        now = self._now
+        now = self._moment.now
         if now < self._busy.until or now < self._nobody.until:
             return
-        unix_ms = int(self._unix_now * 1000)
+        unix_ms = self._moment.unix_ms
         position = self.chain.position(unix_ms)
         if self.watch.due(now, self.requests.open.count() > 0):
             number = self._number()
             asked = [CheckItem(number, self.watch.node_head)]
             where = position or Position(unix_ms, 0, 0, 0, 0)
             slice_ = self.flights.start(number, Check.CHAIN, [], asked, where, "", now)
-            self._turn.slices.append(slice_)
+            self.ends.turn.slices.append(slice_)
             self.watch.asked(number, now)
         if position is None or self.watch.blind(now):
             return
@@ -559,30 +384,32 @@ class Quarantine:
 
     def _closed_lanes(self) -> tuple[Lane, ...]:
         """The lanes whose answers would find no room."""
-        lanes, asked = self.lanes, self.flights.items
+        lanes, asked = self.lanes, self.flights.asked
         closed: tuple[Lane, ...] = ()
-        if asked + self.holding.released.count() >= self.storing.room:
+        valid = asked(Check.VOTE) + asked(Check.BLOCK) + self.holding.released.count()
+        if valid >= self.storing.room:
             closed = (lanes.votes, lanes.blocks)
-        if lanes.blocks.queue.count() + asked + len(self.holding.blocks) >= lanes.blocks.queue.max:
+        ahead = lanes.blocks.queue.count() + asked(Check.BLOCK) + asked(Check.HEADER)
+        if ahead + len(self.holding.blocks) >= lanes.blocks.queue.max:
             closed = (*closed, lanes.headers)
         return closed
 
     def _send(self, check: Check, items: list[Waiting], position: Position) -> None:
         number = self._number()
-        hint = ""
         asked: list[CheckItem] = []
         for waiting in items:
             if isinstance(waiting, EvidenceJob):
                 asked.append(self._evidence_item(waiting))
                 continue
             waiting.place = ASKED  # from LANE: both are in flight
-            hint = waiting.hint
             if check is Check.BLOCK:
                 asked.append(self._block_item(waiting))
             else:
                 asked.append(CheckItem(waiting.number, waiting.raw))
-        slice_ = self.flights.start(number, check, items, asked, position, hint, self._now)
-        self._turn.slices.append(slice_)
+        first = items[0]
+        hint = first.hint if len(items) == 1 and isinstance(first, Item) else ""
+        slice_ = self.flights.start(number, check, items, asked, position, hint, self._moment.now)
+        self.ends.turn.slices.append(slice_)
 
     def _block_item(self, item: Item) -> CheckItem:
         assert isinstance(item.facts, HeaderFacts)
@@ -598,7 +425,7 @@ class Quarantine:
         if isinstance(waiting, EvidenceJob):
             return True
         if waiting.hash in self.chain:
-            self._end(waiting, DUPLICATE, "cleared")
+            self.ends.end(waiting, DUPLICATE, "cleared")
             return False
         facts = waiting.facts
         if isinstance(facts, HeaderFacts) and facts.predecessor not in self.chain:
@@ -611,11 +438,11 @@ class Quarantine:
     def _unanswered(self, flight: Flight, problem: str) -> None:
         """A slice came back without verdicts, or not at all."""
         if problem == "busy":
-            self._busy.failed(self._now)
+            self._busy.failed(self._moment.now)
         elif problem == "no_worker":
-            self._nobody.failed(self._now)
+            self._nobody.failed(self._moment.now)
         if self.watch.is_answer(flight.number):
-            self.watch.failed(self._now)
+            self.watch.failed(self._moment.now)
             return
         for waiting in reversed(flight.items):
             if problem in BLAMELESS:
@@ -631,7 +458,7 @@ class Quarantine:
             return
         waiting.place = LANE  # from ASKED: both are in flight
         if not self.lanes.put_first(waiting):
-            self._end(waiting, SHED, "ingress_full")
+            self.ends.end(waiting, SHED, "ingress_full")
 
     def _in_vain(self, waiting: Waiting, problem: str) -> None:
         """Asked in vain: again, alone; after some times it is isolated, never called bad."""
@@ -640,20 +467,22 @@ class Quarantine:
             self._ask_again(waiting)
         elif isinstance(waiting, EvidenceJob):
             self.offences.lose(waiting)
-            self._turn.notes.append(f"no evidence could be made of {waiting.offence}: {problem}")
+            self.ends.turn.notes.append(
+                f"no evidence could be made of {waiting.offence}: {problem}"
+            )
         else:
-            self.known.isolate(waiting.fingerprint, self._now)
+            self.known.isolate(waiting.fingerprint, self._moment.now)
             kind = "block" if waiting.is_block else "vote"
-            self._turn.notes.append(
+            self._tell(
                 f"{kind} {waiting.hash.hex()} from {waiting.senders[0]} could not be checked "
                 f"{waiting.tries} times: {problem}"
             )
-            self._end(waiting, SHED, "isolated", problem)
+            self.ends.end(waiting, SHED, "isolated", problem)
 
     def _verdicts(self, flight: Flight, body: bytes) -> None:
         self._busy.succeeded()
         self._nobody.succeeded()
-        self._answered_at = self._now
+        self._answered_at = self._moment.now
         try:
             answer = _decode_verdicts(body)
         except msgspec.MsgspecError:
@@ -698,7 +527,7 @@ class Quarantine:
             case Judgement.STALE:
                 if isinstance(facts, HeaderFacts):
                     self._ask_for_sync(facts.level, item)
-                self._end(item, STALE, code, text)
+                self.ends.end(item, STALE, code, text)
             case Judgement.EARLY:
                 if isinstance(facts, HeaderFacts | VoteFacts):
                     item.facts = facts
@@ -710,7 +539,7 @@ class Quarantine:
             case Judgement.RIGHTS_UNKNOWN:
                 self._hold_for_rights(item)
             case Judgement.ANCESTORS_WANTED if item.wanted_times < ANCESTOR_ROUNDS:
-                item.wanted = verdict.wanted[:ANCESTORS_MAX]
+                item.wanted = tuple(verdict.wanted[:ANCESTORS_MAX])
                 item.wanted_times += 1
                 self._ask_again(item)
             case _ if code in NODE_REASONS:
@@ -732,7 +561,7 @@ class Quarantine:
         if self.chain.has_payload(level, facts.round, facts.payload_hash):
             self._store_vote(item, record)
         elif level <= self.chain.head_level - FINAL_BELOW_HEAD:
-            self._end(item, STALE, "too_old")
+            self.ends.end(item, STALE, "too_old")
         else:
             self._hold_vote(item)
 
@@ -748,7 +577,7 @@ class Quarantine:
             self._unviable(item, "lost_ancestor", facts.level)
         elif self._may_proceed(item, _signed(facts, item.raw)):
             if item.hash in self.chain:
-                self._end(item, DUPLICATE, "cleared")
+                self.ends.end(item, DUPLICATE, "cleared")
             elif facts.predecessor in self.chain:
                 self._queue(item)
             else:
@@ -759,15 +588,15 @@ class Quarantine:
         table = self.offences.table
         standing = table.enter(record)
         if standing == EXCESS:
-            self._end(item, SHED, "third_conflict")
+            self.ends.end(item, SHED, "third_conflict")
             return False
         if standing == SAME:
             kept = table.kept(record)
             if kept is None or kept.hash == item.hash:
                 return True  # the very same, which came to nothing when it came before
             if self.requests.is_open(kept.hash) or kept.hash in self.known.seen:
-                self.conduct.weigh(item.senders, "duplicate", NOTHING, self._now)
-                self._end(item, DUPLICATE, "same_statement")
+                self.conduct.weigh(item.senders, "duplicate", NOTHING, self._moment.now)
+                self.ends.end(item, DUPLICATE, "same_statement")
                 return False
             table.replace(record)
             return True
@@ -777,7 +606,7 @@ class Quarantine:
     def _block_holds(self, item: Item, facts: HeaderFacts) -> None:
         """A block holds on its predecessor: store it, then the rest."""
         if item.hash in self.chain:
-            self._end(item, DUPLICATE, "cleared")
+            self.ends.end(item, DUPLICATE, "cleared")
             return
         block = ClearedBlock(facts, item.raw, item.operations, item.senders, item.client, item.id)
         item.facts = facts
@@ -799,11 +628,11 @@ class Quarantine:
         self.known.seen.put(facts.level, facts.hash, None)
         self.missing.found(facts.hash)
         if item is not None:
-            self._end(item, *((DUPLICATE, "cleared") if already else (CLEARED, "")))
+            self.ends.end(item, *((DUPLICATE, "cleared") if already else (CLEARED, "")))
         for same in self.requests.blocks.get(facts.hash, ()):
             if same.place >= HELD_FROM:
                 self.holding.remove(same)
-                self._end(same, DUPLICATE, "cleared")
+                self.ends.end(same, DUPLICATE, "cleared")
         if moved:
             self._head_moved()
         for child in self.holding.blocks.release(facts.hash):
@@ -816,9 +645,15 @@ class Quarantine:
         """The node's blocks are as good as cleared, once they are stored like those."""
         facts = verdicts[0].facts if verdicts else None
         if not isinstance(facts, ChainFacts) or len(facts.blocks) != len(facts.headers):
-            self.watch.failed(self._now)
+            self.watch.failed(self._moment.now)
             return
-        self._round_ms = facts.round_ms
+        self.watch.round_ms = facts.round_ms
+        if facts.delegates > self.bounds.delegates and not self._warned:
+            self._warned = True
+            self._tell(
+                f"{facts.delegates} delegates have rights, and the quarantine's bounds are for "
+                f"{self.bounds.delegates}: start it with bounds for more"
+            )
         for block, header in zip(facts.blocks, facts.headers, strict=True):
             self.watch.node_head = block.hash
             if block.hash not in self.chain:
@@ -831,8 +666,11 @@ class Quarantine:
 
     def _note(self, record: SignedRecord, standing: int, *, stored: bool = False) -> None:
         """Something signed is new: keep it, and denounce it if it conflicts."""
-        seen: list[SignedRecord] = [] if stored else self.storing.filling.batch.seen
-        job = self.offences.note(record, standing, seen, self._turn.probes, self._number())
+        seen: list[SignedRecord] = []
+        probes: list[SignedRecord] = []
+        if not stored:
+            seen, probes = self.storing.filling.batch.seen, self.ends.turn.probes
+        job = self.offences.note(record, standing, seen, probes, self._number())
         self._add_job(job)
 
     def _add_job(self, job: EvidenceJob | None) -> None:
@@ -847,57 +685,57 @@ class Quarantine:
 
     def _tell_slashable(self, record: EvidenceRecord) -> None:
         event = Event(b"", record.delegate, SLASHABLE, _encode(record))
-        self._turn.events.append(("", event, b""))
+        self.ends.turn.events.append(("", event, b""))
 
     # -- holding ----------------------------------------------------------------------------------
 
     def _hold_block(self, item: Item, facts: HeaderFacts) -> None:
         """The predecessor of a block is not cleared."""
         if facts.level <= self.chain.final_level:
-            self._end(item, STALE, "below_final")
+            self.ends.end(item, STALE, "below_final")
             return
         held = self.holding.blocks
-        gone = held.put(item)
+        gone = held.put(item, self.requests.is_open)
         if item in gone:
-            self._end(item, SHED, "held_full")
+            self.ends.end(item, SHED, "held_full")
         else:
             self._hold(item, FOR_PARENT, self.bounds.held_block_s)
             root = held.deepest_unknown(facts.predecessor)
             if root not in held and not self.requests.is_open(root):
-                self.missing.want(root, item.senders, self._now)
+                self.missing.want(root, item.senders, self._moment.now)
         for other in gone:
             if other is not item:
-                self._end(other, SHED, "held_full")
+                self.ends.end(other, SHED, "held_full")
 
     def _hold_vote(self, item: Item) -> None:
         gone = self.holding.votes.put(item)
         if gone is not None:
-            self._end(gone, SHED, "held_full")
+            self.ends.end(gone, SHED, "held_full")
         if gone is not item:
-            self._hold(item, FOR_TARGET, self._vote_life_s())
+            self._hold(item, FOR_TARGET, self.watch.vote_life_s(self.bounds.held_vote_rounds))
 
     def _hold_for_time(self, item: Item) -> None:
         if self.holding.for_time.put(item):
             self._hold(item, FOR_TIME, self.bounds.held_for_time_s)
         else:
-            self._end(item, SHED, "held_full")
+            self.ends.end(item, SHED, "held_full")
 
     def _hold_for_rights(self, item: Item) -> None:
         if not item.rights_until:
-            item.rights_until = self._now + self.bounds.held_for_rights_s
-        if item.rights_until <= self._now:
-            self._end(item, EXPIRED, "rights")
-        elif self.holding.for_rights.put(item, self._now):
+            item.rights_until = self._moment.now + self.bounds.held_for_rights_s
+        if item.rights_until <= self._moment.now:
+            self.ends.end(item, EXPIRED, "rights")
+        elif self.holding.for_rights.put(item, self._moment.now):
             self._hold(item, FOR_RIGHTS, self.bounds.held_for_rights_s)
         else:
-            self._end(item, SHED, "held_full")
+            self.ends.end(item, SHED, "held_full")
 
     def _hold(self, item: Item, place: int, life_s: float) -> None:
         """An item is in an area; the first time this is told, and its bytes are kept."""
         self.accounting.moved(item.place, place)
         item.place = place
         if item.held_since is None:
-            item.held_since = self._now
+            item.held_since = self._moment.now
         # From when it was first held: going round the areas gains no time.
         item.expires = item.held_since + life_s
         if item.kept:
@@ -911,17 +749,14 @@ class Quarantine:
         )  # fmt: skip
         self.storing.filling.batch.held.append(record)
         event = Event(item.id, item.delegate, HELD, b"", reason)
-        self._turn.events.append((item.client, event, item.fingerprint))
-
-    def _vote_life_s(self) -> float:
-        return self.bounds.held_vote_rounds * self._round_ms / 1000
+        self.ends.turn.events.append((item.client, event, item.fingerprint))
 
     def _expire(self) -> None:
         """Drop what has been held too long; nothing is checked again for that."""
-        while (item := self.holding.next_expired(self._now)) is not None:
+        while (item := self.holding.next_expired(self._moment.now)) is not None:
             self.holding.remove(item)
-            self._end(item, EXPIRED, REASONS[item.place])
-        while (flight := self.flights.overdue(self._now)) is not None:
+            self.ends.end(item, EXPIRED, REASONS[item.place])
+        while (flight := self.flights.overdue(self._moment.now)) is not None:
             # Without any answer since, all workers are stalled, and no item is to blame.
             moving = self._answered_at > flight.asked_at
             self._unanswered(flight, "timeout" if moving else "stalled")
@@ -929,20 +764,20 @@ class Quarantine:
     def _look_again(self) -> None:
         """Items whose time has come, or about whose rights the node may know by now."""
         holding = self.holding
-        early = holding.for_time.ready(int(self._unix_now * 1000)) if holding.for_time else []
+        early = holding.for_time.ready(self._moment.unix_ms) if holding.for_time else []
         for item in early:
             holding.remove(item)
             item.facts = None  # the clock may have been set: everything is checked again
             self._queue(item)
-        for item in holding.for_rights.ready(self._now):
+        for item in holding.for_rights.ready(self._moment.now):
             holding.remove(item)
             self._queue(item)
 
     def _let_votes_go(self) -> None:
         """Votes whose proposal was cleared, as many as the store has room for."""
         if self.holding.released:
-            count = min(self.storing.room, self.bounds.release_per_turn)
-            for item in self.holding.released.take(count):
+            most = min(self.storing.room, self.bounds.release_per_turn)
+            for item in self.holding.released.take(most):
                 assert item.record is not None
                 self._store_vote(item, item.record)
 
@@ -954,7 +789,7 @@ class Quarantine:
         self.offences.table.head(level)
         for item in self.holding.below(level, final):
             self.holding.remove(item)
-            self._end(item, EXPIRED, "too_old")
+            self.ends.end(item, EXPIRED, "too_old")
 
     # -- ending -----------------------------------------------------------------------------------
 
@@ -962,21 +797,21 @@ class Quarantine:
         self, item: Item, code: str, weight: int, text: str = "", *, remembered: bool = True
     ) -> None:
         """The item is somebody's fault: of everybody who sent it."""
-        self.conduct.weigh(item.senders, code, weight, self._now)
+        self.conduct.weigh(item.senders, code, weight, self._moment.now)
         if not remembered:
-            self._end(item, REJECTED, code, text)
+            self.ends.end(item, REJECTED, code, text)
             return
         self.known.mark_bad(item.hash, INVALID, item.level)
-        self._end(item, REJECTED, code, text)
+        self.ends.end(item, REJECTED, code, text)
         for child in self._buried(item, INVALID):
-            self._end(child, REJECTED, "bad_ancestor")
+            self.ends.end(child, REJECTED, "bad_ancestor")
 
     def _unviable(self, item: Item, code: str, level: int) -> None:
         """A block or vote on a branch that has lost: nobody's fault."""
         self.known.mark_bad(item.hash, LOST, level)
-        self._end(item, UNVIABLE, code)
+        self.ends.end(item, UNVIABLE, code)
         for child in self._buried(item, LOST):
-            self._end(child, UNVIABLE, "lost_ancestor")
+            self.ends.end(child, UNVIABLE, "lost_ancestor")
 
     def _buried(self, item: Item, why: str) -> list[Item]:
         """What is held on top of a bad block: marked, out of its area, not yet ended."""
@@ -989,56 +824,23 @@ class Quarantine:
         self.missing.found(item.hash)
         return buried
 
-    def _end(self, item: Item, event: str, code: str = "", text: str = "") -> None:
-        """The one end of an item; it must have left its area."""
-        facts = item.facts
-        ended = Event(item.id, "" if facts is None else facts.delegate, event, b"", code, text)
-        turn = self._turn
-        turn.events.append((item.client, ended, item.fingerprint))
-        if item.kept:
-            turn.forget.append(item.fingerprint)
-        self.requests.close(item, ended)
-        self.accounting.ended(item.place, event, code)
-        item.peer.open -= 1
-        if item.operations is not None:
-            self._unlinked(item)
-
-    def _unlinked(self, item: Item) -> None:
-        """A block has ended: who waits for it, and did it wait for anybody?"""
-        held = self.holding.blocks
-        if item.hash not in self.chain and not self.requests.is_open(item.hash):
-            waiting = held.waiting_for(item.hash)
-            if waiting:
-                self.missing.want(item.hash, waiting[0].senders, self._now)
-        facts = item.facts
-        if isinstance(facts, HeaderFacts) and not held.awaits(facts.predecessor):
-            self.missing.found(facts.predecessor)
-
-    def _end_at_once(self, client: str, id_: bytes, mark: bytes, event: str, code: str) -> None:
-        """The end of a request that never became an item."""
-        ended = Event(id_, "", event, b"", code)
-        self._turn.events.append((client, ended, mark))
-        self.requests.ended.put((client, id_), (mark, ended))
-        self.accounting.passed(event, code)
-
     # -- the rest ---------------------------------------------------------------------------------
 
     def _ask_for_sync(self, level: int, item: Item) -> None:
         """A block far above the head: we lag, or it does not exist. Ask once in a while."""
-        if level > self.chain.head_level and self._now >= self._sync_asked_at + SYNC_ASK_EVERY_S:
-            self._sync_asked_at = self._now
-            self._turn.wanted.append(Wanted(b"", item.senders, 1, level))
+        if (
+            level > self.chain.head_level
+            and self._moment.now >= self._sync_asked_at + SYNC_ASK_EVERY_S
+        ):
+            self._sync_asked_at = self._moment.now
+            self.ends.turn.wanted.append(Wanted(b"", item.senders, 1, level))
+
+    def _tell(self, note: str) -> None:
+        """A line for the process log."""
+        self.ends.turn.notes.append(note)
 
     def _held(self) -> list[Item]:
         return [item for item in self.requests.open.values() if item.place >= HELD_FROM]
-
-    def _number(self) -> int:
-        self._last_number += 1
-        return self._last_number
-
-    def _set_time(self, now: float, unix_now: float) -> None:
-        self._now = max(now, self._now)
-        self._unix_now = unix_now
 
     def validate(self) -> None:
         """Raise AssertionError if the items and the areas do not add up."""

@@ -31,6 +31,7 @@ from broker.event_log import EventLog
 from broker.messages import (
     CHECK_SLICES_PER_MESSAGE_MAX,
     REFUSED,
+    REPORT_S,
     Ack,
     Acks,
     CheckAsked,
@@ -41,6 +42,7 @@ from broker.messages import (
     Push,
     Replay,
     Replayed,
+    Report,
     Shutdown,
     Status,
     StatusWanted,
@@ -137,7 +139,7 @@ class QuarantineService:
         self._store: StoreThread | None = None
         self._trouble = ""  # why the store cannot be written
         self._pruned_at = 0  # level of the head
-        self._chain_at = 0.0
+        self._chain_at = self._report_at = 0.0
         self._stop = False
         self._poller = zmq.Poller()
         for socket in (self._requests, self._admin, self._events, self._broker):
@@ -184,6 +186,7 @@ class QuarantineService:
             self._perform(self._core.end_turn(now, unix_now), now, unix_now)
             self._stream.flush(unix_now, self._submit)
             self._prune()
+        self._report(now)
         self._stream.send_heads(now)
         self._replays.step()
 
@@ -191,7 +194,9 @@ class QuarantineService:
         if self._replays:
             return 0
         at = min(
-            self._stream.deadline(), self._chain_at if self._core is None else self._core.deadline()
+            self._stream.deadline(),
+            self._report_at,
+            self._chain_at if self._core is None else self._core.deadline(),
         )
         if at == inf:
             return POLL_MAX_MS
@@ -427,6 +432,25 @@ class QuarantineService:
         socket, identity = peer
         if not send(socket, [identity, wire.encode(message)]):
             log.debug("reply_undeliverable peer=%s", identity.hex())
+
+    def _report(self, now: float) -> None:
+        """Tell the broker how we are, for `forgepool status`."""
+        if now < self._report_at:
+            return
+        self._report_at = now + REPORT_S
+        numbers: dict[str, int] = {}
+        if self._core is not None:
+            accounting = self._core.accounting
+            numbers = {
+                "head_level": max(0, self._core.chain.head_level),
+                "final_level": max(0, self._core.chain.final_level),
+                "received": accounting.received,
+                **accounting.outcomes.all(),
+                **self._core.gauges(),
+                "high_load": int(self._core.load.high),
+                "store_in_trouble": int(bool(self._trouble)),
+            }
+        send(self._broker, [wire.encode(Report(NOTICES, numbers))])
 
     def _status(self) -> dict[str, object]:
         """How the quarantine is, for people and for `--json`."""

@@ -13,6 +13,11 @@ from signers.formats.hashes import blake2b_20, blake2b_32
 from signers.formats.tagged_keys import public_key_text, tagged_hash
 from signers.keyring.keys import PublicKey, SecretKey
 
+# A signer that does not accept within this time is down; the kernel would try for minutes.
+CONNECT_S_MAX = 2.0
+# Tezos' signature version with proofs of possession and ML-DSA; other keys than BLS have one form.
+BLS_VERSION_OF_TEZOS = 3
+
 
 class SignerUnavailable(Unavailable):
     """The signer cannot be reached; it was asked for nothing. Try again later."""
@@ -68,8 +73,15 @@ class SignerWrongSignature(Alarm):
     code = "signer_wrong_signature"
 
 
-# After these nobody knows whether a signature exists.
-MAY_HAVE_SIGNED = (SignerTimeout, SignerLost, SignerMalformed, SignerWrongSignature)
+# After these there is surely no signature, nor will there be one: the signer was not asked, or says
+# itself that it gave none. After all others nobody knows.
+HAS_NOT_SIGNED = (
+    SignerUnavailable,
+    SignerBusy,
+    SignerFailed,
+    SignerRejected,
+    SignerUnknownKey,
+)
 # These say that a signer is there and speaks, even if it does not sign.
 IS_ALIVE = (SignerFailed, Refused, BadRequest)
 

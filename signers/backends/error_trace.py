@@ -20,9 +20,10 @@ Error = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ErrorTrace:
-    """The errors of a trace, the outermost first."""
+    """The errors of a trace, the outermost first; `is_told` is false of what was no trace."""
 
     errors: tuple[Error, ...]
+    is_told: bool = True
 
     @classmethod
     def failure(cls, text: str) -> Self:
@@ -35,7 +36,8 @@ class ErrorTrace:
         try:
             errors = msgspec.json.decode(body, type=list[dict[str, Any]])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return cls(({"msg": body[: 4 * TEXT_LETTERS_MAX].decode("utf-8", "replace")},))
+            text = body[: 4 * TEXT_LETTERS_MAX].decode("utf-8", "replace")
+            return cls(({"msg": text},), is_told=False)
         return cls(tuple(errors[:_ERRORS_MAX]))
 
     def json(self) -> bytes:

@@ -22,6 +22,8 @@ import msgspec
 
 from signers.backends.authorized_keys import AuthorizedKeys
 from signers.backends.backend import (
+    BLS_VERSION_OF_TEZOS,
+    CONNECT_S_MAX,
     ClientKey,
     SignerFailed,
     SignerLost,
@@ -47,17 +49,12 @@ from signers.formats.tagged_keys import (
 )
 from signers.keyring.keys import PublicKey, read_signature, write_signature
 
-# A signer that does not accept within this time is down; the kernel would try for minutes.
-CONNECT_S_MAX = 2.0
 # Servers close idle connections after 5 s and more; forgetting them first avoids most races.
 KEEP_ALIVE_S = 4.0
 # The longest good answer is a list of authorized keys: 1,000 of them.
 ANSWER_BYTES_MAX = 64 * 1024
-# Tezos' signature version with proofs of possession and ML-DSA; other keys than BLS have one form.
-BLS_VERSION_OF_TEZOS = 3
 
 _REJECTIONS = {400, 401, 403, 405, 406, 409, 412, 413, 415, 422}
-_CLOSED_BY_THE_OTHER = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
 
 Body = TypeVar("Body")
 
@@ -125,6 +122,13 @@ class HttpSigner:
     def sign(self, public_key: PublicKey, key_hash: str, message: bytes, timeout_s: float) -> bytes:
         """Have a message signed, watermark included. Raises the errors of `backend`."""
         self._deadline.begin(timeout_s)
+        try:
+            return self._sign(key_hash, message)
+        except SignerRejected:
+            self._authorized.forget()
+            raise
+
+    def _sign(self, key_hash: str, message: bytes) -> bytes:
         tagged = tagged_hash(key_hash)
         authorized = self._authorized.get(self._ask_authorized)
         proof = authentication(self._client_key, authorized, authentication_bytes(tagged, message))
@@ -136,11 +140,7 @@ class HttpSigner:
         if tagged[0] == BLS_TAG and network_of_hash(key_hash) is TEZOS:
             query.append(f"version={BLS_VERSION_OF_TEZOS}")
         path = f"/keys/{key_hash}" + ("?" if query else "") + "&".join(query)
-        try:
-            answer = self._exchange("POST", path, msgspec.json.encode(message.hex()))
-        except SignerRejected:
-            self._authorized.forget()
-            raise
+        answer = self._exchange("POST", path, msgspec.json.encode(message.hex()))
         try:
             return read_signature(_decode(answer, _Signature).signature)
         except MalformedBytes as e:
@@ -202,11 +202,9 @@ class HttpSigner:
             if self._deadline.has_sent:
                 raise SignerTimeout("no answer in time") from None
             raise SignerUnavailable(f"not connected in time ({_reason(e)})") from None
-        except _CLOSED_BY_THE_OTHER as e:
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as e:
             if self._deadline.has_sent:
                 raise SignerLost(f"no whole answer ({_reason(e)})") from None
-            raise SignerUnavailable(_reason(e)) from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as e:
             raise SignerUnavailable(_reason(e)) from None
         if status == 200:
             return bytes(body)
@@ -221,11 +219,11 @@ def _error_of(status: int, body: bytes) -> SignersError:
         return SignerUnknownKey(text)
     if status in _REJECTIONS:
         return SignerRejected(text)
-    if status == 500:
+    if status == 500 and trace.is_told:
         return error_of_trace(trace)
     if status == 429:
         return SignerFailed(text)
-    if status > 500:  # a proxy's word, 503 too: nobody knows what happened behind it
+    if status >= 500:  # a proxy's word, 503 too: nobody knows what happened behind it
         return SignerLost(text)
     return SignerMalformed(text)
 

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from signers.backends.authorized_keys import AuthorizedKeys
 from signers.backends.backend import (
+    BLS_VERSION_OF_TEZOS,
+    CONNECT_S_MAX,
     ClientKey,
     SignerLost,
     SignerMalformed,
@@ -43,11 +45,7 @@ from signers.formats.codec import Reader
 from signers.formats.tagged_keys import network_of_hash, tagged_hash
 from signers.keyring.keys import PublicKey
 
-# A signer that does not accept within this time is down; the kernel would try for minutes.
-CONNECT_S_MAX = 2.0
 RECEIVE_BYTES = 4096
-# Tezos' signature version with proofs of possession and ML-DSA.
-BLS_VERSION = 3
 
 Address = tuple[str, int] | str
 Value = TypeVar("Value")
@@ -63,18 +61,20 @@ class SocketSigner:
 
     def sign(self, public_key: PublicKey, key_hash: str, message: bytes, timeout_s: float) -> bytes:
         """Have a message signed, watermark included. Raises the errors of `backend`."""
-        end = time.monotonic() + timeout_s
+        try:
+            return self._sign(key_hash, message, time.monotonic() + timeout_s)
+        except SignerRejected:
+            self._authorized.forget()
+            raise
+
+    def _sign(self, key_hash: str, message: bytes, end: float) -> bytes:
         tagged = tagged_hash(key_hash)
         authorized = self._authorized.get(
             lambda: self._question(AskAuthorizedKeys(), key_hash, authorized_keys, end)
         )
         proof = authentication(self._client_key, authorized, authentication_bytes(tagged, message))
-        request = Sign(tagged, message, proof, BLS_VERSION)
-        try:
-            return self._exchange(request, key_hash, a_signature, end)
-        except SignerRejected:
-            self._authorized.forget()
-            raise
+        request = Sign(tagged, message, proof, BLS_VERSION_OF_TEZOS)
+        return self._exchange(request, key_hash, a_signature, end)
 
     def public_key(self, key_hash: str, timeout_s: float) -> PublicKey:
         """Ask for a key, which has this hash. Raises the errors of `backend`."""

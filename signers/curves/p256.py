@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from signers.curves.signing import PUBLIC_KEYS_KEPT, NotASecret, Signer
 
@@ -42,13 +41,17 @@ def key_pair(secret: bytes) -> tuple[bytes, Signer]:
     if not 0 < scalar < _ORDER:
         raise NotASecret("these bytes are no P-256 secret key")
     key = ec.derive_private_key(scalar, _CURVE)
-    public_key = key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
     sign_der = key.sign
 
     def sign(message: bytes, digest: bytes) -> bytes:
         return low_s(*decode_dss_signature(sign_der(digest, _SIGN)))
 
-    return public_key, sign
+    return _compressed(key.public_key().public_numbers()), sign
+
+
+def _compressed(point: ec.EllipticCurvePublicNumbers) -> bytes:
+    """Write a point as SEC 1 §2.3.3 does: x, and in the first byte which of the two y."""
+    return bytes([2 + point.y % 2]) + point.x.to_bytes(_SCALAR_BYTES)
 
 
 def low_s(r: int, s: int) -> bytes:

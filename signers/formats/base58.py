@@ -9,6 +9,7 @@ Source: Octez and Mavryk ``src/lib_crypto/base58.ml``. Mavryk differs from Tezos
 prefixes of public key hashes (and smart contracts) alone.
 """
 
+import re
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from signers.errors import MalformedBytes
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _DIGIT_OF_LETTER = {letter: digit for digit, letter in enumerate(_ALPHABET)}
 _PAIR_OF_DIGITS = [high + low for high in _ALPHABET for low in _ALPHABET]
+
+_CURVE = re.compile("(Ed25519|secp256k1|P-256|BLS|ML-DSA) ")  # in the name of a kind
 
 _CHECKSUM_BYTES = 4
 # An ML-DSA secret key is the longest thing that has a text form: 3,880 bytes, 5,306 letters.
@@ -56,14 +59,12 @@ P256_PUBLIC_KEY = Prefix("P-256 public key", bytes.fromhex("03b28b7f"), 33)
 BLS_PUBLIC_KEY = Prefix("BLS public key", bytes.fromhex("069587cc"), 48)
 MLDSA_PUBLIC_KEY = Prefix("ML-DSA public key", bytes.fromhex("0d07ed43"), 1312)
 
-ED25519_SEED = Prefix("Ed25519 seed", bytes.fromhex("0d0f3a07"), 32)
-ED25519_LONG_SECRET = Prefix(
-    "Ed25519 secret key (seed and public key)", bytes.fromhex("2bf64e07"), 64
-)
+ED25519_SEED = Prefix("Ed25519 secret key", bytes.fromhex("0d0f3a07"), 32)
+ED25519_LONG_SECRET = Prefix("Ed25519 secret key", bytes.fromhex("2bf64e07"), 64)  # and public
 SECP256K1_SECRET = Prefix("secp256k1 secret key", bytes.fromhex("11a2e0c9"), 32)
 P256_SECRET = Prefix("P-256 secret key", bytes.fromhex("1051eebd"), 32)
 BLS_SECRET = Prefix("BLS secret key", bytes.fromhex("0396c028"), 32)
-ENCRYPTED_ED25519 = Prefix("encrypted Ed25519 seed", bytes.fromhex("075a3cb329"), 56)
+ENCRYPTED_ED25519 = Prefix("encrypted Ed25519 secret key", bytes.fromhex("075a3cb329"), 56)
 ENCRYPTED_SECP256K1 = Prefix("encrypted secp256k1 secret key", bytes.fromhex("09edf1ae96"), 56)
 ENCRYPTED_P256 = Prefix("encrypted P-256 secret key", bytes.fromhex("09303973ab"), 56)
 ENCRYPTED_BLS = Prefix("encrypted BLS secret key", bytes.fromhex("02051e3519"), 56)
@@ -88,7 +89,7 @@ def encode(prefix: Prefix, payload: bytes) -> str:
     """
     if len(payload) != prefix.payload_bytes:
         raise MalformedBytes(
-            f"a {prefix.name} has {prefix.payload_bytes} bytes, not {len(payload)}"
+            f"{_with_article(prefix.name)} has {prefix.payload_bytes} bytes, not {len(payload)}"
         )
     body = prefix.head + payload
     return _base58(body + _checksum(body))
@@ -134,7 +135,14 @@ def read(prefixes: Prefix | Iterable[Prefix], text: str) -> tuple[Prefix, bytes]
 
 
 def _none_of(kinds: Iterable[Prefix], why: str = "") -> MalformedBytes:
-    return MalformedBytes(f"this text is not a {' or '.join(kind.name for kind in kinds)}{why}")
+    names = [kind.name for kind in kinds]
+    if len(names) > 1:  # the same thing of several curves or networks has one name
+        names = list(dict.fromkeys(_CURVE.sub("", name) for name in names))
+    return MalformedBytes(f"this text is not {_with_article(' or '.join(names))}{why}")
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiouE' or name.startswith('ML') else 'a'} {name}"
 
 
 def _checksum(body: bytes) -> bytes:

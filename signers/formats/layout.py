@@ -16,6 +16,7 @@ from signers.formats import base58, codec, micheline
 from signers.formats.base58 import Prefix
 from signers.formats.codec import Reader
 from signers.formats.networks import Network
+from signers.keyring.curve import CURVE_OF_TAG, Curve
 
 # Fees, counters and gas limits: at most ten groups of seven bits, mutez also below 2**63.
 _COUNTER_BYTES_MAX = 10
@@ -255,19 +256,12 @@ def named(what: str, names: Mapping[int, str]) -> Layout:
 # Keys and contracts.
 
 _KEY_HASH_BYTES = 20
-_PUBLIC_KEYS = {
-    0: base58.ED25519_PUBLIC_KEY,
-    1: base58.SECP256K1_PUBLIC_KEY,
-    2: base58.P256_PUBLIC_KEY,
-    3: base58.BLS_PUBLIC_KEY,
-    4: base58.MLDSA_PUBLIC_KEY,
-}
-_ML_DSA = 4
+_PUBLIC_KEYS = {curve.value.tag: curve.value.public_key for curve in Curve}
 
 
 def _read_key_hash(reader: Reader) -> bytes:
     tagged = reader.take(1 + _KEY_HASH_BYTES)
-    if tagged[0] > _ML_DSA:
+    if tagged[0] not in CURVE_OF_TAG:
         raise MalformedBytes(f"no public key hash has the tag {tagged[0]:02x}")
     return tagged
 

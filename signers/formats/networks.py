@@ -11,7 +11,8 @@ Source: Octez ``src/proto_*``, Mavryk ``src/proto_001_PtAtLas`` and ``src/proto_
 from dataclasses import dataclass
 from enum import Enum
 
-from signers.errors import UnknownNetwork
+from signers.errors import MalformedBytes, UnknownNetwork
+from signers.formats import base58
 from signers.formats.base58 import Prefix
 
 # The watermark: the byte in front of what is signed that says what kind of thing it is. After
@@ -101,6 +102,22 @@ class Network:
     protocols: tuple[Protocol, ...]
     chains: dict[str, str]
     amount_type: str
+
+    def chain_id(self, named: str) -> str:
+        """Return the chain id that the name of a chain stands for; a chain id is itself.
+
+        Raises MalformedBytes.
+        """
+        chain = self.chains.get(named, named)
+        try:
+            base58.decode(base58.CHAIN_ID, chain)
+        except MalformedBytes:
+            raise MalformedBytes(
+                f"{named[:40]!r} is no chain id, nor the name of a chain of {self.name} "
+                f"that is known here ({', '.join(self.chains)}). A node tells its own at "
+                "/chains/main/chain_id"
+            ) from None
+        return chain
 
     @property
     def protocol(self) -> Protocol:
@@ -221,6 +238,11 @@ MAVRYK = Network(
 )  # fmt: skip
 
 NETWORKS = {network.name: network for network in (TEZOS, MAVRYK)}
+
+CHAIN_IDS = {
+    name: chain_id for network in NETWORKS.values() for name, chain_id in network.chains.items()
+}
+CHAIN_NAMES = {chain_id: name for name, chain_id in CHAIN_IDS.items()}
 
 BLS_SCHEME_OF_PROTOCOL = {
     protocol.hash: protocol.bls_scheme

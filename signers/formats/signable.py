@@ -47,7 +47,9 @@ class Kind(IntEnum):
     DAL_ATTESTATION = 3
     GENERIC = 4
     AUTHENTICATION = 5
-    PROOF_OF_POSSESSION = 6  # of a BLS key; never read from bytes, which carry no watermark
+    # What a key does that is no signature on a message: never read from bytes.
+    PROOF_OF_POSSESSION = 6  # of a BLS key
+    DETERMINISTIC_NONCE = 7
 
 
 class Signable(NamedTuple):

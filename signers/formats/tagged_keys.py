@@ -9,20 +9,14 @@ from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats.base58 import Prefix
 from signers.formats.networks import BLS_SCHEME_OF_VERSION, NETWORKS, Network
+from signers.keyring.curve import CURVE_OF_TAG, Curve
 
 TAGGED_HASH_BYTES = 21
-BLS_TAG = 3
+BLS_TAG = Curve.BLS.value.tag
 
-# In the order of their tags.
-PUBLIC_KEYS = (
-    base58.ED25519_PUBLIC_KEY,
-    base58.SECP256K1_PUBLIC_KEY,
-    base58.P256_PUBLIC_KEY,
-    base58.BLS_PUBLIC_KEY,
-    base58.MLDSA_PUBLIC_KEY,
-)
-_HASH_TAGS: dict[Prefix, int] = {
-    prefix: tag
+PUBLIC_KEYS = tuple(CURVE_OF_TAG[tag].value.public_key for tag in sorted(CURVE_OF_TAG))
+_KINDS: dict[Prefix, tuple[Network, Curve]] = {
+    prefix: (network, CURVE_OF_TAG[tag])
     for network in NETWORKS.values()
     for tag, prefix in enumerate(network.key_hash_prefixes)
 }
@@ -30,8 +24,8 @@ _HASH_TAGS: dict[Prefix, int] = {
 
 def tagged_hash(text: str) -> bytes:
     """Return the 21 bytes of a key hash of any network. Raises MalformedBytes."""
-    prefix, payload = base58.read(_HASH_TAGS, text)
-    return bytes([_HASH_TAGS[prefix]]) + payload
+    prefix, payload = base58.read(_KINDS, text)
+    return bytes([_KINDS[prefix][1].value.tag]) + payload
 
 
 def hash_text(tagged: bytes, network: Network) -> str:
@@ -43,8 +37,23 @@ def hash_text(tagged: bytes, network: Network) -> str:
 
 def network_of_hash(text: str) -> Network:
     """Return the network whose key hashes are written like this one. Raises MalformedBytes."""
-    prefix, _ = base58.read(_HASH_TAGS, text)
-    return next(n for n in NETWORKS.values() if prefix in n.key_hash_prefixes)
+    prefix, _ = base58.read(_KINDS, text)
+    return _KINDS[prefix][0]
+
+
+def curve_of_hash(text: str) -> Curve:
+    """Return of which curve the key of a hash is. Raises MalformedBytes."""
+    prefix, _ = base58.read(_KINDS, text)
+    return _KINDS[prefix][1]
+
+
+def is_deterministic(text: str) -> bool:
+    """Say whether all who have a key make the same signature of the same bytes.
+
+    So it is by the rules of Ed25519 (RFC 8032 §5.1.6) and BLS; of ECDSA each signer chooses the
+    nonce by himself. Takes the text of the key's hash. Raises MalformedBytes.
+    """
+    return curve_of_hash(text) in (Curve.ED25519, Curve.BLS)
 
 
 def signature_version(text: str) -> int:

@@ -153,7 +153,7 @@ def read_marks(
     network = network_by_name(view.identity.network)
     wanted = WantedChain(network, view.identity.chain_id, is_asserted=chain_id is not None)
     if chain_id is not None:
-        chain = network.chains.get(chain_id, chain_id)
+        chain = network.chain_id(chain_id)
         if base58.decode(base58.CHAIN_ID, chain) != wanted.chain_id:
             raise WrongChain(f"the store is of {wanted.text}, not of {chain}")
     return read_source(source, wanted, None if format_name is None else MarksFormat(format_name))

@@ -12,21 +12,31 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from signers.backends.backend import (
+    SignerFailed,
+    SignerMalformed,
+    SignerRejected,
+    SignerTimeout,
+    SignerUnavailable,
+    SignerUnknownKey,
+)
+from signers.backends.key_inquiry import ask_public_key
 from signers.backends.key_uri import (
     ELSEWHERE,
     HttpKey,
     LedgerKey,
     Pkcs11Key,
+    RemoteKey,
     TcpKey,
     UnixKey,
     read_key_uri,
 )
 from signers.errors import BadRequest, MalformedBytes
 from signers.formats.networks import Network, network_by_name
-from signers.formats.tagged_keys import hash_text, tagged_hash
+from signers.formats.tagged_keys import curve_of_hash, hash_text, tagged_hash
 from signers.keyring.curve import Curve
 from signers.keyring.encrypted_key import EncryptedKey
-from signers.keyring.keys import PublicKey, SecretKey, kind_of_hash, read_key_hash
+from signers.keyring.keys import PublicKey, SecretKey, read_key_hash
 from signers.keyring.keystore import Keystore, UnknownKey, read_locator
 from signers.keyring.passwords import Passwords
 from signers.marks.store_copies import StoreView, read_store
@@ -94,6 +104,7 @@ class NewKey(NamedTuple):
     key_hash: str
     public_key: str | None  # None: its signer will be asked for it
     enabled: bool
+    note: str = ""  # what was asked of who has it, and what was not
 
 
 class KeyUnclear(BadRequest):
@@ -139,7 +150,12 @@ def generate(
     """
     if delegate is not None:
         delegate = find_hash(place, delegate, network)
-        _check_marked(place.view(), delegate)
+        _check_marked(
+            place.view(),
+            delegate,
+            f"Let it sign first: `forgepool keys enable {delegate} --floor LEVEL`, LEVEL being the "
+            "level of the chain's head now, or with --fresh if it has never signed anything",
+        )
     names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
     keys = {each: SecretKey.generate(curve, network.bls_scheme) for each in names}
     encrypted = {} if password is None else _seal(keys, password, progress)
@@ -208,8 +224,10 @@ def import_elsewhere(
 ) -> NewKey:
     """Write down who has a key that is not here, and enable it as `import_key` does.
 
-    A device does not tell a key by its hash, so there the public key is needed. Raises
-    MalformedKeyUri, KeyUnclear, and what `import_key` raises for marks.
+    A remote signer is asked for the public key; one that cannot be asked now may be there later,
+    but one that says it does not have the key is believed. A device is not asked, and does not tell
+    a key by its hash, so there the public key is needed. Raises MalformedKeyUri, KeyUnclear,
+    SignerUnknownKey, SignerMalformed, and what `import_key` raises for marks.
     """
     place_of_key = read_key_uri(uri, environment)
     said = None
@@ -227,12 +245,16 @@ def import_elsewhere(
     if view is not None and floor is None:
         for holder in {key_hash, delegate or key_hash}:
             _check_marked(view, holder)
+    note = "The device was not asked: the public key is the one that was given."
+    if isinstance(place_of_key, HttpKey | TcpKey | UnixKey):
+        told, note = _ask_signer(place_of_key, environment)
+        public_key = public_key or told
     place.make_state_dir()
     place.keystore.add_elsewhere(name, uri.strip(), key_hash, public_key)
     if view is not None:
         _enable(place, [(key_hash, delegate or key_hash)], floor, "keys import")
     text = None if public_key is None else public_key.text()
-    return NewKey(name, key_hash, text, view is not None)
+    return NewKey(name, key_hash, text, view is not None, note)
 
 
 def enable(place: Place, keys: Sequence[str], delegate: str | None, floor: int | None) -> list[str]:
@@ -341,6 +363,20 @@ def find_hash(place: Place, key: str, network: Network) -> str:
     return key_hash
 
 
+def _ask_signer(key: RemoteKey, environment: Mapping[str, str]) -> tuple[PublicKey | None, str]:
+    """Return a signer's public key, None when it could not be asked, and a sentence on it."""
+    try:
+        found = ask_public_key(key, environment)
+    except (SignerUnavailable, SignerTimeout, SignerFailed, SignerRejected) as error:
+        return None, (
+            f"warning: {key.authority} could not be asked ({error}). The key is written down; not "
+            "checked: whether a signer is there, has this key, and signs with it"
+        )
+    except (SignerUnknownKey, SignerMalformed) as error:
+        raise type(error)(f"{key.authority}: {error}. Nothing was written down") from None
+    return found, f"{key.authority} has this key. Not checked: whether it signs with it."
+
+
 def _seal(
     keys: Mapping[str, SecretKey], password: bytes, progress: Callable[[], object]
 ) -> dict[str, EncryptedKey]:
@@ -359,18 +395,24 @@ def _seal(
 
 def _curve_name(key_hash: str) -> str | None:
     try:
-        return kind_of_hash(key_hash)[1].value.name
+        return curve_of_hash(key_hash).value.name
     except MalformedBytes:
         return None
 
 
-def _check_marked(view: StoreView | None, holder: str) -> None:
-    marks = None if view is None else view.content.marks
-    if marks is None or any(marks.mark(holder, kind) is None for kind in MARKED_KINDS):
+_SAY_WHERE_IT_STANDS = (
+    "If it has signed anything anywhere, stop that for good and give the level of the chain's head "
+    "now (--floor LEVEL); if it never has, say so (--fresh)"
+)
+
+
+def _check_marked(view: StoreView | None, holder: str, advice: str = _SAY_WHERE_IT_STANDS) -> None:
+    if view is None:
+        raise NoMark(f"there is no store that knows {holder}: `forgepool init` first")
+    if any(view.content.marks.mark(holder, kind) is None for kind in MARKED_KINDS):
         raise NoMark(
             f"{holder} has no mark in the store, so nothing says up to which level it has signed. "
-            "If it has signed anything anywhere, stop that for good and give the level of the "
-            "chain's head now (--floor LEVEL); if it never has, say so (--fresh)"
+            + advice
         )
 
 

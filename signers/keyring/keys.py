@@ -23,7 +23,7 @@ from signers.curves.signing import SECRET_BYTES, NotASecret, Signer
 from signers.errors import BadRequest, MalformedBytes
 from signers.formats import base58
 from signers.formats.hashes import blake2b_20, blake2b_32
-from signers.formats.networks import NETWORKS, BlsScheme, Network
+from signers.formats.networks import BlsScheme, Network
 from signers.keyring.curve import CURVE_OF_TAG, Curve
 
 _KEY_PAIRS: dict[Curve, Callable[[bytes], tuple[bytes, Signer]]] = {
@@ -39,11 +39,6 @@ _VERIFIERS: dict[Curve, Callable[[bytes, bytes, bytes], bool]] = {
 _CURVE_OF_PUBLIC_KEY = {curve.value.public_key: curve for curve in Curve}
 _CURVE_OF_SECRET = {curve.value.secret: curve for curve in Curve if curve.value.secret} | {
     base58.ED25519_LONG_SECRET: Curve.ED25519
-}
-_KIND_OF_HASH = {
-    prefix: (network, CURVE_OF_TAG[tag])
-    for network in NETWORKS.values()
-    for tag, prefix in enumerate(network.key_hash_prefixes)
 }
 _SIGNATURES = (*(curve.value.signature for curve in Curve), base58.GENERIC_SIGNATURE)
 
@@ -80,6 +75,10 @@ class PublicKey:
         if curve is None or len(tagged) != 1 + curve.value.public_key.payload_bytes:
             raise MalformedBytes("these bytes are no public key")
         return cls(curve, tagged[1:])
+
+    def tagged(self) -> bytes:
+        """Write the key behind the tag of its curve."""
+        return bytes([self.curve.value.tag]) + self.raw
 
     def text(self) -> str:
         """Write the key as ``edpk…`` or the like."""
@@ -193,12 +192,14 @@ class SecretKey:
         """Return the secret itself: to be encrypted, and for nothing else."""
         return self._secret
 
-    def deterministic_nonce(self, level: int) -> bytes:
-        """Derive the 32-byte seed nonce of a block from its level.
+    def deterministic_nonce(self, data: bytes) -> bytes:
+        """Derive 32 bytes from data, always the same: for a block's seed nonce, from its level.
 
-        Source: Octez ``ed25519.ml`` ``deterministic_nonce`` and its like, ``baking_nonces.ml``.
+        A baker gives the level as 4 bytes, big-endian. Source: ``deterministic_nonce`` of Octez and
+        Mavryk ``src/lib_crypto/ed25519.ml``, ``secp256k1.ml``, ``p256.ml`` and ``bls.ml``, the
+        same in all; ``baking_nonces.ml``.
         """
-        return hmac.digest(self._secret, level.to_bytes(4, signed=True), "sha256")
+        return hmac.digest(self._secret, data, "sha256")
 
     def prove_possession(self, proven: PublicKey | None = None) -> bytes:
         """Prove that one has this secret, by signing its public key, or another that is given.
@@ -223,12 +224,6 @@ class SecretKey:
 def read_key_hash(text: str, network: Network) -> bytes:
     """Return the 20 bytes of a key hash of a network. Raises MalformedBytes."""
     return base58.decode(network.key_hash_prefixes, text)
-
-
-def kind_of_hash(key_hash: str) -> tuple[Network, Curve]:
-    """Return of which network and curve the key of a hash is. Raises MalformedBytes."""
-    prefix, _ = base58.read(_KIND_OF_HASH, key_hash)
-    return _KIND_OF_HASH[prefix]
 
 
 def write_signature(signature: bytes, curve: Curve | None = None) -> str:

@@ -222,6 +222,8 @@ def _print_new_keys(place: Place, made: list[NewKey], as_json: bool) -> None:
         return
     for key in made:
         click.echo(f"{key.key_hash}  {key.public_key or '-'}  {key.name}")
+        if key.note:
+            click.echo(key.note, err=True)
     if not made[0].enabled:
         click.echo(f"Not enabled: there is no store at {place.store_path} yet (forgepool init).")
 

@@ -1,4 +1,4 @@
-"""The keys of an Octez or Mavryk client directory: found by hash, loaded when first needed.
+"""The keys of an Octez or Mavryk client directory: found by hash, loaded when they are needed.
 
 The directory has three files: ``public_key_hashs``, ``public_keys`` and ``secret_keys``, each a
 list of names with a value (`wallet_file`). The value of a secret key says where the key is:
@@ -10,15 +10,16 @@ Source: Octez ``src/lib_client_base/client_keys.ml``, ``src/lib_signer_backends/
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from signers.errors import BadRequest
 from signers.formats.networks import Network
+from signers.formats.tagged_keys import network_of_hash
 from signers.keyring.encrypted_key import EncryptedKey
-from signers.keyring.keys import PublicKey, SecretKey, kind_of_hash
+from signers.keyring.keys import PublicKey, SecretKey
 from signers.keyring.passwords import Passwords
 from signers.keyring.wallet_file import BrokenWalletFile, Stamp, WalletFile
 
@@ -38,7 +39,7 @@ class UnknownKey(BadRequest):
 
 
 class UnsupportedKey(BadRequest):
-    """The key is kept in a way that this program cannot use yet."""
+    """The secret is not in the file, or in a form that is not known: see docs/signers.md."""
 
     code = "unsupported_key"
 
@@ -65,12 +66,13 @@ class KeystoreEntry(NamedTuple):
 class Keystore:
     """The keys of one client directory; those that were used stay in memory.
 
-    Threads may load different keys at once: opening an encrypted one takes its time.
+    Any thread may `load` keys, since opening an encrypted one takes its time; what stays in memory
+    and what is dropped is one thread's business, so that no late thread brings a removed key back.
     """
 
     def __init__(self, base_dir: Path, passwords: Passwords | None = None) -> None:
         self._base_dir = base_dir
-        self._passwords = passwords or Passwords()
+        self.passwords = passwords or Passwords()  # of encrypted keys
         self._hashes = WalletFile(base_dir / "public_key_hashs")
         self._public_keys = WalletFile(base_dir / "public_keys")
         self._secret_keys = WalletFile(base_dir / "secret_keys")
@@ -79,23 +81,25 @@ class Keystore:
         self._names_stamp: Stamp | None = None
 
     def secret_key(self, key_hash: str) -> SecretKey:
-        """Return the secret key with this hash.
-
-        Raises UnknownKey, UnsupportedKey, BrokenWalletFile, MalformedBytes, and what `Passwords`
-        raises for an encrypted key.
-        """
+        """Return the secret key with this hash, and keep it in memory. Raises as `load` does."""
         key = self._loaded.get(key_hash)
         if key is None:
-            key = self._loaded[key_hash] = self._load(key_hash)
+            key = self._loaded[key_hash] = self.load(key_hash)
         return key
 
-    def has_loaded(self, key_hash: str) -> bool:
-        """Whether the key with this hash is in memory."""
-        return key_hash in self._loaded
+    @property
+    def loaded(self) -> Set[str]:
+        """The hashes of the keys that are in memory."""
+        return self._loaded.keys()
 
-    def forget(self, key_hash: str) -> None:
-        """Drop a secret key from memory, if it is there."""
-        self._loaded.pop(key_hash, None)
+    def keep(self, key_hash: str, key: SecretKey) -> None:
+        """Keep in memory a key that was loaded by another thread."""
+        self._loaded[key_hash] = key
+
+    def retain(self, key_hashes: Set[str]) -> None:
+        """Drop from memory all keys but these."""
+        for key_hash in self._loaded.keys() - key_hashes:
+            del self._loaded[key_hash]
 
     def entries(self) -> Iterator[KeystoreEntry]:
         """List all keys by their hashes. Raises BrokenWalletFile."""
@@ -172,7 +176,7 @@ class Keystore:
             text = _public_text(self._public_keys.value(name))
             if text is not None:
                 key = PublicKey.read(text)
-                if key.hash(kind_of_hash(key_hash)[0]) != key_hash:
+                if key.hash(network_of_hash(key_hash)) != key_hash:
                     raise BrokenWalletFile(
                         f"{self._base_dir}: the public key under the name of {key_hash} is "
                         "another key's"
@@ -183,20 +187,26 @@ class Keystore:
     def _files(self) -> tuple[WalletFile, WalletFile, WalletFile]:
         return self._secret_keys, self._public_keys, self._hashes
 
-    def _load(self, key_hash: str) -> SecretKey:
+    def load(self, key_hash: str) -> SecretKey:
+        """Read and open the secret key with this hash; any thread may do so.
+
+        Raises UnknownKey, UnsupportedKey, BrokenWalletFile, MalformedBytes, and what `Passwords`
+        raises for an encrypted key.
+        """
         locators = self.locators(key_hash)
         if not locators:
             raise UnknownKey(f"{self._base_dir} has no secret key of {key_hash[:40]}")
         usable = sorted((each for each in locators if _scheme(each) in SCHEMES), key=_cost)
         if not usable:
             raise UnsupportedKey(
-                f"the secret key of {key_hash} is kept as {_scheme(locators[0])!r}, which is not "
-                f"supported yet; supported are {UNENCRYPTED!r} and {ENCRYPTED!r}"
+                f"the secret of {key_hash} is not in {self._base_dir}, which says "
+                f"{_scheme(locators[0])!r} of it; in the file are those that say "
+                f"{UNENCRYPTED!r} or {ENCRYPTED!r}"
             )
-        network, _ = kind_of_hash(key_hash)
+        network = network_of_hash(key_hash)
         key = read_locator(usable[0], network)
         if isinstance(key, EncryptedKey):
-            key = self._passwords.open(key, key_hash, network.bls_scheme)
+            key = self.passwords.open(key, self._called(key_hash), network.bls_scheme)
         if key.public_key.hash(network) != key_hash:
             raise BrokenWalletFile(
                 f"{self._base_dir}: the secret key under the name of {key_hash} is another key's"
@@ -207,6 +217,11 @@ class Keystore:
         for name, value in self._hashes.items():
             if isinstance(value, str):
                 yield name, value
+
+    def _called(self, key_hash: str) -> str:
+        """Name a key to people: as the directory calls it, and by its hash."""
+        names = self._names_of(key_hash)
+        return f"{names[0]} ({key_hash})" if names else key_hash
 
     def _names_of(self, key_hash: str) -> list[str]:
         if (stamp := self._hashes.stamp()) != self._names_stamp:
@@ -227,7 +242,9 @@ def read_locator(locator: str, network: Network) -> SecretKey | EncryptedKey:
         return EncryptedKey.read(text)
     if scheme not in ("", UNENCRYPTED):
         scheme = scheme.partition(":")[0]
-        raise UnsupportedKey(f"keys kept as {scheme[:40]!r} are not supported yet")
+        raise UnsupportedKey(
+            f"{scheme[:40]!r} holds no key: those that do are {UNENCRYPTED!r} and {ENCRYPTED!r}"
+        )
     return SecretKey.read(text, network.bls_scheme)
 
 

@@ -16,6 +16,7 @@ from signers.errors import BadRequest
 from signers.formats.networks import BlsScheme
 from signers.keyring.encrypted_key import EncryptedKey
 from signers.keyring.keys import SecretKey
+from signers.keyring.wallet_file import Stamp, stamp_of
 
 PASSWORD_ENV = "FORGEPOOL_PASSWORD"
 QUESTIONS_MAX = 3
@@ -48,11 +49,13 @@ class BadPasswordFile(BadRequest):
 class Passwords:
     """The passwords that are known to a process; threads may share them."""
 
-    __slots__ = ("_ask", "_known")
+    __slots__ = ("_ask", "_file", "_known", "stamp")
 
     def __init__(self, known: Iterable[bytes] = (), ask: Ask | None = None) -> None:
         self._known = tuple(known)
         self._ask = ask
+        self._file: Path | None = None
+        self.stamp: Stamp | None = None  # of the file, when it was read
 
     @classmethod
     def from_surroundings(cls, file: Path | None, ask: Ask | None = None) -> "Passwords":
@@ -60,10 +63,23 @@ class Passwords:
 
         Raises BadPasswordFile.
         """
+        stamp = stamp_of(file)
         known = [] if file is None else _read(file)
         if (one := os.environ.get(PASSWORD_ENV)) is not None:
             known.append(os.fsencode(one))
-        return cls(known, ask)
+        passwords = cls(known, ask)
+        passwords._file, passwords.stamp = file, stamp
+        return passwords
+
+    def current_stamp(self) -> Stamp | None:
+        """Return what differs from `stamp` once the file has changed."""
+        return stamp_of(self._file)
+
+    def reread(self) -> "Passwords":
+        """Return those of the file and the environment as they are now. Raises BadPasswordFile."""
+        if self.current_stamp() == self.stamp:
+            return self
+        return Passwords.from_surroundings(self._file, self._ask)
 
     @property
     def first(self) -> bytes | None:
@@ -90,11 +106,14 @@ class Passwords:
             raise WrongPassword(f"{QUESTIONS_MAX} wrong passwords for the encrypted key {name}")
         if not self._known:
             raise NoPassword(
-                f"the key {name} is encrypted: give its password in a file "
-                f"(--password-filename) or in {PASSWORD_ENV}"
+                f"the key {name} is encrypted and no password is known: give it in "
+                f"{self._file or 'a file (--password-filename)'} or in {PASSWORD_ENV}"
             )
+        count = len(self._known)
+        known = f"none of the {count} known passwords" if count > 1 else "the one known password"
         raise WrongPassword(
-            f"the encrypted key {name} is opened by none of the {len(self._known)} known passwords"
+            f"the encrypted key {name} is not opened by {known}: add its own to "
+            f"{self._file or 'a password file (--password-filename)'}"
         )
 
     def _prefer(self, password: bytes) -> None:

@@ -36,6 +36,17 @@ _encode = msgspec.json.encode
 Stamp = tuple[int, int, int]  # inode, size and modification time
 
 
+def stamp_of(path: Path | None) -> Stamp | None:
+    """Return what differs once a file has changed; None when there is none."""
+    if path is None:
+        return None
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 class WalletFile:
     """Names and values of one file; an absent file holds none."""
 
@@ -46,11 +57,7 @@ class WalletFile:
 
     def stamp(self) -> Stamp | None:
         """Return what differs once the file has changed; None when there is no file."""
-        try:
-            stat = os.stat(self._path)
-        except FileNotFoundError:
-            return None
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+        return stamp_of(self._path)
 
     def __contains__(self, name: str) -> bool:
         self._refresh()

@@ -153,6 +153,12 @@ def sign_commands(
     return choose, command(sign, 0x81, derivation, message)
 
 
+def gives_signature(command: bytes) -> bool:
+    """Say whether a command is the second of such a pair."""
+    is_second = command[2:3] == b"\x81"
+    return is_second and command[1] in (Instruction.SIGN, Instruction.SIGN_WITH_HASH)
+
+
 def setup_command(
     derivation: Derivation, path: Path, chain_id: bytes, main_level: int, test_level: int
 ) -> bytes:

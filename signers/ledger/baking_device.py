@@ -110,8 +110,13 @@ class BakingDevice:
         data = self._ask(instruction, derivation, apdu.encode_path(path))
         return self._read(apdu.read_public_key, data, derivation)
 
-    def sign(self, derivation: Derivation, path: apdu.Path, message: bytes) -> bytes:
-        """Have a message signed. From the second command on the device may have signed."""
+    def sign(
+        self, derivation: Derivation, path: apdu.Path, message: bytes, prompt_s: float = 0.0
+    ) -> bytes:
+        """Have a message signed. From the second command on the device may have signed.
+
+        A person who is asked has `prompt_s`, and never less than `PROMPT_S`.
+        """
         with_hash = self.version.number >= VERSION_WITH_HASH
         choose, data = apdu.sign_commands(derivation, path, message, with_hash=with_hash)
         raise_for(self._exchange(choose, COMMAND_S).status, choose[1])
@@ -119,7 +124,8 @@ class BakingDevice:
             self._transport.send(data)
         except DeviceAbsent as error:
             raise DeviceLost(str(error)) from None
-        answer = self._transport.receive(PROMPT_S if message[0] == _GENERIC else SIGN_S)
+        is_asked = message[0] == _GENERIC
+        answer = self._transport.receive(max(prompt_s, PROMPT_S) if is_asked else SIGN_S)
         raise_for(answer.status, data[1])
         signature = answer.data
         if with_hash:

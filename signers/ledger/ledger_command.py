@@ -1,6 +1,7 @@
 """The commands `forgepool ledger …`: which devices there are, and setting one up for baking."""
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from signers.keyring.curve import Curve
 from signers.keyring.keys import PublicKey
 from signers.ledger import apdu
 from signers.ledger.baking_device import BakingDevice, DeviceFinder
+from signers.ledger.device_errors import DeviceAbsent
 from signers.ledger.device_name import four_words, short_id
 from signers.ledger.device_search import coin_of, device_finder
 from signers.ledger.ledger_signer import CURVES, DERIVATIONS
@@ -30,6 +32,13 @@ network_option = click.option(
 )
 
 
+_NO_DEVICE = (
+    "forgepool: there is no device: plug it in and unlock it (on USB it also needs "
+    "forgepool[ledger] and the vendor's udev rules), or say with LEDGER_PROXY_ADDRESS and "
+    "LEDGER_PROXY_PORT where one listens on TCP."
+)
+
+
 @click.group()
 def ledger() -> None:
     """Ledger devices with the baking app: list them, set them up, see their own marks.
@@ -43,7 +52,10 @@ def ledger() -> None:
 @network_option
 @json_option
 def list_devices(network: str, as_json: bool) -> None:
-    """List every device that is plugged in, and how a key's URI names it."""
+    """List every device that is plugged in, and how a key's URI names it.
+
+    Ends with 1 when there is none.
+    """
     found: list[dict[str, Any]] = []
     with reporting(as_json):
         finder = _finder(network)
@@ -67,9 +79,10 @@ def list_devices(network: str, as_json: bool) -> None:
                     "uris": [f"ledger://{name}/{curve}/0h/0h" for curve in DERIVATIONS],
                 }
             )
+    is_there = any(each.get("code") != DeviceAbsent.code for each in found)
     if as_json:
         print_json(found)
-        return
+        sys.exit(0 if is_there else 1)
     for each in found:
         if "error" in each:
             click.echo(f"{each['place']}: {each['error']}")
@@ -78,8 +91,9 @@ def list_devices(network: str, as_json: bool) -> None:
         click.echo(f"{each['place']}: baking app {each['version']}, {each['id']}{words}")
         for uri in each["uris"]:
             click.echo(f"  {uri}")
-    if not found:
-        click.echo("No device is plugged in.")
+    if not is_there:
+        click.echo(_NO_DEVICE, err=True)
+        sys.exit(1)
 
 
 @ledger.command("show")
@@ -123,7 +137,9 @@ def show_key(uri: str, network: str, as_json: bool, on_screen: bool) -> None:
 
 @ledger.command("setup")
 @click.argument("uri", metavar="URI")
-@click.option("--chain-id", required=True, metavar="NetX…", help="The chain that it bakes.")
+@click.option(
+    "--chain-id", required=True, metavar="NetX…|NAME", help="The chain that it bakes, or its name."
+)
 @click.option("--level", type=LEVEL, required=True, help="The level of that chain's head now.")
 @click.option("--test-level", type=LEVEL, default=0, help="The same for all other chains.")
 @network_option
@@ -140,7 +156,8 @@ def set_up(
 ) -> None:
     """Let a device bake with a key, and set its marks. It asks on its screen."""
     with reporting(as_json):
-        key, chain = _ledger_key(uri), base58.decode(base58.CHAIN_ID, chain_id)
+        key, chain_id = _ledger_key(uri), network_by_name(network).chain_id(chain_id)
+        chain = base58.decode(base58.CHAIN_ID, chain_id)
         confirm(
             f"The device will sign nothing up to level {level} of {chain_id}, and everything above "
             "it once more. Has it signed nothing higher?",

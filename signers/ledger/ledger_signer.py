@@ -54,11 +54,12 @@ class LedgerSigner:
         """Have a message signed: blocks and votes at once, a delegation after a button.
 
         `timeout_s` is for getting hold of the device. Once it has the message it is waited for
-        longer, since what it signs late is of use and cannot be had again.
+        longer, since what it signs late is of use and cannot be had again; for a person at least
+        as long.
         """
         derivation, path = self._place_of(key_hash)
         with self._having(timeout_s) as turn:
-            return turn.sign(derivation, path, message)
+            return turn.sign(derivation, path, message, timeout_s)
 
     def public_key(self, key_hash: str, timeout_s: float) -> PublicKey:
         """Ask the device for a key. Raises DeviceMisconfigured when it is not the one meant."""

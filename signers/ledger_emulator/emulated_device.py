@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import Final
 
+from signers.ledger import apdu
 from signers.ledger.framing import LENGTH_BYTES, answer_to_stream
 from signers.ledger_emulator.baking_app import App, BakingApp, Finger
 
@@ -25,6 +26,7 @@ stick | unstick          take commands and answer nothing; unstick answers what 
 delay MS                 before each answer
 cut                      break the next answer in its middle
 lose                     obey the next command, and break the connection instead of answering
+lose signature           likewise with the next command that gives a signature
 status WORD COUNT        answer so many commands with a status word, as 6f00
 state                    marks and authorised key
 """
@@ -39,7 +41,7 @@ class EmulatedDevice:
         self._delay_s = 0.0
         self._stuck: asyncio.Event = asyncio.Event()
         self._stuck.set()  # set: it answers
-        self._cuts = self._loses = False
+        self._cuts = self._loses = self._loses_signature = False
         self._forced: list[int] = []
         self._latest: asyncio.StreamWriter | None = None
         self._turn = asyncio.Lock()
@@ -93,8 +95,8 @@ class EmulatedDevice:
         if writer is None or writer.is_closing():
             return
         stream = answer_to_stream(body)
-        if self._loses:
-            self._loses = False
+        if self._loses or (self._loses_signature and apdu.gives_signature(command)):
+            self._loses = self._loses_signature = False
             writer.close()
         elif self._cuts:
             self._cuts = False
@@ -146,6 +148,8 @@ class EmulatedDevice:
                 self._cuts = True
             case ["lose"]:
                 self._loses = True
+            case ["lose", "signature"]:
+                self._loses_signature = True
             case ["status", word, count] if count.isdigit():
                 self._forced = [int(word, 16)] * int(count)
             case ["state"]:

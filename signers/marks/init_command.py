@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from signers.command_line import json_option, place_of, print_json, reporting, state_dir_option
-from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats.networks import NETWORKS, network_by_name
 from signers.marks.watermark_store import WatermarkStore
@@ -32,16 +31,8 @@ def init(network: str, chain_id: str, state_dir: Path | None, as_json: bool) -> 
     """
     place = place_of(state_dir)
     with reporting(as_json):
-        known = network_by_name(network).chains
-        chain = known.get(chain_id, chain_id)
-        try:
-            raw = base58.decode(base58.CHAIN_ID, chain)
-        except MalformedBytes:
-            raise MalformedBytes(
-                f"{chain_id[:40]!r} is no chain id, nor the name of a chain of {network} "
-                f"that is known here ({', '.join(known)}). A node tells its own at "
-                "/chains/main/chain_id"
-            ) from None
+        chain = network_by_name(network).chain_id(chain_id)
+        raw = base58.decode(base58.CHAIN_ID, chain)
         place.make_state_dir()
         place.state_dir.chmod(0o700)
         WatermarkStore.create(place.store_path, network=network, chain_id=raw)

@@ -43,6 +43,9 @@ _STEPS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "ALTER TABLE marks DROP COLUMN signature",  # it was never filled
     ),
+    # 3: under which expectation a signature that is missing was asked for. 0: before there were
+    # numbers, so nobody can withdraw it; NULL: it was withdrawn.
+    ("ALTER TABLE kept_signatures ADD COLUMN expectation INTEGER DEFAULT 0",),
 )
 NEWEST: Final = FIRST + len(_STEPS)
 

@@ -87,12 +87,15 @@ def judge(mark: Signable | None, asked: Signable, holder: str) -> Verdict:
 def judge_repeat(asked: Signable, holder: str, *, may_differ: bool) -> Verdict:
     """Say whether the mark itself may be signed again when no signature of it is kept.
 
-    `may_differ`: the signature would not be, or perhaps not be, the one that was made before.
-    Two different signatures on one block header are a proof of double baking; votes that differ
-    in nothing else are no offence.
+    `may_differ`: the signature would not be, or perhaps not be, the one that was made before, or
+    is being made. Two different signatures on one block header are a proof of double baking;
+    votes that differ in nothing else are no offence.
     """
     if may_differ and asked.kind is Kind.BLOCK:
-        lost = "a signer was asked for it and its signature was lost; another would be a second"
+        lost = (
+            "a signer is being asked for it, or was and its signature is lost; another would be "
+            "a second"
+        )
         return Refusal(SIGNATURE_LOST, f"{_position(asked)} refused: {holder}: {lost}")
     return REPEAT
 

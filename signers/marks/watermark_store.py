@@ -28,12 +28,20 @@ from signers.formats.signable import Kind, Signable
 from signers.host import host_id, user_name
 from signers.marks import administration_log, kept_signatures, store_file, store_tables
 from signers.marks.administration_log import AdministrationEntry
-from signers.marks.kept_signatures import ASKED
+from signers.marks.kept_signatures import ASKED, WITHDRAWN
 from signers.marks.mark_table import MarkTable
 from signers.marks.store_errors import NoMark, StoreReplaced, WrongStore
 from signers.marks.store_session import StoreSession
 from signers.marks.store_tables import BlockDraft, StoreIdentity
-from signers.marks.watermark import EVERYONE, FRESH, MARKED_KINDS, Verdict, judge_repeat
+from signers.marks.watermark import (
+    ADVANCE,
+    EVERYONE,
+    FRESH,
+    MARKED_KINDS,
+    REPEAT,
+    Verdict,
+    judge_repeat,
+)
 
 # Fold after so many commits: 512 commits of 64 votes fill half of the WAL that is grown
 # beforehand, and folding them takes a few milliseconds under the lock.
@@ -58,6 +66,18 @@ class StoreStatistics(NamedTuple):
     seq: int  # the store's commit counter, as last seen
     unfolded: int  # commits since the last fold that this process knows of
     lock_wait_s_max: float
+
+
+class Judgement(NamedTuple):
+    """The verdict on a request, and what a permission rests on.
+
+    `signature`: the one that was kept, to be given out instead of another. `expectation`: its
+    signer is asked under this number, by nobody else, and not before the commit.
+    """
+
+    verdict: Verdict
+    signature: bytes | None = None
+    expectation: int | None = None
 
 
 class WatermarkStore:
@@ -290,31 +310,49 @@ class Transaction:
                 self._connection, bound.number, signable.level, signable.round, draft
             )
 
-    def recall(
-        self, key: str, asked: Signable, version: int, *, is_elsewhere: bool
-    ) -> bytes | Verdict:
-        """Answer a repeat: the signature that was kept, or whether it may be made again.
+    def judge_and_recall(
+        self, key: str, asked: Signable, version: int, *, may_differ: bool
+    ) -> Judgement:
+        """Judge one request of which two signatures might not be alike, and what it rests on.
 
-        `is_elsewhere`: the signer is a device or a remote one, which might not sign alike.
+        `may_differ`: its signer is one that might not sign the same bytes alike. Of a block no
+        two signatures may then be made: such a signer is asked under an expectation or not at
+        all, and a key of ours signs only where no such signer may have.
         """
+        (verdict,) = self.judge([(key, asked)])
+        if verdict is not ADVANCE and verdict is not REPEAT:
+            return Judgement(verdict)
         number = self._number(key)
         with self._session.guarded():
-            kept = kept_signatures.recall(self._connection, number, asked, version)
-        if isinstance(kept, bytes):
-            return kept
-        return judge_repeat(asked, key, may_differ=is_elsewhere or kept is ASKED)
+            if verdict is REPEAT:
+                found = kept_signatures.recall(self._connection, number, asked, version)
+                if isinstance(found, bytes):
+                    return Judgement(verdict, signature=found)
+                in_doubt = found is ASKED or (may_differ and found is not WITHDRAWN)
+                verdict = judge_repeat(asked, key, may_differ=in_doubt)
+                if verdict is not REPEAT:
+                    return Judgement(verdict)
+                if found is WITHDRAWN and not may_differ:
+                    self.touch()
+                    kept_signatures.forget(self._connection, number, asked, version)
+            if not may_differ or asked.kind is not Kind.BLOCK:
+                return Judgement(verdict)
+            self.touch()
+            expectation = self._store._seq + 1  # the number of this commit, which is no other's
+            kept_signatures.expect(self._connection, number, asked, version, expectation)
+        return Judgement(verdict, expectation=expectation)
 
-    def expect_signature(self, key: str, asked: Signable, version: int) -> None:
-        """Note, with the new mark, that a signer elsewhere is going to be asked.
+    def withdraw_expectation(
+        self, key: str, asked: Signable, version: int, expectation: int
+    ) -> None:
+        """Note that surely nobody has signed under this expectation, nor will.
 
-        For blocks; what was signed elsewhere and lost must not be signed again.
+        Then a repeat may be signed. Where the expectation is no longer in force, nothing happens.
         """
         number = self._number(key)
-        if self._store._marks.mark(key, asked.kind) != asked:
-            raise ValueError("the signature of what was not admitted")
         self.touch()
         with self._session.guarded():
-            kept_signatures.expect(self._connection, number, asked, version)
+            kept_signatures.withdraw(self._connection, number, asked, version, expectation)
 
     def keep_signature(self, key: str, signed: Signable, version: int, signature: bytes) -> bytes:
         """Keep a checked signature for repeats, and return the one to release once committed.

@@ -27,7 +27,10 @@ def read_pin(key: Pkcs11Key, environment: Mapping[str, str]) -> str | None:
         return environment[rest]
     path = rest.removeprefix("//") if scheme == "file" and colon else key.pin_source
     if not path.startswith("/"):
-        raise PinMissing("pin-source is file:/path, /path or env:NAME")
+        raise PinMissing(
+            "pin-source is file:/path, /path or env:NAME; a path begins with a slash, since a "
+            "worker may be started anywhere"
+        )
     return _read_file(Path(path))
 
 

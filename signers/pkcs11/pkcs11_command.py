@@ -61,6 +61,8 @@ def list_tokens(
         from signers.pkcs11.token_listing import list_module
 
         file = module_file(None, None, {MODULE_ENV: module or ""})
+        if pin_source is not None and ":" not in pin_source:
+            pin_source = os.path.abspath(pin_source)  # as the URIs below must have it
         pin = read_pin(Pkcs11Key(pin_source=pin_source), os.environ)
         found: list[dict[str, Any]] = [
             {

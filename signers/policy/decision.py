@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from signers.errors import MalformedBytes
-from signers.formats.networks import MAVRYK, TEZOS, Network
+from signers.formats.networks import TEZOS
 from signers.formats.operation import Content, decode_operation
 from signers.formats.signable import Kind, Signable, read_signable
 from signers.policy.rule import CONSENSUS_KINDS, Request, Rule
@@ -87,11 +87,6 @@ def decide_on_bytes(policy: Policy, key_hash: str, message: bytes, client: str) 
     return decide(policy, key_hash, message, signable, client)
 
 
-def network_of_key(key_hash: str) -> Network:
-    """Return the network in whose way a key hash is written."""
-    return TEZOS if key_hash.startswith("tz") else MAVRYK
-
-
 def contents_of(message: bytes, signable: Signable) -> Sequence[Content]:
     """The contents of an operation under the generic watermark; none of anything else."""
     if signable.kind is not Kind.GENERIC:
@@ -106,7 +101,7 @@ def named(signable: Signable, contents: Sequence[Content]) -> str:
         return f"an operation ({', '.join(dict.fromkeys(content.name for content in contents))})"
     words = signable.kind.name.lower().replace("_", " ")
     article = "an" if words[0] in "aeiou" else "a"
-    if signable.kind in (Kind.AUTHENTICATION, Kind.PROOF_OF_POSSESSION):
+    if signable.kind not in CONSENSUS_KINDS:
         return f"{article} {words}"
     return f"{article} {words} of level {signable.level} round {signable.round}"
 
@@ -123,7 +118,7 @@ def _decide_by_rules(
     rules: Sequence[Rule], key_hash: str, message: bytes, signable: Signable, client: str
 ) -> Decision:
     contents = contents_of(message, signable)
-    request = Request(signable, contents, client, network_of_key(key_hash))
+    request = Request(signable, contents, client, key_hash)
     objections = []
     try:
         for rule in rules:
@@ -131,7 +126,7 @@ def _decide_by_rules(
             if objection is None:
                 return Allowed(rule.name)
             objections.append((rule.name, objection))
-    except MalformedBytes as error:  # an address that the key's network does not have
+    except MalformedBytes as error:  # the key's hash, or an address that its network has not
         return Denied(f"nothing is signed that cannot be read: {error}", code=error.code)
     return Denied(_story(key_hash, named(signable, contents), objections), tuple(objections))
 

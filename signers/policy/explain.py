@@ -9,9 +9,11 @@ from typing import Any
 
 from signers.errors import MalformedBytes
 from signers.formats import base58
+from signers.formats.networks import CHAIN_NAMES
 from signers.formats.signable import Kind, Signable, read_signable
+from signers.formats.tagged_keys import network_of_hash
 from signers.inspection.inspect import Report, Surroundings, inspect_signable
-from signers.policy.decision import Decision, Denied, Policy, decide_on_bytes, network_of_key
+from signers.policy.decision import Decision, Denied, Policy, decide_on_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def explain(policy: Policy, key_hash: str, message: bytes, client: str) -> Expla
     decision = decide_on_bytes(policy, key_hash, message, client)
     try:
         signable = read_signable(message)
-        report = inspect_signable(message, Surroundings(network_of_key(key_hash)))
+        report = inspect_signable(message, Surroundings(network_of_hash(key_hash)))
     except MalformedBytes:
         return Explanation(key_hash, client, decision, None, None)
     denied = isinstance(decision, Denied)
@@ -86,7 +88,7 @@ def _lines_of_report(report: Report) -> list[str]:
     fields = report.fields
     lines = [f"kind       {fields['signable_kind']} (watermark {fields['watermark']})"]
     lines += [
-        f"{name:<10} {fields[field]}"
+        f"{name:<10} {_with_name(fields[field])}"
         for name, field in (("chain", "chain_id"), ("level", "level"), ("round", "round"))
         if field in fields
     ]
@@ -96,6 +98,11 @@ def _lines_of_report(report: Report) -> list[str]:
             for number, content in enumerate(fields["operation"]["contents"], start=1)
         ]
     return [*lines, f"digest     {report.hash}"]
+
+
+def _with_name(value: Any) -> str:
+    name = CHAIN_NAMES.get(value)
+    return str(value) if name is None else f"{value} ({name})"
 
 
 def _content_line(content: dict[str, Any]) -> str:

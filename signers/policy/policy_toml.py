@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from signers.errors import BadRequest, MalformedBytes
 from signers.formats import base58
-from signers.formats.networks import NETWORKS
+from signers.formats.networks import CHAIN_IDS, NETWORKS
 from signers.formats.signable import Kind
 from signers.policy.decision import CONSENSUS_ONLY, DEFAULT_NAME, Policy
 from signers.policy.rule import ANY, CONSENSUS_KINDS, OPERATIONS, Rule
@@ -132,7 +132,7 @@ class _Reader:
     def rule(self, name: str) -> Rule:
         if "kinds" not in self._table and "operations" not in self._table:
             raise self.wrong("say what it allows: `kinds`, `operations`; kinds = [] is nothing")
-        chains = self._texts("chains", _checked_by((base58.CHAIN_ID,), "chain id (Net…)"))
+        chains = self._texts("chains", _check_chain)
         destinations = self._texts("destinations", _checked_by(_ADDRESSES, "address"))
         clients = self._texts("clients", _check_client)
         rule = Rule(
@@ -212,6 +212,14 @@ def _check_text(prefixes: tuple[base58.Prefix, ...], text: str) -> None:
     base58.decode(prefixes, text)
 
 
+_check_chain_id = _checked_by((base58.CHAIN_ID,), "chain id (Net…)")
+
+
+def _check_chain(text: str) -> str | None:
+    problem = None if text in CHAIN_IDS else _check_chain_id(text)
+    return problem and f"{problem}; known by name are {', '.join(CHAIN_IDS)}"
+
+
 def _check_client(text: str) -> str | None:
     if _CLIENT.fullmatch(text):
         return None
@@ -225,7 +233,7 @@ def _lines_of_tables(text: str, name: str) -> list[int]:
 
 
 def _chain(text: str) -> bytes:
-    return base58.decode(base58.CHAIN_ID, text)
+    return base58.decode(base58.CHAIN_ID, CHAIN_IDS.get(text, text))
 
 
 def _chain_text(chain: bytes) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from signers.formats import base58, layout
-from signers.formats.networks import TEZOS, Network
+from signers.formats.networks import TEZOS
 from signers.formats.operation import GENERIC_KINDS, Content
 from signers.formats.signable import Kind, Signable
+from signers.formats.tagged_keys import network_of_hash
 
 CONSENSUS_KINDS: Final = frozenset(
     (Kind.BLOCK, Kind.PREATTESTATION, Kind.ATTESTATION, Kind.DAL_ATTESTATION)
@@ -40,7 +41,7 @@ class Request:
     signable: Signable
     contents: Sequence[Content]
     client: str
-    network: Network
+    key_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Rule:
     def _objection_to_contents(self, request: Request) -> str | None:
         contents = request.contents
         for number, content in enumerate(contents, start=1):
-            objection = self._objection_to_content(content, request.network)
+            objection = self._objection_to_content(content, request.key_hash)
             if objection is not None:
                 return f"content {number} of {len(contents)}, {content.name}: {objection}"
         sent, fees = sum(map(_sent, contents)), sum(map(_fee, contents))
@@ -109,14 +110,15 @@ class Rule:
             return f"its fees are {fees}, more than fee_max = {self.fee_max}"
         return None
 
-    def _objection_to_content(self, content: Content, network: Network) -> str | None:
+    def _objection_to_content(self, content: Content, key_hash: str) -> str | None:
         call = call_of_oneself(content)
         if self.operations.isdisjoint((ANY, content.name, call)):
             words = content.name if call is None else f"{content.name} or {call}"
             return f"its operations are {listing(self.operations)}, not {words}"
         if self.destinations is None or call is not None or "destination" not in content.fields:
             return None
-        destination = content.kind.layout.show(content.fields, network)["destination"]
+        shown = content.kind.layout.show(content.fields, network_of_hash(key_hash))
+        destination = shown["destination"]
         if destination in self.destinations:
             return None
         return f"its destinations do not include {destination}"

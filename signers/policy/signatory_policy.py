@@ -22,8 +22,10 @@ from signers.errors import BadRequest, MalformedBytes
 from signers.formats import base58
 from signers.formats.networks import NETWORKS
 from signers.formats.signable import Kind
+from signers.formats.tagged_keys import curve_of_hash, network_of_hash
+from signers.keyring.keys import PublicKey, UnsupportedCurve
 from signers.policy.decision import DEFAULT_NAME, Policy
-from signers.policy.rule import OPERATIONS, Rule
+from signers.policy.rule import GATEWAY, OPERATIONS, Rule, listing
 
 # Thousands of keys; what is longer is something else, and the parser is slow.
 CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -51,6 +53,7 @@ _READ = frozenset(
     ("allow", "allowed_operations", "allowed_kinds", "allowed_chains", "authorized_keys",
      "jwt_users", "log_payloads", "allow_proof_of_possession")
 )  # fmt: skip
+_HASH_BEGINNINGS = ("tz1", "tz2", "tz3", "tz4", "mv1", "mv2", "mv3", "mv4")
 _NOT_READ = {
     "policy_hook": "an outside policy service is not asked here: the rules below are all there is",
     "server": "addresses and authorized keys are settings of the gateway: docs/gateway.md",
@@ -162,21 +165,46 @@ class _KeySection:
             raise MalformedConfig(f"{self.key_hash}: allowed_chains: {error}") from None
 
     def _clients(self) -> tuple[str, ...] | None:
-        """Nobody, when only some of the other's clients may ask: they have no names here."""
-        nobody = None
-        for word in ("authorized_keys", "jwt_users"):
-            if self._settings.get(word) is not None:
-                named = ", ".join(self._texts(word, self._settings[word]))
-                self._warn(
-                    f"{word}: until `clients` names who may ask, nobody may; there it was {named}"
-                )
-                nobody = ()
-        return nobody
+        """Who may ask: the gateway names a client who has authenticated by the hash of his key.
+
+        Nobody, as long as users of Signatory's are among the conditions: they have no names here.
+        """
+        settings, clients = self._settings, None
+        if settings.get("authorized_keys") is not None:
+            texts = self._texts("authorized_keys", settings["authorized_keys"])
+            names = [name for name in map(self._client_of, texts) if name is not None]
+            clients = tuple(dict.fromkeys(names))
+            self._warn(
+                f"authorized_keys: the rule is for {listing(clients)}; list their public keys in "
+                "`authorized_keys` of the client directory, and set require_authentication"
+            )
+        if settings.get("jwt_users") is not None:
+            users = ", ".join(self._texts("jwt_users", settings["jwt_users"]))
+            self._warn(
+                f"jwt_users: there are none here ({users}), so nobody may ask until `clients` of "
+                f"the rule names somebody; by authorized_keys it would be {listing(clients or ())}"
+            )
+            clients = ()
+        return clients
+
+    def _client_of(self, text: str) -> str | None:
+        """The gateway's name of the client with a key, which is given itself or by its hash."""
+        try:
+            if text[:3] in _HASH_BEGINNINGS:
+                curve_of_hash(text)
+                return f"{GATEWAY}.{text}"
+            return f"{GATEWAY}.{PublicKey.read(text).hash(network_of_hash(self.key_hash))}"
+        except (MalformedBytes, UnsupportedCurve) as error:
+            self._warn(f"authorized_keys: {text!r:.100} is no key: {error}; left out")
+            return None
 
     def _tell_the_rest(self) -> None:
         settings = self._settings
         if settings.get("log_payloads"):
-            self._warn("log_payloads: no counterpart; what is signed stands in the event log")
+            self._warn(
+                "log_payloads: no counterpart; the gateway's log has the key, kind, level and "
+                "round of each request, and never its bytes"
+            )
         for word in settings:
             if word not in _READ:
                 self._warn(f"{word!r} is not known; left out")

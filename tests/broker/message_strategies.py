@@ -14,7 +14,7 @@ import msgspec.inspect as types
 from hypothesis import strategies as st
 
 INT64 = st.integers(-(2**63), 2**64 - 1)
-SIZE_MAX = 5  # of what has no smaller bound: shapes are tried here, not sizes
+SIZE_MAX = 2  # of what has no smaller bound: shapes are tried here, not sizes
 
 
 def any_of(kind: Any) -> st.SearchStrategy[Any]:

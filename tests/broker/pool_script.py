@@ -137,6 +137,7 @@ class PoolScript:
         self.events: list[Event] = []
         self.acks: list[Ack] = []
         self.replies: list[object] = []
+        self.notes: list[str] = []
         self.last = Turn()
         if started:
             self.wait(0.4)
@@ -164,6 +165,7 @@ class PoolScript:
     def turn(self) -> Turn:
         turn = self.last = self.core.end_turn(self.now, self.unix)
         self.core.validate()
+        self.notes += turn.notes
         if turn.record is not None:
             for group in turn.record.clients:
                 self.events += group.events

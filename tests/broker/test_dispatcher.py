@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from pool_script import PlayedWorker, PoolScript, an_id, block, sign, votes
 
 from broker.known_requests import fingerprint
 from broker.messages import (
+    SIGN,
     AwaitWorkers,
     Cancel,
     Cancelled,
     CreditBack,
     Drain,
+    EncryptedKeys,
     Freed,
+    Heartbeat,
     Held,
     HelloWanted,
     Item,
     KeysKnown,
+    KeysShared,
     Leaving,
     OrphanResult,
     OrphanResults,
@@ -29,6 +35,7 @@ from broker.messages import (
     Shutdown,
     WorkerEnded,
 )
+from broker.topics import LoggedClient, LogRecord
 
 # -- queues and order (the forge worker's own text, sentence by sentence) --------------------------
 
@@ -136,6 +143,35 @@ def test_a_delegate_that_no_worker_knows_is_refused() -> None:
     assert "stranger" in ack.text
 
 
+def test_workers_hear_who_opens_the_keys_and_the_status_adds_up_what_they_opened() -> None:
+    pool = PoolScript()
+    workers = [pool.worker(name) for name in ("w0", "w1")]
+    for w in workers:
+        pool.core.worker_message(w.peer, KeysKnown(["a", "b", "c"]), pool.now)
+    pool.turn()
+    assert [w.heard[-1] for w in workers] == [KeysShared(["w0", "w1"])] * 2
+    assert pool.core.status(pool.now)["encrypted_keys"] == {"total": 0, "opened": 0, "failed": 0}
+    for w, told in zip(
+        workers, (EncryptedKeys(2, 1, 1, ["b: no"]), EncryptedKeys(1, 0, 0)), strict=True
+    ):
+        pool.core.worker_message(w.peer, Heartbeat(1, encrypted=told), pool.now)
+    status: Any = pool.core.status(pool.now)
+    assert status["encrypted_keys"] == {"total": 3, "opened": 1, "failed": 1}
+    assert status["workers"][0]["encrypted_keys"] == {
+        "total": 2, "opened": 1, "failed": 1, "problems": ["b: no"],
+    }  # fmt: skip
+
+
+def test_a_worker_on_a_new_connection_hears_again_which_keys_it_opens() -> None:
+    pool = PoolScript()
+    w = pool.worker("w0")
+    for _ in range(2):
+        pool.core.worker_message(w.peer, KeysKnown(["a"]), pool.now)
+        pool.turn()
+        assert w.heard[-1] == KeysShared(["w0"])
+        w.hello_again([])
+
+
 def test_where_no_worker_has_any_key_nothing_waits_for_one() -> None:
     pool = PoolScript()
     w = pool.worker("w0")
@@ -208,6 +244,19 @@ def test_with_as_many_queues_as_there_may_be_those_that_have_one_go_on(
     again, one = votes("a", "b"), sign("a")
     assert [ack.status for ack in pool.push("baker", again, one)] == ["accepted"] * 2
     assert sorted(pool.core.queues) == ["a", "b"]
+
+
+def test_before_workers_tell_their_keys_no_flood_takes_all_queues(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("broker.dispatcher.UNPROVEN_QUEUES_MAX", 2)
+    pool = PoolScript()
+    assert pool.push("flood", sign("x"), sign("y"), sign("z"))[2].code == "busy"
+    w = pool.worker("w0")
+    assert pool.push("flood", sign("z"))[0].code == "busy"
+    pool.core.worker_message(w.peer, KeysKnown(["a"]), pool.now)
+    assert pool.push("flood", sign("z"))[0].code == "unknown_delegate"
+    assert pool.push("baker", sign("a"))[0].status == "accepted"
 
 
 # -- urgency and credit ---------------------------------------------------------------------------
@@ -376,6 +425,19 @@ def test_after_the_end_of_a_worker_its_tasks_go_first_to_the_new_owner() -> None
     assert w0.takes() == ["a"]
 
 
+def test_the_end_of_a_process_is_not_taken_for_that_of_another_with_its_number() -> None:
+    pool = PoolScript()
+    w1 = pool.worker("w1", pid=77)  # in another container, or since then
+    request = sign("a")
+    pool.push("baker", request)
+    ended = WorkerEnded(77, "killed by signal 9", "w0")
+    pool.core.client_message("s", ended, pool.now, pool.unix)
+    pool.turn()
+    assert w1.takes() == ["a"]
+    w1.answer()
+    assert pool.outcome(request) == ["signed"]
+
+
 def test_a_key_moves_when_the_lease_is_over_and_a_late_success_still_counts() -> None:
     pool = PoolScript()
     w0 = pool.worker("w0")
@@ -508,6 +570,46 @@ def test_a_signer_past_its_limit_ends_the_request_and_keeps_the_key() -> None:
     assert w.takes() == ["a"]
 
 
+def test_a_key_whose_late_signer_is_named_in_a_hello_stays_taken() -> None:
+    pool = PoolScript()
+    w = pool.worker("w0")
+    slow, following = sign("a", b"1"), sign("a", b"2")
+    pool.push("baker", slow, following)
+    item = w.answer(outcome=Outcome.FAILED, body=("signer_timeout", "no answer"), occupied=True)
+    w.hello_again([Held("baker", slow.id, "a")])
+    assert w.takes() == []
+    pool.core.worker_message(w.peer, Freed([item.task]), pool.now)
+    pool.turn()
+    assert w.takes() == ["a"]
+
+
+def test_after_a_restart_a_key_with_a_late_signer_is_free_when_that_has_answered() -> None:
+    pool = PoolScript(epoch="e2", started=False)
+    slow, following = sign("a", b"1"), sign("a", b"2")
+    w = pool.worker("w0", held=[Held("baker", slow.id, "a")], epoch="e1")
+    pool.push("baker", following)
+    pool.wait(0.4)
+
+    def reports(*, occupied: bool) -> None:
+        late = OrphanResult(
+            "baker", slow.id, "a", fingerprint(slow), SIGN, int(Outcome.FAILED),
+            ("signer_timeout", "no answer"), occupied,
+        )  # fmt: skip
+        pool.core.worker_message(w.peer, OrphanResults(1, [late]), pool.now)
+        pool.turn()
+        for key, _ in pool.last.reread:
+            records = [LogRecord(0, 1, [LoggedClient("baker", 1, pool.events, [1], [])])]
+            pool.core.events_read(key, records, pool.now)
+            pool.turn()
+
+    reports(occupied=True)
+    assert pool.outcome(slow) == ["failed"]
+    assert w.takes() == [], "the signer may still be at it"
+    reports(occupied=False)
+    assert pool.outcome(slow) == ["failed"], "one end"
+    assert w.takes() == ["a"]
+
+
 def test_results_are_acknowledged_in_the_turn_that_logs_them() -> None:
     pool = PoolScript()
     w = pool.worker("w0")
@@ -612,6 +714,38 @@ def test_what_workers_held_before_the_restart_is_active_and_ends_once() -> None:
     assert w.takes() == ["a"]
     w.answer()
     assert pool.outcome(following) == ["signed"]
+
+
+def test_a_restarted_broker_that_drains_waits_for_what_is_held_since_before() -> None:
+    pool = PoolScript(epoch="new", started=False)
+    request = sign("a")
+    w = pool.worker("w0", epoch="old", held=[Held("baker", request.id, "a")])
+    pool.wait(0.4)
+    pool.core.client_message("admin", Shutdown(), pool.now, pool.unix)
+    assert not pool.turn().stop
+    orphan = OrphanResult("baker", request.id, "a", fingerprint(request), "sign", 0, b"signature")
+    pool.core.worker_message(w.peer, OrphanResults(1, [orphan]), pool.now)
+    assert pool.turn().stop
+    assert pool.outcome(request) == ["signed"]
+
+
+def test_a_held_block_that_another_has_prepared_meanwhile_ends_with_who_holds_it() -> None:
+    pool = PoolScript(epoch="new", started=False, prepares_ahead=True)
+    request = block("a")
+    preparer = pool.worker("w0")
+    pool.push("baker", request)
+    item = to_prepare(preparer)
+    pool.core.worker_message(preparer.peer, PreparedAhead(item.task), pool.now)
+    w = pool.worker("w1", epoch="old", held=[Held("baker", request.id, "a")])
+    pool.wait(0.4)
+    late = ("signer_timeout", "no answer")
+    orphan = OrphanResult(
+        "baker", request.id, "a", fingerprint(request), request.kind, int(Outcome.FAILED), late
+    )
+    pool.core.worker_message(w.peer, OrphanResults(1, [orphan]), pool.now)
+    pool.turn()
+    assert pool.outcome(request) == ["failed"]
+    assert not pool.core.requests.open
 
 
 def test_an_end_that_nobody_has_asked_for_yet_is_kept_for_who_will() -> None:

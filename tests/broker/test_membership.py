@@ -253,6 +253,58 @@ def test_a_worker_without_keys_owns_nothing_and_says_why_until_it_has_some() -> 
     assert set(pool.owners().values()) == {"w1", "w2", "w3"}
 
 
+# -- who shares its keys with whom -----------------------------------------------------------------
+
+
+def told(pool: PoolMembers) -> dict[str, list[str]]:
+    """Who is told anew with whom it shares its keys."""
+    return {worker.name: names for worker, names in pool.members.new_shares()}
+
+
+def test_workers_with_the_same_keys_are_told_of_each_other_once() -> None:
+    pool = PoolMembers("w1", "w2")
+    w1, w2 = pool.members
+    assert told(pool) == {}, "neither has said which keys it has"
+    pool.members.keys_known(w1, frozenset(KEYS))
+    assert told(pool) == {"w1": ["w1"]}
+    pool.members.keys_known(w2, frozenset(KEYS))
+    assert told(pool) == {"w1": ["w1", "w2"], "w2": ["w1", "w2"]}
+    assert told(pool) == {}
+    pool.members.set_state(w2, WorkerState.LOST)
+    assert told(pool) == {"w1": ["w1"], "w2": []}
+
+
+def test_a_worker_with_other_keys_or_another_store_shares_with_nobody() -> None:
+    pool = PoolMembers("w1", "w2")
+    pool.joins("w3", store="another")
+    w1, w2, w3 = pool.members
+    pool.members.keys_known(w1, frozenset(KEYS))
+    pool.members.keys_known(w2, frozenset(KEYS[:-1]))
+    pool.members.keys_known(w3, frozenset(KEYS))
+    assert told(pool) == {"w1": ["w1"], "w2": ["w2"]}
+
+
+def test_who_owns_a_key_is_who_opens_it() -> None:
+    """The ring over those that were told gives a key to its owner, whatever keys others have."""
+    pool = PoolMembers("w1", "w2", "w3")
+    keys = dict(zip(pool.members, (KEYS, KEYS, KEYS[50:]), strict=True))
+    for worker, its in keys.items():
+        pool.members.keys_known(worker, frozenset(its))
+    shares = told(pool)
+    for key, owner in pool.owners().items():
+        assert owner is not None
+        assert Ring(shares[owner]).owner(key) == owner
+
+
+def test_after_a_new_connection_a_worker_is_told_again() -> None:
+    pool = PoolMembers("w1")
+    [w1] = pool.members
+    pool.members.keys_known(w1, frozenset(KEYS))
+    assert told(pool) == {"w1": ["w1"]}
+    pool.joins("w1", peer="again")
+    assert told(pool) == {"w1": ["w1"]}
+
+
 # -- leases ---------------------------------------------------------------------------------------
 
 

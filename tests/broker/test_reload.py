@@ -20,10 +20,11 @@ from broker.messages import (
     ReloadAnswer,
     ReloadAsked,
     Reloaded,
+    ReloadedWorker,
     ReloadStep,
     WorkerEnded,
 )
-from broker.reload import STEP_S
+from broker.reload import STEP_S, reload_lines
 
 READ, TAKE, DROP = ReloadStep
 
@@ -220,3 +221,48 @@ def test_late_answers_of_an_earlier_reload_mean_nothing(pool: ReloadScript) -> N
     pool.reads("w0", "w1")
     pool.takes("w0", "w1")
     assert (pool.result().taken, pool.result().changes) == (True, [])
+
+
+# -- what the operator reads ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("done", "dry_run", "outcome", "of_the_worker"),
+    [
+        (Reloaded("e", True, ["rule added"], [ReloadedWorker("w0", 1, True)], ""), False,
+         "changed:", "has taken it"),
+        (Reloaded("e", False, ["rule added"], [ReloadedWorker("w0", 1)], ""), True,
+         "would change:", "could take it"),
+        (Reloaded("e", True, [], [ReloadedWorker("w0", 1, True)], ""), False,
+         "nothing changes: what is on the disk is in force", "has taken it"),
+        (Reloaded("e", False, ["rule added"], [ReloadedWorker("w0", 1)], "w1 could not"), False,
+         "FAILED: w1 could not", "has not taken it"),
+        (Reloaded("e", False, [], [ReloadedWorker("w0", 1, problem="line 3")], "no"), False,
+         "FAILED: no", "line 3"),
+    ],
+)  # fmt: skip
+def test_the_outcome_comes_first_and_a_failure_never_reads_like_a_success(
+    done: Reloaded, dry_run: bool, outcome: str, of_the_worker: str
+) -> None:
+    first, *rest = reload_lines(done, dry_run=dry_run)
+    assert first == outcome
+    assert [line.strip() for line in rest if line.startswith("  ")] == done.changes
+    assert rest[-1].endswith(of_the_worker)
+
+
+@pytest.mark.parametrize(
+    ("dry_run", "problem", "line"),
+    [
+        (False, "", "reloaded changes=1 workers=2"),
+        (True, "", "reload_tried, nothing was taken over changes=1 workers=2"),
+        (False, "line 3", "reload_failed changes=1 workers=2 taken_by=0 problem="),
+    ],
+)
+def test_the_log_tells_a_trial_from_a_failure(
+    pool: ReloadScript, dry_run: bool, problem: str, line: str
+) -> None:
+    pool.reload(dry_run=dry_run)
+    pool.reads("w0", changes=("one",))
+    pool.reads("w1", problem=problem)
+    pool.takes("w0", "w1")
+    assert any(note.startswith(line) for note in pool.notes), pool.notes

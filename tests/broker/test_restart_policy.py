@@ -8,9 +8,12 @@ from broker.restart_policy import (
     CRASH_LOOP_PAUSE_S,
     DEATHS_MAX,
     FIRST_PAUSE_S,
+    FIRST_SILENCE_S_MAX,
     HEALTHY_AFTER_S,
     PAUSE_MAX_S,
+    SILENCE_S_MAX,
     RestartPolicy,
+    Silence,
     how_it_ended,
 )
 
@@ -74,3 +77,32 @@ def test_who_has_lived_long_enough_begins_anew() -> None:
 )
 def test_an_end_has_a_name(status: int, text: str) -> None:
     assert how_it_ended(status) == text
+
+
+# -- who does not answer --------------------------------------------------------------------------
+
+
+def asked_in_vain(silence: Silence, pid: int) -> float:
+    """Ask twice a second until it is too often; for how long that was."""
+    pauses = 1
+    while not silence.asked(pid, 0.5):
+        pauses += 1
+        assert pauses < 1000, "it is asked for ever"
+    return pauses * 0.5
+
+
+def test_who_has_never_answered_has_longer_than_who_falls_silent() -> None:
+    silence = Silence()
+    assert asked_in_vain(silence, 1) == FIRST_SILENCE_S_MAX + 0.5
+    assert silence.answered(2)
+    assert asked_in_vain(silence, 2) == SILENCE_S_MAX + 0.5
+    assert asked_in_vain(silence, 3) == FIRST_SILENCE_S_MAX + 0.5, "its successor begins anew"
+
+
+def test_an_answer_makes_up_for_the_questions_before_it() -> None:
+    silence = Silence()
+    assert silence.answered(1)
+    for _ in range(3):
+        for _ in range(int(SILENCE_S_MAX / 0.5)):
+            assert not silence.asked(1, 0.5)
+        assert not silence.answered(1), "only the first one is news"

@@ -82,6 +82,24 @@ def test_each_topic_counts_its_own_events() -> None:
     }
 
 
+def test_a_client_whose_counter_was_forgotten_goes_on_above_every_number_it_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("broker.topics.CLIENTS_MAX", 2)
+    script = TopicsScript("c/baker", "c/third")
+    script.turn("baker:a", "baker:b", "baker:c")
+    script.turn("other:a")
+    assert script.turn("third:a") == {"c/third": [(1, "third:a#5")]}  # baker's place is gone
+    assert script.head("c/baker") == 4
+    assert script.turn("baker:a") == {"c/baker": [(4, "baker:a#6")]}
+    assert script.head("c/other") == 4, "no number twice, whoever it was that was forgotten"
+    script.turn("baker:a")
+    assert script.turn("third:b", "baker:b") == {
+        "c/third": [(2, "third:b#8")],
+        "c/baker": [(6, "baker:b#9")],
+    }
+
+
 def test_events_of_one_turn_travel_in_one_message_for_each_topic_of_many() -> None:
     script = TopicsScript("all", "c/baker")
     ended = {"baker": EndedOfClient()}

@@ -47,7 +47,7 @@ MESSAGES = {
     for socket, (union, decode) in CODECS.items()
     for kind in get_args(union) or (union,)
 }
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -57,12 +57,14 @@ ANSWER_S = 20.0
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], wait_s: float = ANSWER_S, what: str = "") -> T:
+def until(
+    condition: Callable[[], T], wait_s: float = ANSWER_S, what: str = "", *, pause_s: float = 0.01
+) -> T:
     """The first true value of a condition that is looked at again and again."""
     end = time.monotonic() + wait_s
     while not (found := condition()):
         assert time.monotonic() < end, f"not in {wait_s} s: {what or condition}"
-        time.sleep(0.01)
+        time.sleep(pause_s)
     return found
 
 
@@ -109,7 +111,8 @@ class PoolProcess:
         self.directory = directory
         self.state_dir = directory / "pool"
         self.log_path = directory / "log"
-        self.environment = os.environ | {MARKER: directory.name}
+        # aiohttp reads the system's certificates when it is imported; nothing here needs them.
+        self.environment = os.environ | {MARKER: directory.name, "SSL_CERT_FILE": os.devnull}
         self.chain_id = CHAIN_ID
         self._level = 10
         self.keys: list[Key] = []
@@ -190,7 +193,9 @@ class PoolProcess:
         self.wait_for_signing(workers)
 
     def wait_for_signing(self, workers: int) -> None:
-        until(lambda: len(self.signing_pids()) >= workers, READY_S, f"{workers} signing workers")
+        # Processes start meanwhile: to ask all the time would take the CPU from them.
+        signing = lambda: len(self.signing_pids()) >= workers  # noqa: E731
+        until(signing, READY_S, f"{workers} signing workers", pause_s=0.05)
 
     def status(self) -> dict[str, Any]:
         """How the pool says it is; empty while it does not answer."""

@@ -1,17 +1,19 @@
 """The whole pool in one process under a seeded clock: real state machines, everything else made up.
 
-Real: the dispatcher, the workers, the client sessions, the double-sign rule, every message through
-its bytes. Made up, and out to get them: the network (late, lost, doubled messages; broken links),
-processes (killed, stopped, restarted, at any step), the disk (a commit is whole or absent), the
-block preparer (another block each time, as when the mempool has changed), devices that sign (late,
-or never, and with another signature each time).
+Real: the dispatcher, the workers, the client sessions, the watermark store but for its files, every
+message through its bytes. Made up, and out to get them: the network (late, lost, doubled messages;
+broken links), processes (killed, stopped, restarted, at any step), the disk (a commit is whole or
+absent), the block preparer (another block each time, as when the mempool has changed), devices that
+sign (late, or never, and those with ECDSA keys with another signature each time) or surely do not.
 
 Checked at every step:
   * no two digests are released for one chain, key, kind, level and round, nor for a delegate;
   * nothing is released whose mark is not on disk;
   * a block that is released twice is the same block, with the same signature;
-  * no device is asked twice for the signature of one block;
-and at the end, when everything works again: each request of each client has had exactly one end.
+  * no device signs a block twice where its second signature is another;
+  * no end is published twice, unless the request was pushed again meanwhile;
+and at the end, when everything works again: each request of each client has had exactly one end,
+what the last broker took has ended, and nobody was left without an answer who could have had one.
 """
 
 from __future__ import annotations
@@ -19,21 +21,30 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections import deque
+import sqlite3
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from hashlib import blake2b
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
 
 from broker import wire
 from broker.client_session import ClientSession, Refused
-from broker.dispatcher import Dispatcher
+from broker.dispatcher import Dispatcher, Turn
 from broker.messages import (
     CREDIT_US_DEFAULT,
+    DUPLICATE,
+    FAILED,
     FORGE_AND_SIGN_ATTESTATIONS,
     FORGE_AND_SIGN_BLOCK,
     FORGE_AND_SIGN_PREATTESTATIONS,
+    REFUSED,
     SIGN,
+    Acks,
     AwaitWorkers,
     Event,
     Replay,
@@ -48,30 +59,33 @@ from broker.topic_reader import EventsLost
 from broker.topics import decode_record, encode_record
 from signers.formats import base58, block_header
 from signers.formats.block_header import BlockHeader, Fitness
+from signers.formats.networks import MAVRYK
 from signers.formats.signable import Kind, Signable, read_signable
+from signers.formats.tagged_keys import hash_text, is_deterministic
 from signers.formats.vote import VoteTemplate
-from signers.marks.store_tables import BlockDraft
-from signers.marks.watermark import (
-    ADVANCE,
-    FRESH,
-    REPEAT,
-    UNMARKED,
-    Verdict,
-    floor_mark,
-    judge,
-    judge_repeat,
-)
+from signers.host import host_id
+from signers.marks import store_layouts
+from signers.marks.store_session import StoreSession
+from signers.marks.store_tables import StoreIdentity, make_tables
+from signers.marks.watermark import FRESH, SIGNATURE_LOST
+from signers.marks.watermark_store import Transaction, WatermarkStore
 from signers.policy.decision import Policy
+from workers import store_thread
 from workers.pipeline import Committed, SigningBatch
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import PreparedBlock
 from workers.signing_job import SigningJob
-from workers.worker import FindDraft, KeepSignatures, Worker
+from workers.worker import FindDraft, KeepSignatures, WithdrawExpectations, Worker
 
 CHAIN = b"\x01\x02\x03\x04"
 CHAIN_TEXT = base58.encode(base58.CHAIN_ID, CHAIN)
 HASHES = [base58.encode(base58.BLOCK_HASH, bytes([i]) * 32) for i in range(4)]
-DEVICE_KEYS = {"mv1key0", "mv1key3"}
+# Once client and broker hear each other for so long, a request has an answer: it is pushed again
+# after 4 s at most, and once more if that is lost.
+ANSWER_S = 10.0
+# Of Ed25519, secp256k1 and P-256: of which curve a key is says its tag.
+KEYS = [hash_text(bytes([tag, i]) + bytes(19), MAVRYK) for i, tag in enumerate((2, 0, 0, 1, 0, 0))]
+DEVICE_KEYS = KEYS[0], KEYS[2], KEYS[3]
 PAYLOADS = [base58.encode(base58.PAYLOAD_HASH, bytes([i]) * 32) for i in range(4)]
 
 
@@ -82,46 +96,71 @@ class Conflict(AssertionError):
 # -- the disk and its lock ------------------------------------------------------------------------
 
 
-@dataclass
 class SimulatedStore:
-    """Marks on a disk that forgets nothing committed, and the one lock in front of it."""
+    """The store's tables on a disk that forgets nothing committed, and the one lock before it."""
 
-    delegates: dict[str, str]  # key -> delegate
-    marks: dict[tuple[str, Kind], Signable] = field(default_factory=dict)
-    drafts: dict[tuple[str, int, int], BlockDraft] = field(default_factory=dict)
-    # Of the keys that are in devices: the digest, and its signature once it is known.
-    kept: dict[tuple[str, Kind], tuple[bytes, bytes | None]] = field(default_factory=dict)
-    holder: SimulatedWorker | None = None
-    waiting: deque[SimulatedWorker] = field(default_factory=deque)
+    def __init__(self, delegates: dict[str, str]) -> None:
+        self.delegates = delegates  # key -> delegate
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.execute(f"PRAGMA user_version = {store_layouts.FIRST}")
+        make_tables(self.connection, StoreIdentity("store", host_id(), "mavryk", CHAIN))
+        with self.open().begin() as transaction:
+            for key, delegate in delegates.items():
+                transaction.enable(key, delegate, floor=FRESH)
+            transaction.commit()
+        # What is on the disk, written down once more: of each key and delegate.
+        self.marks: dict[tuple[str, Kind], Signable] = {}
+        self.holder: SimulatedWorker | None = None
+        self.waiting: deque[SimulatedWorker] = deque()
 
-    def judge(self, jobs: list[Any]) -> tuple[list[Verdict], dict[tuple[str, Kind], Signable]]:
-        """Verdicts in order, and the marks that a commit would leave."""
-        after = dict(self.marks)
-        verdicts: list[Verdict] = []
-        for job in jobs:
-            key, asked = job.delegate, job.signable
-            if asked.kind is Kind.GENERIC:
-                verdicts.append(UNMARKED)
-                continue
-            found: Verdict = REPEAT
-            for holder in dict.fromkeys((key, self.delegates[key])):
-                mark = after.get((holder, asked.kind), floor_mark(asked.kind, CHAIN, FRESH))
-                one = judge(mark, asked, holder)
-                if one is not REPEAT:
-                    found = one
-                if one is not REPEAT and one is not ADVANCE:
-                    break
-            if found is ADVANCE:
-                for holder in dict.fromkeys((key, self.delegates[key])):
-                    after[holder, asked.kind] = asked
-            if found is REPEAT and key in DEVICE_KEYS:
-                digest, signature = self.kept.get((key, asked.kind), (b"", None))
-                if signature is None or digest != asked.digest:
-                    found = judge_repeat(asked, key, may_differ=True)
-                else:
-                    job.signature = signature
-            verdicts.append(found)
-        return verdicts, after
+    def open(self) -> WatermarkStore:
+        """The store as one more process sees it."""
+        return WatermarkStore(cast(StoreSession, MemorySession(self.connection)))
+
+    def note_committed(self, batch: SigningBatch) -> None:
+        for job in batch.permitted:
+            asked = job.signable
+            if asked.kind is not Kind.GENERIC:
+                for holder in (job.delegate, self.delegates[job.delegate]):
+                    mark = self.marks.get((holder, asked.kind))
+                    if mark is None or (mark.level, mark.round) < (asked.level, asked.round):
+                        self.marks[holder, asked.kind] = asked
+
+
+class MemorySession:
+    """One process's turns on the tables, as a `StoreSession` has them on its file."""
+
+    path = Path("in memory")
+    lock_wait_s_max = 0.0
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.in_doubt = True
+        self._turns = 0
+        self._is_in_turn = False
+
+    def begin(self) -> int:
+        self.connection.execute("BEGIN")
+        self._turns += 1
+        self._is_in_turn = True
+        return self._turns
+
+    def is_in(self, turn: int) -> bool:
+        return self._is_in_turn and turn == self._turns
+
+    def commit(self, *, checkpoint: bool = False) -> None:
+        self.connection.execute("COMMIT")
+        self._is_in_turn = False
+
+    def rollback(self) -> None:
+        self.connection.execute("ROLLBACK")
+        self._is_in_turn = False
+
+    def guarded(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def check_usable(self) -> None:
+        """Nothing ends this session but its process."""
 
 
 # -- processes ------------------------------------------------------------------------------------
@@ -193,6 +232,9 @@ class SimulatedBroker(Process):
                     key = (group.client, request.id)
                     self.core.requests.note_logged(key, request.fingerprint, number)
         self.peers: dict[bytes, SimulatedWorker] = {}
+        # By client and request: how often it was pushed again; and with the delegate, its ends.
+        self.pushed_again: Counter[tuple[str, bytes]] = Counter()
+        self.ended: Counter[tuple[str, bytes, str]] = Counter()
         self._tick()
 
     def _tick(self) -> None:
@@ -203,6 +245,7 @@ class SimulatedBroker(Process):
         now = self.world.now
         turn = self.core.end_turn(now, now)
         self.core.validate()
+        self._check_ends(turn)
         if turn.record is not None:
             self.world.log.append(encode_record(turn.record))
         for topic, events in turn.publish:
@@ -227,6 +270,21 @@ class SimulatedBroker(Process):
         if turn.reread:
             self.turn()
 
+    def _check_ends(self, turn: Turn) -> None:
+        for client, reply in turn.replies:
+            if isinstance(reply, Acks):
+                for ack in reply.acks:
+                    if ack.status != REFUSED:
+                        again = ack.status == DUPLICATE
+                        self.pushed_again[client.session.name, ack.id] += again
+        for group in turn.record.clients if turn.record is not None else ():
+            for event in group.events:
+                self.ended[group.client, event.id, event.delegate] += 1
+                ends = self.ended[group.client, event.id, event.delegate]
+                asked = 1 + self.pushed_again[group.client, event.id]
+                if ends > asked:
+                    raise Conflict(f"{event} was published {ends} times and asked for {asked}")
+
 
 class SimulatedWorker(Process):
     """A worker's state machine with its store thread, its signer and its block preparer."""
@@ -239,8 +297,11 @@ class SimulatedWorker(Process):
         self.link = Link(world)
         self.peer = b""
         self.holds_since = 0.0
-        self._jobs: deque[SigningBatch | FindDraft | KeepSignatures] = deque()
+        self._jobs: deque[SigningBatch | FindDraft | KeepSignatures | WithdrawExpectations]
+        self._jobs = deque()
         self._store_busy = False
+        self._store = world.store.open()
+        self._transaction: Transaction | None = None  # while it has the lock
         hello = WorkerHello(
             1, name, incarnation, self.pid, "store", "host", CREDIT_US_DEFAULT, "", []
         )
@@ -298,16 +359,28 @@ class SimulatedWorker(Process):
             self.turn()
 
     def _ask_device(self, job: SigningJob) -> None:
-        signature, rng = self.world.sign_by_device(job), self.world.rng
-        if (fate := rng.random()) < 0.1:
-            self.later(rng.uniform(0, 1), lambda: self._device_fails(job))
-        elif fate < 0.97:  # else it hangs for ever
-            late = rng.random() < 0.05
-            self.later(rng.uniform(8, 14) if late else rng.expovariate(20),
-                       lambda: self._device_signs(job, signature))  # fmt: skip
+        """It is asked a little later, if the worker runs then: nobody takes that back."""
+        rng = self.world.rng
+        delay_s = rng.uniform(0, 1) if rng.random() < 0.1 else rng.expovariate(200)
+        self.later(delay_s, lambda: self._device_is_asked(job))
 
-    def _device_fails(self, job: SigningJob) -> None:
-        self.core.signer_failed(job, "signer_failed", "unplugged")
+    def _device_is_asked(self, job: SigningJob) -> None:
+        rng = self.world.rng
+        fate = rng.random()
+        if fate < 0.3:  # not plugged in, or locked: it is not asked
+            self.later(rng.expovariate(20), lambda: self._device_fails(job, may_have_signed=False))
+            return
+        signature = self.world.sign_by_device(job)
+        if fate < 0.38:  # it went away
+            self.later(rng.uniform(0, 1), lambda: self._device_fails(job, may_have_signed=True))
+        if fate < 0.35 or fate > 0.97:  # for ever, or it hangs for ever
+            return
+        late = fate < 0.38 or rng.random() < 0.05
+        delay_s = rng.uniform(8, 14) if late else rng.expovariate(20)
+        self.later(delay_s, lambda: self._device_signs(job, signature))
+
+    def _device_fails(self, job: SigningJob, *, may_have_signed: bool) -> None:
+        self.core.signer_failed(job, "signer_failed", "unplugged", may_have_signed=may_have_signed)
         self.turn()
 
     def _device_signs(self, job: SigningJob, signature: bytes) -> None:
@@ -344,66 +417,47 @@ class SimulatedWorker(Process):
     def _locked(self) -> None:
         job = self._jobs.popleft()
         if isinstance(job, FindDraft):
-            draft = self.world.store.drafts.get((job.task.delegate, job.level, job.round))
+            draft = self._store.block_draft(job.task.delegate, job.level, job.round)
             self.unlock()
             self.core.draft_found(job, draft, self.world.now)
             self._next_store_job()
             self.turn()
             return
-        if isinstance(job, KeepSignatures):
-            self.later(self.world.rng.expovariate(500), lambda: self._keep(job))
-            return
-        verdicts, after = self.world.store.judge(job.jobs)
-        self.core.judged(job, verdicts, self.world.now)
-        kept = {
-            (j.delegate, j.signable.level, j.signable.round): j.draft
-            for j, v in zip(job.jobs, verdicts, strict=True)
-            if v is ADVANCE and j.draft is not None
-        }
-        self.later(self.world.rng.expovariate(500), lambda: self._commit(job, after, kept))
+        transaction = self._transaction = self._store.begin()
+        answer: Callable[[], None]
+        if isinstance(job, SigningBatch):
+            verdicts = store_thread.judge(transaction, job)
+            self.core.judged(job, verdicts, self.world.now)
+            answer = partial(self._committed, job)
+        elif isinstance(job, KeepSignatures):
+            answer = partial(self.core.kept, store_thread.keep(transaction, job))
+        else:
+            store_thread.withdraw(transaction, job)
+            answer = partial(self.core.withdrawn, job.ended)
+        self.later(self.world.rng.expovariate(500), lambda: self._commit(job, answer))
         self.turn()
 
     def _commit(
-        self,
-        batch: SigningBatch,
-        after: dict[tuple[str, Kind], Signable],
-        drafts: dict[tuple[str, int, int], BlockDraft],
+        self, job: SigningBatch | KeepSignatures | WithdrawExpectations, answer: Callable[[], None]
     ) -> None:
-        store = self.world.store
-        assert store.holder is self
-        for job in batch.permitted:
-            asked = job.signable
-            if job.is_elsewhere and after.get((job.delegate, asked.kind)) == asked:
-                kept = store.kept.get((job.delegate, asked.kind))
-                if kept is None or kept[0] != asked.digest:
-                    store.kept[job.delegate, asked.kind] = asked.digest, None
-        store.marks = after
-        store.drafts.update(drafts)
+        assert self.world.store.holder is self
+        assert self._transaction is not None
+        self._transaction.commit()
+        self._transaction = None
+        if isinstance(job, SigningBatch):
+            self.world.store.note_committed(job)
+        elif isinstance(job, WithdrawExpectations):
+            self.world.withdrawn |= {(e.job.delegate, e.job.signable.digest) for e in job.ended}
         self.unlock()
-        self.later(self.world.rng.expovariate(500), lambda: self._committed(batch))
+        self.later(self.world.rng.expovariate(500), lambda: self._answered(answer))
 
-    def _keep(self, asked: KeepSignatures) -> None:
-        store, in_force = self.world.store, []
-        for job, signature in asked.signatures:
-            where = job.delegate, job.signable.kind
-            if store.marks[where] == job.signable:
-                digest, first = store.kept.get(where, (b"", None))
-                if digest == job.signable.digest and first is not None:
-                    signature = first
-                store.kept[where] = job.signable.digest, signature
-            in_force.append((job, signature))
-        self.unlock()
-        self.later(self.world.rng.expovariate(500), lambda: self._kept(in_force))
-
-    def _kept(self, signatures: list[tuple[SigningJob, bytes]]) -> None:
-        self.core.kept(signatures)
+    def _answered(self, answer: Callable[[], None]) -> None:
+        answer()
         self._next_store_job()
         self.turn()
 
     def _committed(self, batch: SigningBatch) -> None:
         self.core.committed(Committed(batch), self.world.now)
-        self._next_store_job()
-        self.turn()
 
     def unlock(self) -> None:
         store = self.world.store
@@ -418,6 +472,8 @@ class SimulatedWorker(Process):
         self.alive = False
         self.link.break_()
         if self.world.store.holder is self:  # the kernel frees the lock
+            if self._transaction is not None:
+                self._transaction.rollback()
             self.unlock()
 
 
@@ -430,13 +486,15 @@ class SimulatedClient(Process):
         self.link = Link(world)
         self.ends: dict[tuple[bytes, str], list[str]] = {}
         self.pushed: dict[bytes, Request] = {}
-        self.blocks: dict[bytes, str] = {}
+        self.deadlines: dict[bytes, float] = {}
+        self.connected_at = 0.0
         self.later(0, self._tick)
 
     def _tick(self) -> None:
         if not self.link.up and self.world.broker.alive:
             self.link.up = True
             self.link.generation += 1
+            self.connected_at = self.world.now
             core = self.world.broker.core
             core.subscribed(self.session.reader.topic)
             head = wire.encode(core.topics.head(self.session.reader.topic, core.queues))
@@ -447,6 +505,7 @@ class SimulatedClient(Process):
 
     def push(self, request: Request) -> None:
         self.pushed[request.id] = request
+        self.deadlines[request.id] = self.world.now + (request.ttl_ms or 0) / 1000
         self.session.push(request, self.world.now)
         self.send_due()
 
@@ -492,6 +551,8 @@ class SimulatedClient(Process):
             news = self.session.news.popleft()
             if isinstance(news, Event):
                 self.ends.setdefault((news.id, news.delegate), []).append(news.event)
+                if news.event == FAILED or news.code == SIGNATURE_LOST:
+                    self._perhaps_repeat(self.pushed[news.id])
             elif isinstance(news, Refused):
                 request = self.pushed[news.ack.id]
                 for delegate in delegates_of(request):
@@ -499,6 +560,13 @@ class SimulatedClient(Process):
                         self.ends[request.id, delegate] = [f"not taken: {news.ack.code}"]
             else:
                 assert isinstance(news, EventsLost)
+
+    def _perhaps_repeat(self, failed: Request) -> None:
+        """Ask for the same again under a new id, at once or a little later."""
+        rng = self.world.rng
+        if self.world.now < self.world.chaos_until and rng.random() < 0.7:
+            again = msgspec.structs.replace(failed, id=rng.randbytes(16))
+            self.later(rng.choice([0.0, rng.expovariate(4)]), lambda: self.push(again))
 
 
 def delegates_of(request: Request) -> list[str]:
@@ -519,7 +587,7 @@ def sign_like_ed25519(key: str, digest: bytes) -> bytes:
 class World:
     """Everything there is, its clock, and what goes wrong in it."""
 
-    def __init__(self, seed: int, *, workers: int = 3, clients: int = 2, keys: int = 6) -> None:
+    def __init__(self, seed: int, *, workers: int = 3, clients: int = 2) -> None:
         self.rng = random.Random(seed)
         self.prepares_ahead = seed % 2 == 1  # the two settings of block preparation
         self.now = 100.0
@@ -529,15 +597,15 @@ class World:
         self._epochs = itertools.count(1)
         self._incarnations = itertools.count(1)
         # The last two keys sign for one delegate: a consensus key that was rotated.
-        delegates = {f"mv1key{i}": f"mv1key{i}" for i in range(keys)}
-        delegates[f"mv1key{keys - 1}"] = f"mv1key{keys - 2}"
-        self.store = SimulatedStore(delegates)
+        self.store = SimulatedStore(dict(zip(KEYS, [*KEYS[:-1], KEYS[-2]], strict=True)))
         self.log: list[bytes] = []
         self.log_epochs: list[str] = []
         self.released: dict[tuple[str, Kind, int, int], bytes] = {}
         self.block_signatures: dict[tuple[str, bytes], bytes] = {}
-        self.asked_of_devices: set[tuple[str, bytes]] = set()
+        self.signed_by_devices: set[tuple[str, bytes]] = set()
+        self.withdrawn: set[tuple[str, bytes]] = set()
         self.releases = 0
+        self.signed_after_all = 0  # releases of blocks that an earlier attempt had withdrawn
         self.clients: list[SimulatedClient] = []
         self.broker = SimulatedBroker(self, f"e{next(self._epochs)}")
         self.clients = [SimulatedClient(self, f"client{i}") for i in range(clients)]
@@ -580,18 +648,21 @@ class World:
             signature = self.block_signatures.setdefault((key, asked.digest), job.signature)
             if signature != job.signature:
                 raise Conflict(f"two signatures were released for the block at {position}")
+            self.signed_after_all += (key, asked.digest) in self.withdrawn
 
     def sign_by_device(self, job: SigningJob) -> bytes:
-        """Another signature each time, as with a random nonce."""
+        """With ECDSA another signature each time, as with a random nonce."""
         asked = job.signable
         if asked.kind is not Kind.GENERIC:
             mark = self.store.marks[job.delegate, asked.kind]
             if (mark.level, mark.round) < (asked.level, asked.round):
                 raise Conflict(f"a device was asked to sign {asked} before its mark was on disk")
+        if is_deterministic(job.delegate):
+            return sign_like_ed25519(job.delegate, asked.digest)
         if asked.kind is Kind.BLOCK:
-            if (job.delegate, asked.digest) in self.asked_of_devices:
-                raise Conflict(f"a device was asked twice for the block {asked}")
-            self.asked_of_devices.add((job.delegate, asked.digest))
+            if (job.delegate, asked.digest) in self.signed_by_devices:
+                raise Conflict(f"a device signed twice the block {asked}")
+            self.signed_by_devices.add((job.delegate, asked.digest))
         return self.rng.randbytes(64)
 
     # What clients ask for.
@@ -627,21 +698,20 @@ class World:
         round_ = rng.randrange(2)
         keys = list(self.store.delegates)
         what = rng.random()
-        if what < 0.6:
+        if what < 0.5:
             kind = rng.choice([FORGE_AND_SIGN_PREATTESTATIONS, FORGE_AND_SIGN_ATTESTATIONS])
             batch = VoteBatch(CHAIN_TEXT, HASHES[0], max(1, level), round_, rng.choice(PAYLOADS))
             votes = [Vote(k, i) for i, k in enumerate(rng.sample(keys, rng.randint(1, len(keys))))]
             return Request(id, kind, wire.encode(batch), votes=votes, ttl_ms=ttl_ms)
-        if what < 0.8:
+        if what < 0.65:
             template = VoteTemplate(
                 rng.choice([Kind.PREATTESTATION, Kind.ATTESTATION]), CHAIN, bytes(32),
                 max(1, level), round_, bytes([rng.randrange(4)]) * 32,
             )  # fmt: skip
             return Request(id, SIGN, template.signable(1), rng.choice(keys), ttl_ms=ttl_ms)
         block = ForgeBlock(CHAIN_TEXT, rng.choice(HASHES[:2]), max(1, level), round_, Fresh())
-        return Request(
-            id, FORGE_AND_SIGN_BLOCK, encode_forge_block(block), rng.choice(keys), ttl_ms=ttl_ms
-        )
+        key = rng.choice([*keys, *DEVICE_KEYS])
+        return Request(id, FORGE_AND_SIGN_BLOCK, encode_forge_block(block), key, ttl_ms=ttl_ms)
 
     # What goes wrong.
 
@@ -714,6 +784,7 @@ class World:
                 worker.resume()
 
     def check_ends(self) -> None:
+        self._check_everything_taken_has_ended()
         logged: dict[tuple[str, bytes, str], list[str]] = {}
         for data in self.log:
             for group in decode_record(data).clients:
@@ -734,6 +805,24 @@ class World:
                             f"{request.kind} {request.id.hex()} of {delegate} "
                             f"has {len(ends)} ends: {ends}"
                         )
+                    answer_by = max(client.connected_at, self.chaos_until) + ANSWER_S
+                    nobody_answered = ends[0].startswith("not taken")
+                    if nobody_answered and client.deadlines[request.id] > answer_by:
+                        raise Conflict(
+                            f"{request.kind} {request.id.hex()} of {delegate} was {ends[0]}, "
+                            "and there was a broker to take it"
+                        )
+
+    def _check_everything_taken_has_ended(self) -> None:
+        """The last broker, which nobody has killed, owes each request that it took its ends."""
+        for client in self.clients:
+            for request in client.pushed.values():
+                name = client.session.name
+                if (name, request.id) not in self.broker.pushed_again:
+                    continue
+                for delegate in delegates_of(request):
+                    if not self.broker.ended[name, request.id, delegate]:
+                        raise Conflict(f"{request.id.hex()} of {delegate} was taken and has no end")
 
 
 def simulate(seed: int, *, chaos_s: float = 12.0) -> World:

@@ -11,7 +11,7 @@ from pool_process import PoolProcess, names
 from zmq.auth import create_certificates
 
 from broker.access import load_identity
-from broker.client import Client
+from broker.client import Client, RequestRefused
 from broker.errors import FixRequest, NoAnswer
 from broker.messages import ATTESTATION_READY
 from broker.sockets import CurveIdentity
@@ -84,11 +84,11 @@ def test_with_curve_a_listed_client_comes_in_and_a_stranger_does_not(
         client.wait_live()
         assert names(client.wait(pool.attest(client, 10))) == [ATTESTATION_READY] * 6
         # The name that its key has is its name, whatever it says.
-        with (
-            Client(pool.endpoints, "baker-2", curve=certificates.of_client("listed")) as liar,
-            pytest.raises(FixRequest, match="baker-1"),
-        ):
-            liar.cancel()
+        with Client(pool.endpoints, "baker-2", curve=certificates.of_client("listed")) as liar:
+            with pytest.raises(FixRequest, match="baker-1"):
+                liar.cancel()
+            with pytest.raises(RequestRefused, match="wrong_client"):
+                liar.wait(pool.attest(liar, 11))
     for curve in (certificates.of_client("stranger"), None):
         with Client(pool.endpoints, "baker-1", curve=curve) as stranger:
             with pytest.raises(NoAnswer):

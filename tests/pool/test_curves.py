@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from pool_process import CHAIN, POLICY, PoolProcess, an_empty_pool, batch, names, noop
+from pool_process import CHAIN, POLICY, PoolProcess, an_empty_pool, batch, names, noop, until
 
 from broker.client import Client, new_id
 from broker.messages import FORGE_AND_SIGN_ATTESTATIONS, SIGN, Event, Request, Vote
@@ -51,6 +51,14 @@ def pool(keys: dict[str, PublicKey]) -> Iterator[PoolProcess]:
         pool.set_policy(POLICY)
         pool.serve(2, "--password-filename", str(passwords))
         yield pool
+
+
+def test_keys_are_opened_before_anybody_needs_them(pool: PoolProcess) -> None:
+    """By the two workers together each once, the first of their passwords being a wrong one."""
+    until(lambda: pool.status()["encrypted_keys"] == {"total": 4, "opened": 4, "failed": 0})
+    shares = [each["encrypted_keys"] for each in pool.status()["workers"]]
+    assert sum(share["total"] for share in shares if share) == 4
+    assert "keys_opened opened=" in pool.log()
 
 
 def voted(pool: PoolProcess, level: int, votes: list[Vote]) -> dict[str, SignedVote]:
@@ -121,12 +129,19 @@ def test_a_wrong_password_fails_its_own_requests_alone() -> None:
         sealed = ("--encrypted", "--password-filename", str(file))
         pool.run("keys", "generate", "sealed", *sealed)
         pool.read_keys()
+        *plain, locked = pool.delegates
         file.write_text("wrong\n")
         pool.serve(1, "--password-filename", str(file))
+        until(lambda: f"key_not_opened key={locked} code=wrong_password" in pool.log())
+        until(lambda: pool.status()["encrypted_keys"]["failed"] == 1)
+        told = pool.run("status").stdout
+        assert "total=1 opened=0 failed=1" in told
+        assert f"key not opened: wrong_password: the encrypted key sealed ({locked})" in told
         votes = [Vote(key, slot) for slot, key in enumerate(pool.delegates)]
         with pool.client() as client:
             request = Request(new_id(), FORGE_AND_SIGN_ATTESTATIONS, encode(batch(10)), votes=votes)
             ends = {event.delegate: event for event in ask(client, request)}
-        *plain, locked = pool.delegates
         assert {ends[key].event for key in plain} == {"attestation_ready"}
         assert (ends[locked].event, ends[locked].code) == ("failed", "wrong_password")
+        file.write_text("right\n")
+        until(lambda: pool.status()["encrypted_keys"] == {"total": 1, "opened": 1, "failed": 0})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ from gateway_process import (
     call_on,
     exchange,
     is_closed,
+    make_certificate,
     receive_exactly,
 )
-from pool_process import PoolProcess, batch, noop, until
+from pool_process import CHAIN, PoolProcess, batch, noop, until
 
 from broker.client import Watcher
 from broker.messages import Event
@@ -27,6 +27,7 @@ from signers.formats.networks import MAVRYK
 from signers.formats.tagged_keys import tagged_hash
 from signers.keyring.curve import Curve
 from signers.keyring.keys import SecretKey, write_signature
+from tests.workers.worker_script import a_header
 
 pytestmark = pytest.mark.process
 
@@ -58,6 +59,11 @@ def strict(running: PoolProcess) -> Iterator[GatewayProcess]:
 
 def digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=32).digest()
+
+
+def block(level: int, content: int = 1) -> bytes:
+    """A block header to sign, watermark included; other content, another block at its place."""
+    return b"\x11" + CHAIN + a_header(level=level, content=content)
 
 
 # -- HTTP -----------------------------------------------------------------------------------------
@@ -96,6 +102,39 @@ def test_conflicting_and_lower_votes_are_409(gateway: GatewayProcess) -> None:
     assert str(level) in lower.message
     # What was signed before is still answered.
     assert gateway.sign(key_hash, attestation(batch(level))).status == 200
+
+
+def test_a_block_header_is_signed_once_at_its_level_over_http(gateway: GatewayProcess) -> None:
+    key, level = gateway.pool.keys[4], gateway.pool.next_level()
+    data = block(level)
+    first = gateway.sign(key.key_hash, data)
+    assert key.has_signed_bytes(data, first.signature)
+    assert gateway.sign(key.key_hash, data).body == first.body
+    other = gateway.sign(key.key_hash, block(level, content=2))
+    assert (other.status, other.message.partition(":")[0]) == (409, "watermark_conflict")
+    lower = gateway.sign(key.key_hash, block(level - 1))
+    assert (lower.status, lower.message.partition(":")[0]) == (409, "watermark_below")
+    assert gateway.sign(key.key_hash, data).body == first.body
+
+
+def test_a_block_header_is_signed_once_at_its_level_over_a_socket(gateway: GatewayProcess) -> None:
+    key, level = gateway.pool.keys[5], gateway.pool.next_level()
+
+    def sign(data: bytes) -> bytes:
+        return b"\x00" + tagged_hash(key.key_hash) + len(data).to_bytes(4) + data
+
+    with gateway.tcp() as tcp, gateway.unix() as unix:
+        first = exchange(tcp, sign(block(level)))
+        assert key.has_signed_bytes(block(level), first[1:])
+        assert exchange(unix, sign(block(level))) == first
+        for data, code in (
+            (block(level, content=2), b"watermark_conflict: "),
+            (block(level - 1), b"watermark_below: "),
+        ):
+            refused = exchange(tcp, sign(data))
+            assert refused[0] == 1
+            assert code in refused
+        assert exchange(tcp, sign(block(level))) == first
 
 
 def test_other_ends_have_the_codes_that_clients_know(gateway: GatewayProcess) -> None:
@@ -219,7 +258,7 @@ def test_refusals_come_as_traces_and_the_connection_stays(gateway: GatewayProces
             assert answer[:1] == expected
         nonce = exchange(connection, b"\x03" + tagged_hash(key_hash) + b"\0\0\0\4\0\0\0\1")
         assert nonce[0] == 1
-        assert b"not_allowed: " in nonce
+        assert b"policy: " in nonce
 
 
 # -- who may ask ----------------------------------------------------------------------------------
@@ -311,25 +350,33 @@ def test_what_cannot_be_served_is_said(running: PoolProcess, gateway: GatewayPro
 
 
 def test_https(running: PoolProcess) -> None:
-    certificate, key = running.directory / "cert.pem", running.directory / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate, key = make_certificate(running.directory)
     gateway = GatewayProcess(
-        running, "--https", "localhost:0", "--certificate", str(certificate), "--key", str(key)
+        running, "--https", "localhost:0", "--certificate", certificate, "--key", key
     )
     gateway.unix_path += "3"
     gateway.start()
-    context = ssl.create_default_context(cafile=str(certificate))
+    context = ssl.create_default_context(cafile=certificate)
     url = f"https://localhost:{gateway.ports['https']}/keys/{running.delegates[0]}"
     with urllib.request.urlopen(url, context=context, timeout=20) as answer:
         assert json.load(answer) == {"public_key": running.keys[0].public_key}
     assert gateway.process is not None
     gateway.process.terminate()
     assert gateway.process.wait(20) == 0
+
+
+def test_the_status_has_the_gateways_numbers(gateway: GatewayProcess) -> None:
+    key_hash = gateway.pool.delegates[2]
+    assert gateway.sign(key_hash, attestation(batch(gateway.pool.next_level()))).status == 200
+    assert gateway.call("GET", "/nowhere").status == 404
+
+    def numbers() -> dict[str, float] | None:
+        found: dict[str, float] = gateway.pool.status()["services"].get("gateway", {})
+        return found if found.get("signed") and found.get("denied_404") else None
+
+    found = until(numbers, what="the gateway's report")
+    assert found["p99_us"] >= found["p50_us"] > 0
+    assert "service gateway" in gateway.pool.run("status").stdout
 
 
 def test_a_message_that_is_none_is_answered_and_ends_the_connection(

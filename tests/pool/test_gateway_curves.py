@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from collections.abc import Iterator
 
 import pytest
 from gateway_process import GatewayProcess, exchange
-from pool_process import PoolProcess, an_empty_pool
+from pool_process import PoolProcess, an_empty_pool, until
 
 from signers.formats import base58
 from signers.formats.hashes import blake2b_32
@@ -33,7 +35,7 @@ def gateway() -> Iterator[GatewayProcess]:
         for name in CURVES_BY_NAME:
             pool.run("keys", "generate", name, "--curve", name)
         (pool.state_dir / "policy.toml").write_text(
-            '[default]\nkinds = ["consensus", "proof_of_possession"]\n'
+            '[default]\nkinds = ["consensus", "proof_of_possession", "deterministic_nonce"]\n'
         )
         pool.serve(1)
         found = GatewayProcess(pool, "--allow-to-prove-possession")
@@ -86,6 +88,47 @@ def test_a_key_of_every_curve_signs_over_a_socket(gateway: GatewayProcess, curve
 def test_a_bls_key_does_not_sign_by_the_scheme_of_another_network(gateway: GatewayProcess) -> None:
     key_hash, _ = public_key(gateway, "bls")
     assert gateway.sign(key_hash, vote(gateway.pool, "bls"), "?version=1").status == 400
+
+
+@pytest.mark.parametrize("curve", CURVES_BY_NAME)
+def test_a_key_of_every_curve_derives_nonces(gateway: GatewayProcess, curve: str) -> None:
+    """As Octez does: HMAC-SHA256 under the 32 bytes that the secret key's text holds."""
+    key_hash, _ = public_key(gateway, curve)
+    secrets = json.loads((gateway.pool.state_dir / "keys" / "secret_keys").read_text())
+    [locator] = [each["value"] for each in secrets if each["name"] == curve]
+    secret = base58.decode(CURVES_BY_NAME[curve].value.secret, locator.partition(":")[2])
+    level = (20878).to_bytes(4)
+    nonce = hmac.digest(secret, level, "sha256")
+    asked = tagged_hash(key_hash) + len(level).to_bytes(4) + level
+    with gateway.tcp() as connection:
+        assert exchange(connection, b"\x05" + tagged_hash(key_hash)) == b"\x00\xff"
+        length = (32).to_bytes(4)
+        assert exchange(connection, b"\x03" + asked) == b"\x00" + length + nonce
+        hashed = hashlib.blake2b(nonce, digest_size=32).digest()
+        assert exchange(connection, b"\x04" + asked) == b"\x00" + length + hashed
+
+
+def test_a_public_key_that_no_file_lists_is_learnt_from_the_worker(gateway: GatewayProcess) -> None:
+    listed = {curve: public_key(gateway, curve) for curve in CURVES_BY_NAME}
+    file = gateway.pool.state_dir / "keys" / "public_keys"
+    content = file.read_text()
+    file.write_text("[]")
+    try:
+        for key_hash, key in listed.values():
+            until(lambda hash_=key_hash: is_learnt(gateway, hash_), what="the change to be noticed")
+            answer = gateway.call("GET", f"/keys/{key_hash}")
+            assert answer.body == {"public_key": key.text()}
+            with gateway.unix() as connection:
+                told = exchange(connection, b"\x01" + tagged_hash(key_hash))
+                assert told == b"\x00" + key.tagged()
+    finally:
+        file.write_text(content)
+
+
+def is_learnt(gateway: GatewayProcess, key_hash: str) -> bool:
+    """Ask for a public key; whether the pool was asked for it, once."""
+    assert gateway.call("GET", f"/keys/{key_hash}").status == 200
+    return f"key={key_hash} kind=public_key" in gateway.pool.log()
 
 
 def test_a_bls_key_proves_its_possession(gateway: GatewayProcess) -> None:

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import random
+import re
+import select
 import signal
 import socket
 import threading
 from collections.abc import Iterator
+from http.client import HTTPException
 
 import pytest
 from gateway_process import (
+    Answer,
     GatewayProcess,
     attestation,
     call_on,
     exchange,
     is_closed,
+    make_certificate,
     receive_exactly,
 )
 from pool_process import PoolProcess, batch, noop, until
 
 from signers.formats.tagged_keys import tagged_hash
-from workers.gateway.http_listener import CONNECTIONS_MAX
 
 pytestmark = pytest.mark.process
 
 TRIES = 150
+STUCK_S = 1.0  # nothing could be sent for so long
 SLOW_S = 30.0  # well beyond what the gateway allows
 
 
 @pytest.fixture(scope="module")
 def gateway(running: PoolProcess) -> GatewayProcess:
-    found = GatewayProcess(running)
+    certificate, key = make_certificate(running.directory)
+    found = GatewayProcess(
+        running, "--https", "127.0.0.1:0", "--certificate", certificate, "--key", key,
+        "--allow-list-known-keys",
+    )  # fmt: skip
     found.start()
     return found
 
@@ -117,12 +126,34 @@ def test_slow_clients_are_ended_and_others_are_not_held_up(gateway: GatewayProce
         stranger = socket.create_connection(("127.0.0.1", gateway.ports[scheme]), SLOW_S)
         stranger.sendall(sent)
         slow.append(stranger)
+    takers = [
+        takes_nothing(
+            gateway, "http", f"GET /keys/{key_hash} HTTP/1.1\r\nHost: ::1\r\n\r\n".encode()
+        ),
+        takes_nothing(gateway, "tcp", b"\x00\x01\x06"),
+    ]
     still_signs(gateway)
     for stranger in slow:
         with stranger:
             while stranger.recv(4096):
                 pass  # the one whose body does not come is told so
+    for stranger in takers:
+        with stranger:
+            cut_off = select.poll()
+            cut_off.register(stranger, 0)
+            assert cut_off.poll(SLOW_S * 1000), "who takes no answer is cut off"
     still_signs(gateway)
+
+
+def takes_nothing(gateway: GatewayProcess, scheme: str, call: bytes) -> socket.socket:
+    """A stranger who asks until the gateway listens no longer, and never reads an answer."""
+    stranger = socket.socket()
+    stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stranger.connect(("127.0.0.1", gateway.ports[scheme]))
+    stranger.setblocking(False)
+    while select.select([], [stranger], [], STUCK_S)[1]:
+        stranger.send(call * 100)
+    return stranger
 
 
 def test_a_body_without_end_is_cut(gateway: GatewayProcess) -> None:
@@ -142,16 +173,24 @@ def test_a_body_without_end_is_cut(gateway: GatewayProcess) -> None:
 
 
 def test_connections_are_bounded(gateway: GatewayProcess) -> None:
-    address = "127.0.0.1", gateway.ports["tcp"]
-    many = [socket.create_connection(address, 20) for _ in range(CONNECTIONS_MAX + 8)]
+    """A thousand idle ones: the first of each kind go on, the others are closed at once."""
+    many: list[socket.socket] = []
     try:
-        assert is_closed(many[-1])
+        for scheme in ("tcp", "http"):
+            address = "127.0.0.1", gateway.ports[scheme]
+            many += [socket.create_connection(address, 20) for _ in range(500)]
+            assert is_closed(many[-1])
         assert exchange(many[0], b"\x02") == b"\x00\x00"
         with gateway.unix() as other:
             assert is_closed(other)  # the bound is that of both
+        many[500].sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert many[500].recv(64).startswith(b"HTTP/1.1 200")
+        with socket.create_connection(("127.0.0.1", gateway.ports["https"]), 20) as other:
+            assert is_closed(other)
     finally:
         for connection in many:
             connection.close()
+    assert "Traceback" not in gateway.pool.log()
     until(lambda: _answers(gateway), what="a free connection")
     still_signs(gateway)
 
@@ -177,8 +216,27 @@ def test_frames_that_come_in_pieces_or_many_at_once_are_served(gateway: GatewayP
         assert key.has_signed_bytes(data, first[1:])
         for _ in range(50):
             assert receive_exactly(connection, 4) == b"\x00\x02\x00\x00"
+        connection.shutdown(socket.SHUT_WR)  # it is answered all the same
         last = receive_exactly(connection, int.from_bytes(receive_exactly(connection, 2)))
         assert last == first
+        assert is_closed(connection)
+
+
+def test_http_calls_that_come_many_at_once_are_answered_in_their_order(
+    gateway: GatewayProcess,
+) -> None:
+    key = gateway.pool.keys[3]
+    body = f'"{noop("many at once").hex()}"'
+    sign = f"POST /keys/{key.key_hash} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
+    sign += f"\r\n\r\n{body}"
+    alive = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.ports["http"]), 20) as connection:
+        connection.sendall(((alive + sign) * 20).encode())
+        received = b""
+        while received.count(b"HTTP/1.1 200 ") < 40 or not received.endswith(b"\n"):
+            received += connection.recv(65_536)
+    answers = re.findall(rb'\{"(ready|signature)":', received)
+    assert answers == [b"ready", b"signature"] * 20
 
 
 # -- the pool's trouble ---------------------------------------------------------------------------
@@ -204,20 +262,41 @@ def test_without_a_pool_requests_are_503_and_later_ones_are_signed(fresh: Gatewa
     assert key.has_signed_bytes(data, answer.signature)
 
 
-def test_a_request_outlives_the_broker_that_took_it(fresh: GatewayProcess) -> None:
-    """The broker is killed while a slow signer works; the client is answered by the next one."""
+def test_a_request_outlives_whoever_of_the_pool_is_killed(fresh: GatewayProcess) -> None:
+    """Broker and workers, while a slow signer works: the client is answered by the next ones.
+
+    When the gateway is killed its client is cut off, and gets that signature from the next.
+    """
     pool = fresh.pool
-    pool.serve(2, delays_ms={pool.delegates[0]: 1500})
+    pool.serve(2, delays_ms={pool.delegates[0]: 1000})
     fresh.start()
     key = pool.keys[0]
-    data = attestation(batch(pool.next_level()))
-    answers = []
-    client = threading.Thread(target=lambda: answers.append(fresh.sign(key.key_hash, data)))
-    client.start()
-    pool.wait_for_active()
-    pool.signal(pool.broker_pid, signal.SIGKILL)
-    client.join()
-    assert key.has_signed_bytes(data, answers[0].signature)
+    answers: list[Answer | None] = []
+
+    def ask(data: bytes) -> None:
+        try:
+            answers.append(fresh.sign(key.key_hash, data))
+        except (ConnectionError, HTTPException):
+            answers.append(None)
+
+    def who_works() -> int:
+        [active] = [each for each in pool.status()["workers"] if each["active"]]
+        return int(active["pid"])
+
+    assert fresh.process is not None
+    for victim in (lambda: pool.broker_pid, who_works, lambda: fresh.process.pid):  # type: ignore[union-attr]
+        data = attestation(batch(pool.next_level()))
+        client = threading.Thread(target=ask, args=(data,))
+        client.start()
+        pool.wait_for_active()
+        pool.signal(victim(), signal.SIGKILL)
+        client.join()
+        if (answer := answers[-1]) is None:
+            fresh.process.wait()
+            fresh.start(**fresh.ports)
+            answer = fresh.sign(key.key_hash, data)
+        assert key.has_signed_bytes(data, answer.signature)
+    assert answers.count(None) == 1
 
 
 def test_a_full_drain_is_told_to_clients(fresh: GatewayProcess) -> None:

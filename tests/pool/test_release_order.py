@@ -11,12 +11,14 @@ import re
 import shutil
 import signal
 import sys
+from collections import Counter
 
 import pytest
 from pool_process import CHAIN, PoolProcess, forgepool, names
 
 from broker.messages import ATTESTATION_READY
 from signers.formats.hashes import blake2b_32
+from workers.store_thread import JOBS_SIGNED_MEANWHILE
 
 pytestmark = [
     pytest.mark.process,
@@ -72,18 +74,27 @@ def syncs(lines: list[str]) -> list[tuple[int, int]]:
     return found
 
 
+def recorded_at(lines: list[str], operation: bytes) -> int:
+    """The line at which a vote's digest was first written to the WAL."""
+    digest = in_strace(blake2b_32(b"\x13" + CHAIN + operation[:-64]))
+    return min(i for i, line in enumerate(lines) if digest in line and _WAL_WRITE.match(line))
+
+
 def sent_too_early(lines: list[str], operation: bytes) -> bool:
     """Whether a vote's signature was sent before a sync of the WAL with its mark had returned."""
     signature = in_strace(operation[-64:])
-    digest = in_strace(blake2b_32(b"\x13" + CHAIN + operation[:-64]))
     sent = min(i for i, line in enumerate(lines) if signature in line and _SEND.match(line))
-    written = [i for i, line in enumerate(lines) if digest in line and _WAL_WRITE.match(line)]
-    assert written, "the vote's digest was never written to the WAL"
-    return not any(written[0] < begun and ended < sent for begun, ended in syncs(lines))
+    recorded = recorded_at(lines, operation)
+    return not any(recorded < begun and ended < sent for begun, ended in syncs(lines))
 
 
 def traced_votes(pool: PoolProcess, *worker: str) -> tuple[list[str], list[bytes]]:
-    """Let a worker under strace sign for all delegates: its trace, and the signed operations."""
+    """Let a worker under strace sign for all delegates: its trace, and the signed operations.
+
+    They are so many that they are signed while their commit is under way, and once fewer.
+    """
+    pool.run("keys", "generate", "more", "--count", str(JOBS_SIGNED_MEANWHILE))
+    pool.read_keys()
     trace = pool.directory / "trace"
     pool.start_command("broker")
     traced = pool.start(
@@ -93,7 +104,8 @@ def traced_votes(pool: PoolProcess, *worker: str) -> tuple[list[str], list[bytes
     pool.wait_for_signing(1)
     with pool.client() as client:
         votes = [vote for level in (10, 11, 12) for vote in client.wait(pool.attest(client, level))]
-    assert names(votes) == [ATTESTATION_READY] * 18
+        votes += client.wait(pool.attest(client, 13, pool.delegates[:1]))
+    assert names(votes) == [ATTESTATION_READY] * (3 * len(pool.delegates) + 1)
     pool.signal(pool.signing_pids()["traced"], signal.SIGTERM)  # strace ends with it
     assert traced.wait(20.0) == 0
     return read_trace(trace.read_text()), [vote.body for vote in votes]
@@ -102,6 +114,9 @@ def traced_votes(pool: PoolProcess, *worker: str) -> tuple[list[str], list[bytes
 def test_a_signature_is_sent_after_its_mark_is_on_the_disk(pool: PoolProcess) -> None:
     lines, operations = traced_votes(pool, *forgepool())
     assert [op for op in operations if sent_too_early(lines, op)] == []
+    together = Counter(recorded_at(lines, operation) for operation in operations)
+    assert max(together.values()) > JOBS_SIGNED_MEANWHILE
+    assert min(together.values()) == 1
 
 
 def test_the_same_reading_objects_to_commits_without_fsync(pool: PoolProcess) -> None:

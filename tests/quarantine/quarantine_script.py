@@ -10,7 +10,7 @@ from collections import Counter
 import msgspec
 from scripted_chain import CHAIN_ID, Block, ScriptedWorker, Vote, digest, encode, genesis
 
-from broker.messages import Ack, Request
+from broker.messages import HELD, Ack, Request
 from broker.quarantine.bounds import Bounds
 from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE
 from broker.quarantine.quarantine import Quarantine
@@ -24,7 +24,7 @@ from broker.quarantine.records import (
     Restored,
     SignedRecord,
 )
-from broker.quarantine.turn import HELD, SLASHABLE, LoadChange, PeerEvent, Turn, Wanted
+from broker.quarantine.turn import SLASHABLE, LoadChange, PeerEvent, Turn, Wanted
 from broker.verification import CheckAnswer, CheckSlice
 
 CLIENT = "feeder"

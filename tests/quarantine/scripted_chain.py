@@ -84,7 +84,7 @@ class Block:
         h = self.header
         return HeaderFacts(
             self.hash, h.predecessor, h.level, h.round, h.timestamp_s, h.payload_hash, h.round,
-            h.level.to_bytes(4, "big", signed=True) + h.round.to_bytes(4, "big"), h.baker,
+            h.level.to_bytes(8, "big", signed=True) + h.round.to_bytes(4, "big"), h.baker,
         )  # fmt: skip
 
     def child(self, *, round_: int = 0, nonce: int = 0, bad: str = "", baker: str = "") -> Block:

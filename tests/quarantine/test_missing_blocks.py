@@ -23,6 +23,9 @@ def test_a_missing_parent_is_asked_for_seven_times_after_ever_longer_waits() -> 
         if missing.due(dict, now):
             times.append(now)
     assert times == [0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5]
+    # Not even when others are asked for later.
+    assert missing.want(b"other", ("p",), 1_000.0)
+    assert [wanted.hash for wanted in missing.due(dict, 1_000.0)] == [b"other"]
 
 
 def test_only_the_deepest_unknown_ancestor_is_asked_for() -> None:
@@ -81,8 +84,9 @@ def test_48_later_claimants_become_sources_even_when_strangers_came_first() -> N
     assert len(asks_for(script, parent)[-1]) <= 4
     script.block(child, "honest")
     script.block(parent.child(nonce=1), "honest2")
+    script.block(child.child(), "honest3")
     script.later(1)
-    assert asks_for(script, parent)[-1][-2:] == ("honest", "honest2")
+    assert asks_for(script, parent)[-1][-3:] == ("honest", "honest2", "honest3")
 
 
 def test_a_block_nobody_waits_for_any_more_is_not_asked_for() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from quarantine_script import Script, name_of, name_of_vote
-from scripted_chain import encode, vote_for
+from scripted_chain import decode_body, encode, vote_for
 
 from broker.verification import Check, CheckAnswer, Judgement, Verdict, VerdictBody
 
@@ -55,16 +55,19 @@ def test_29_what_no_worker_survives_is_isolated_and_the_rest_flows() -> None:
     script = Script()
     poison = vote_for(script.root, "poison")
     others = [vote_for(script.root, f"d{i}") for i in range(30)]
-    for vote in (*others[:10], poison, *others[10:]):
+    for vote in (*others[:20], poison):  # what comes next is behind it
         script.vote(vote)
     raw = encode(poison)
     deaths = 0
-    for _ in range(100):
+    for turn in range(100):
+        if turn < 10:
+            script.vote(others[20 + turn])
         script.turn()
         script.confirm()
         for slice_ in script.unanswered[:]:
             script.unanswered.remove(slice_)
             if raw in slice_.body:
+                assert deaths == 0 or len(decode_body(slice_.body).items) == 1, "it goes alone"
                 deaths += 1
                 script.reply(CheckAnswer(slice_.number, problem="worker_lost"))
             else:

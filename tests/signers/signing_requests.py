@@ -1,14 +1,31 @@
-"""Bytes to sign that decode to the end, and what signs them in the tests of the rule."""
+"""Bytes to sign that decode to the end, and the test keys that sign them."""
 
-from functools import cache
 from hashlib import blake2b
 from struct import pack
 from typing import NamedTuple
 
-from interchange_cases import CHAIN, TZ1, TZ2, TZ4
-from nacl.signing import SigningKey
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from interchange_cases import CHAIN
 
-KEYS = [TZ1, TZ2, TZ4]
+from signers.formats.networks import TEZOS
+from signers.keyring.curve import Curve
+from signers.keyring.keys import SecretKey
+
+_SECRETS = {
+    key.public_key.hash(TEZOS): key
+    for key in (
+        SecretKey(bytes([1]) * 32, Curve.ED25519),
+        SecretKey(bytes([1]) * 32, Curve.SECP256K1),
+        SecretKey(bytes([1]) * 32, Curve.P256),
+        SecretKey(bytes([1]) * 32, Curve.BLS, TEZOS.bls_scheme),
+        SecretKey(bytes([2]) * 32, Curve.P256),
+    )
+}
+KEYS = list(_SECRETS)
+# The last one is with a signer elsewhere, which takes a new nonce each time.
+TZ1, TZ2, TZ3, TZ4, ELSEWHERE = KEYS
 KINDS = [0x11, 0x12, 0x13]
 _TAGS = {0x12: 0x14, 0x13: 0x15}
 _BLS_TAGS = {0x12: 0x28, 0x13: 0x29}
@@ -48,11 +65,20 @@ def _vote(asked: Asked) -> bytes:
     return bytes(32) + pack(">BHii", _TAGS[asked.kind], 1, asked.level, asked.round) + payload_hash
 
 
-@cache
-def _signing_key(key: str) -> SigningKey:
-    return SigningKey(blake2b(key.encode(), digest_size=32).digest())
+def sign(key: str, data: bytes) -> bytes:
+    """Sign as whoever has the key does."""
+    digest = blake2b(data, digest_size=32).digest()
+    return _with_random_nonce(digest) if key == ELSEWHERE else _SECRETS[key].sign(data, digest)
 
 
-def signature_of(key: str, digest: bytes) -> bytes:
-    """Sign as a deterministic signer does; the rule does not depend on the curve."""
-    return _signing_key(key).sign(digest).signature
+def is_signed(key: str, data: bytes, signature: bytes) -> bool:
+    """Whether a signature is the key's, of these bytes."""
+    return _SECRETS[key].public_key.verify(data, signature, TEZOS.bls_scheme)
+
+
+def _with_random_nonce(digest: bytes) -> bytes:
+    number = int.from_bytes(bytes([2]) * 32)
+    signature = ec.derive_private_key(number, ec.SECP256R1()).sign(
+        digest, ec.ECDSA(Prehashed(SHA256()))
+    )
+    return b"".join(part.to_bytes(32) for part in decode_dss_signature(signature))

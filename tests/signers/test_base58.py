@@ -92,13 +92,32 @@ def test_any_text_gives_a_payload_or_malformed(text: str) -> None:
 
 def test_a_text_of_another_kind_is_refused() -> None:
     block = base58.encode(base58.BLOCK_HASH, bytes(32))
-    with pytest.raises(MalformedBytes, match="is not a operation hash"):
+    with pytest.raises(MalformedBytes, match=r"^this text is not an operation hash$"):
         base58.decode(base58.OPERATION_HASH, block)
 
 
 def test_a_text_too_long_is_refused_unread() -> None:
     with pytest.raises(MalformedBytes, match="longer than"):
         base58.decode(base58.BLOCK_HASH, "z" * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (TEZOS.key_hash_prefixes + MAVRYK.key_hash_prefixes, "a public key hash"),
+        ((*TEZOS.key_hash_prefixes, base58.CONTRACT), "a public key hash or contract"),
+        ((base58.ED25519_SEED, base58.ED25519_LONG_SECRET, base58.P256_SECRET), "a secret key"),
+        ((base58.ENCRYPTED_BLS, base58.ENCRYPTED_ED25519), "an encrypted secret key"),
+        ((base58.ED25519_SEED,), "an Ed25519 secret key"),
+        ((base58.MLDSA_PUBLIC_KEY,), "an ML-DSA public key"),
+        ((base58.P256_SIGNATURE, base58.GENERIC_SIGNATURE), "a signature"),
+    ],
+)
+def test_what_was_expected_is_named_once(kinds: tuple[Prefix, ...], expected: str) -> None:
+    block = base58.encode(base58.BLOCK_HASH, bytes(32))
+    with pytest.raises(MalformedBytes) as caught:
+        base58.read(kinds, block)
+    assert str(caught.value) == f"this text is not {expected}"
 
 
 def test_a_payload_of_the_wrong_length_is_not_written() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from signer_server import SignerServer
 from watermark_cases import asked, code, sign
 
 from signers.formats.networks import MAVRYK, TEZOS
@@ -123,7 +124,7 @@ def test_many_keys_are_generated_and_listed(pool: Path) -> None:
 def test_consensus_keys_need_a_delegate_that_the_store_knows(pool: Path) -> None:
     stranger = SecretKey.generate().public_key.hash(MAVRYK)
     refused = run(keys, "generate", "new", "--delegate", stranger, ends=1)
-    assert "--floor" in refused.stderr
+    assert f"forgepool keys enable {stranger} --floor LEVEL" in refused.stderr
     assert as_json(run(keys, "list", "--json")) == []
 
     (delegate,) = as_json(run(keys, "generate", "delegate", "--json"))
@@ -134,6 +135,14 @@ def test_consensus_keys_need_a_delegate_that_the_store_knows(pool: Path) -> None
         "advance",
     ]
     assert f"for {delegate['key_hash']}" in run(keys, "list").stdout
+
+    run(keys, "enable", stranger, "--fresh", "--yes")
+    run(keys, "generate", "theirs", "--delegate", stranger)
+
+
+def test_without_a_store_there_is_no_delegate_to_sign_for(state_dir: Path) -> None:
+    words = ("--delegate", SECRET_HASH, "--network", "mavryk")
+    assert "forgepool init" in run(keys, "generate", "new", *words, ends=1).stderr
 
 
 def test_the_keys_are_where_the_settings_say(pool: Path, tmp_path: Path) -> None:
@@ -476,16 +485,43 @@ THEIR_HASH = SOMEBODY.hash(MAVRYK)
 
 
 def test_a_key_elsewhere_is_written_down_and_enabled(pool: Path, state_dir: Path) -> None:
-    uri = f"http://signer:6732/{SOMEBODY.hash(TEZOS)}"
-    made = as_json(run(keys, "import", "far", uri, "--floor", "9", "--yes", "--json"))
-    assert made == [{"name": "far", "key_hash": THEIR_HASH, "public_key": None, "enabled": True}]
-    spare = f"tcp://spare:7732/{THEIR_HASH}"
-    run(keys, "import", "spare", spare, "--public-key", SOMEBODY.text(), "--floor", "9", "--yes")
+    """Nobody listens at these ports, which is told and is no reason to refuse."""
+    uri = f"http://127.0.0.1:1/{SOMEBODY.hash(TEZOS)}"
+    imported = run(keys, "import", "far", uri, "--floor", "9", "--yes", "--json")
+    [made] = as_json(imported)
+    assert "http://127.0.0.1:1 could not be asked" in made.pop("note")
+    assert made == {"name": "far", "key_hash": THEIR_HASH, "public_key": None, "enabled": True}
+    spare = f"tcp://127.0.0.1:1/{THEIR_HASH}"
+    imported = run(
+        keys, "import", "spare", spare, "--public-key", SOMEBODY.text(), "--floor", "9", "--yes"
+    )
+    assert "warning: tcp://127.0.0.1:1 could not be asked" in imported.stderr
+    assert "not checked: whether a signer is there" in imported.stderr
     keystore = Keystore(state_dir / "keys")
     assert keystore.locators(THEIR_HASH) == [uri, spare]
     assert keystore.public_key(THEIR_HASH) == SOMEBODY
     level_10, level_9 = (asked(level, chain=CHAIN) for level in (10, 9))
     assert verdicts(pool, THEIR_HASH, level_9, level_10) == ["watermark_below", "advance"]
+
+
+def test_a_signer_that_answers_tells_the_public_key(pool: Path, state_dir: Path) -> None:
+    with SignerServer([SecretKey(bytes([77]) * 32)]) as server:
+        for name, address in (("far", server.http), ("spare", server.tcp)):
+            imported = run(keys, "import", name, f"{address}/{THEIR_HASH}", "--fresh", "--yes")
+            assert f"{address} has this key" in imported.stderr
+            assert SOMEBODY.text() in imported.stdout
+        assert Keystore(state_dir / "keys").public_key(THEIR_HASH) == SOMEBODY
+        other = f"{server.http}/{SECRET_HASH}"
+        refused = run(keys, "import", "other", other, "--fresh", "--yes", "--json", ends=1)
+    assert as_json(refused)["code"] == "signer_unknown_key"
+    assert "Nothing was written down" in as_json(refused)["error"]
+    assert Keystore(state_dir / "keys").key_hash("other") is None
+
+
+def test_of_a_device_is_said_that_it_was_not_asked(pool: Path) -> None:
+    uri = "ledger://f2ed2bbe/ed25519/0h/0h"
+    words = ("--public-key", SOMEBODY.text(), "--fresh", "--yes")
+    assert "was not asked" in run(keys, "import", "device", uri, *words).stderr
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,10 @@ def test_a_directory_with_encrypted_keys(tmp_path: Path, scheme: str) -> None:
     (tmp_path / "public_key_hashs").write_text(json.dumps([element]))
 
     keystore = Keystore(tmp_path, Passwords([RIGHT]))
-    assert not keystore.has_loaded(key_hash)
+    assert keystore.load(key_hash).public_key
+    assert not keystore.loaded, "it was only looked at"
     key = keystore.secret_key(key_hash)
-    assert keystore.has_loaded(key_hash)
+    assert keystore.loaded == {key_hash}
     message, digest = b"\3vote", bytes(32)
     assert secret.public_key.verify(message, key.sign(message, digest), TEZOS.bls_scheme)
     with pytest.raises(WrongPassword, match=key_hash):

@@ -2,9 +2,11 @@
 
 import pytest
 
-from signers.errors import UnknownNetwork
+from signers.errors import MalformedBytes, UnknownNetwork
 from signers.formats import base58
 from signers.formats.networks import (
+    CHAIN_IDS,
+    CHAIN_NAMES,
     MAVRYK,
     NETWORKS,
     TEZOS,
@@ -42,6 +44,14 @@ def test_what_differs_for_a_signer() -> None:
     by_name = {protocol.name: protocol for protocol in TEZOS.protocols}
     assert (by_name["Seoul"].bls_scheme, by_name["Seoul"].bls_votes) == (BlsScheme.POSSESSION, True)
     assert (by_name["Rio"].bls_scheme, by_name["Rio"].bls_votes) == (BlsScheme.AUGMENTED, False)
+
+
+def test_a_chain_has_an_id_and_may_have_a_name() -> None:
+    assert TEZOS.chain_id("mainnet") == TEZOS.chain_id("NetXdQprcVkpaWU") == "NetXdQprcVkpaWU"
+    assert CHAIN_NAMES[MAVRYK.chain_id("basenet")] == "basenet"
+    assert len(CHAIN_NAMES) == len(CHAIN_IDS) == sum(len(n.chains) for n in NETWORKS.values())
+    with pytest.raises(MalformedBytes, match=r"'mainnet' is no chain id.*\(basenet\)"):
+        MAVRYK.chain_id("mainnet")
 
 
 @pytest.mark.parametrize("name", ["", "Tezos", "bitcoin", "x" * 1000])

@@ -3,28 +3,38 @@
 The differences are those that docs/watermarks.md lists, each with its test here.
 """
 
-import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
+import msgspec
 import pytest
 from child_process import HERE
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from interchange_cases import CHAIN, OTHER_CHAIN, TZ1, TZ2, TZ4
-from octez_rule_child import answer
-from octez_signer_model import Answer, Mark, OctezSigner
-from signing_requests import KEYS, KINDS, Asked, signature_of
+from interchange_cases import CHAIN, OTHER_CHAIN
+from octez_rule_child import Attempt, answer, judge
+from octez_signer_model import BLOCK, Answer, Mark, OctezSigner
+from signing_requests import (
+    ELSEWHERE,
+    KEYS,
+    KINDS,
+    TZ1,
+    TZ2,
+    TZ4,
+    Asked,
+    is_signed,
+)
 from watermark_cases import code
 
 from signers.errors import MalformedBytes
-from signers.formats.signable import Signable, read_signable
-from signers.marks.watermark import EVERYONE, FRESH, Verdict
-from signers.marks.watermark_store import WatermarkStore
+from signers.formats.signable import read_signable
+from signers.marks.watermark import EVERYONE, FRESH
+from signers.marks.watermark_store import Judgement, WatermarkStore
 
 WORKERS = 3
 
@@ -62,14 +72,9 @@ def test_workers_at_once_allow_what_octez_signer_allows(
     def work(path: Path, batches: list[list[Asked]]) -> None:
         with WatermarkStore.open(path, wal_bytes=0) as store:
             for batch in batches:
-                asked = [(each.key, read_signable(each.data())) for each in batch]
                 with store.begin() as transaction:
-                    verdicts = transaction.judge(asked)
                     answered.extend(  # in our turn, so nobody else is here
-                        (each, answer(key, signable.digest, verdict))
-                        for each, (key, signable), verdict in zip(
-                            batch, asked, verdicts, strict=True
-                        )
+                        (each, answer(transaction, each.key, each.data())) for each in batch
                     )
                     transaction.commit()
                 store.fold_if_due(idle=True)
@@ -86,9 +91,13 @@ def test_workers_at_once_allow_what_octez_signer_allows(
             thread.join()
 
     assert len(answered) == sum(len(batch) for batches in of_workers for batch in batches)
-    model = OctezSigner(signature_of)
+    ours = Answer("", None)
+    # It signs with our signature, once; a repeat of ours must be the one that it has kept.
+    model = OctezSigner(lambda key, data: ours.signature or b"")
     for each, ours in answered:
         assert ours == model.ask(each.key, each.data()), each
+        if ours.signature is not None:
+            assert is_signed(each.key, each.data(), ours.signature)
 
 
 @pytest.mark.process
@@ -107,18 +116,68 @@ def test_processes_at_once_allow_what_octez_signer_allows(tmp_path: Path) -> Non
         for child in children:
             child.kill()
             child.wait()
-    turns = sorted(json.loads(line) for log in logs for line in log.read_text().splitlines())
+    lines = [line for log in logs for line in log.read_bytes().splitlines()]
+    turns = sorted(
+        (msgspec.json.decode(line, type=tuple[int, list[Attempt]]) for line in lines),
+        key=lambda turn: turn[0],
+    )
     assert len({seq for seq, _ in turns}) == WORKERS * batches
-    model, outcomes = OctezSigner(signature_of), set()
-    for _, answers in turns:
-        for key, data, outcome, signature in answers:
-            told = model.ask(key, bytes.fromhex(data))
-            assert (outcome, signature) == (told.outcome, told.signature and told.signature.hex())
-            outcomes.add(outcome)
-    assert outcomes == {"signed", "repeated", "refused"}
+    model = OctezSigner(lambda key, data: b"whatever; ours are compared with each other")
+    history = History()
+    for seq, attempts in turns:
+        for attempt in attempts:
+            told = model.ask(attempt.key, attempt.data).outcome
+            assert attempt.outcome == history.rule(told, attempt, seq), (seq, attempt)
+            history.note(attempt, seq)
+    history.check_signatures()
+    assert history.outcomes.keys() == {
+        "signed", "repeated", "refused", "differs: refused", "withdrawn: repeated",
+    }  # fmt: skip
+
+
+class History:
+    """What came of the attempts before, and what differences 5 and 9 make of the model's word."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self._attempts: dict[tuple[str, bytes], list[tuple[int, Attempt]]] = {}
+
+    def rule(self, told: str, attempt: Attempt, seq: int) -> str:
+        """What ours must say where octez-signer would know a signature, and ours may not."""
+        if told != "repeated" or attempt.key != ELSEWHERE or attempt.data[0] != BLOCK:
+            return told
+        before = [
+            (asked, each)
+            for asked, each in self._attempts[attempt.key, attempt.data]
+            if each.outcome != "refused"
+        ]
+        if any(each.end == "kept" and each.end_seq < seq for _, each in before):
+            return told
+        _, last = max(before, key=lambda pair: pair[0])
+        if last.end == "withdrawn" and last.end_seq < seq:
+            self.outcomes["withdrawn: repeated"] += 1
+            return told
+        self.outcomes["differs: refused"] += 1
+        return "refused"
+
+    def note(self, attempt: Attempt, seq: int) -> None:
+        self.outcomes[attempt.outcome] += 1
+        self._attempts.setdefault((attempt.key, attempt.data), []).append((seq, attempt))
+
+    def check_signatures(self) -> None:
+        """All signatures of some bytes are one, but those of votes whose mark had moved on."""
+        for (key, data), attempts in self._attempts.items():
+            made = [each for _, each in attempts if each.signature is not None]
+            assert all(is_signed(key, data, each.signature or b"") for each in made)
+            one = {each.signature for each in made if each.end != "late" or data[0] == BLOCK}
+            assert len(one) <= 1, (key, data.hex())
 
 
 # -- the differences ------------------------------------------------------------------------------
+
+
+def signs(key: str, data: bytes) -> bytes:
+    return b"a signature"
 
 
 class Both:
@@ -126,18 +185,17 @@ class Both:
 
     def __init__(self, path: Path) -> None:
         self.store = WatermarkStore.open(path, wal_bytes=0)
-        self.octez = OctezSigner(signature_of)
+        self.octez = OctezSigner(signs)
 
     def ask(self, key: str, data: bytes) -> tuple[str, str]:
         """Our verdict, and octez-signer's outcome."""
-        (verdict,) = self.judge((key, read_signable(data)))
-        return code(verdict), self.octez.ask(key, data).outcome
+        return code(self.judge(key, data).verdict), self.octez.ask(key, data).outcome
 
-    def judge(self, *requests: tuple[str, Signable]) -> list[Verdict]:
+    def judge(self, key: str, data: bytes) -> Judgement:
         with self.store.begin() as transaction:
-            verdicts = transaction.judge(requests)
+            judgement = judge(transaction, key, read_signable(data))
             transaction.commit()
-        return verdicts
+        return judgement
 
 
 @pytest.fixture
@@ -229,11 +287,11 @@ def test_difference_6_the_mark_is_there_before_the_signature(both: Both) -> None
     def breaks(key: str, digest: bytes) -> bytes:
         raise TimeoutError
 
-    both.octez._sign = breaks  # the signer behind both fails
-    assert code(*both.judge((TZ1, read_signable(vote(TZ1, 5))))) == "advance"
+    both.octez.sign = breaks  # the signer behind both fails
+    assert code(both.judge(TZ1, vote(TZ1, 5)).verdict) == "advance"
     with pytest.raises(TimeoutError):
         both.octez.ask(TZ1, vote(TZ1, 5))
-    both.octez._sign = signature_of
+    both.octez.sign = signs
     assert both.ask(TZ1, vote(TZ1, 5, 1)) == ("watermark_conflict", "signed")
 
 
@@ -250,3 +308,19 @@ def test_difference_7_the_dal_attestations_of_atlas_have_a_mark(both: Both) -> N
 def test_difference_8_a_store_is_for_one_chain(both: Both) -> None:
     data = Asked(TZ1, 0x13, 5, 0, 0).data(OTHER_CHAIN)
     assert both.ask(TZ1, data) == ("wrong_chain", "signed")
+
+
+def test_difference_9_a_block_elsewhere_whose_signature_is_not_there(both: Both) -> None:
+    data = Asked(ELSEWHERE, BLOCK, 5, 0, 0).data()
+    both.octez.ask(ELSEWHERE, data)
+    first = both.judge(ELSEWHERE, data)
+    assert first.expectation is not None
+    assert both.ask(ELSEWHERE, data) == ("signature_lost", "repeated"), "it may be signed just now"
+    with both.store.begin() as transaction:
+        transaction.withdraw_expectation(ELSEWHERE, read_signable(data), 0, first.expectation)
+        transaction.commit()
+    assert both.ask(ELSEWHERE, data) == ("repeat", "repeated"), "surely nobody had signed it"
+    assert both.ask(ELSEWHERE, data) == ("signature_lost", "repeated")
+    votes = vote(ELSEWHERE, 5)
+    assert both.ask(ELSEWHERE, votes) == ("advance", "signed")
+    assert both.ask(ELSEWHERE, votes) == ("repeat", "repeated"), "two of a vote are no offence"

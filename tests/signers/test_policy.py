@@ -25,10 +25,9 @@ from policy_requests import (
     vote,
 )
 
-from signers.formats.networks import MAVRYK, TEZOS
 from signers.formats.operation import GENERIC_KINDS
 from signers.formats.signable import Kind
-from signers.policy.decision import Allowed, Denied, Policy, decide_on_bytes, network_of_key
+from signers.policy.decision import Allowed, Denied, Policy, decide_on_bytes
 from signers.policy.rule import ANY, CONSENSUS_KINDS, OPERATIONS, Rule, listing, matches
 
 NOBODY = ""
@@ -271,6 +270,8 @@ def test_a_block_is_a_kind_like_the_others() -> None:
     assert objection(Rule("votes", frozenset({Kind.ATTESTATION})), block()) == "it allows no block"
 
 
-def test_the_network_of_a_key_is_seen_from_its_hash() -> None:
-    assert network_of_key(ALICE) is MAVRYK
-    assert network_of_key("tz1Wz4ZabKRsz842Xuzy4a7CcWADfPVsPKus") is TEZOS
+def test_what_is_no_hash_of_a_key_sends_nothing_anywhere() -> None:
+    payouts = replace(PAYOUTS, destinations=frozenset({BOB}))
+    denied = decide_on_bytes(Policy(payouts), "mv1Nobody", operation(transaction(BOB)), NOBODY)
+    assert isinstance(denied, Denied)
+    assert "is not a public key hash" in denied.text

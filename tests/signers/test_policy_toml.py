@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_requests import ALICE, BOB, CAROL, CHAIN, CHAIN_TEXT
 
+from signers.formats import base58
+from signers.formats.networks import MAVRYK, TEZOS
 from signers.formats.signable import Kind
 from signers.policy.decision import CONSENSUS_ONLY, Policy
 from signers.policy.policy_changes import LINES_MAX, policy_changes
@@ -57,6 +59,14 @@ def test_what_is_written_reads_back() -> None:
     policy = read_policy('[default]\nkinds = ["block"]\n' + RULE)
     again = read_policy(write_policy(policy))
     assert (again.default, again.rules) == (policy.default, policy.rules)
+
+
+def test_a_chain_may_be_called_by_its_name() -> None:
+    policy = read_policy('[default]\nkinds = ["block"]\nchains = ["mainnet", "basenet"]\n')
+    written = {TEZOS.chains["mainnet"], MAVRYK.chains["basenet"]}
+    assert policy.default.chains == {base58.decode(base58.CHAIN_ID, each) for each in written}
+    with pytest.raises(UnreadablePolicy, match="known by name are mainnet, ghostnet, basenet"):
+        read_policy('[default]\nkinds = ["block"]\nchains = ["main"]\n')
 
 
 names = st.text(min_size=1, max_size=20).filter(lambda name: name != "default")

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signers.formats import base58
+from signers.formats.networks import MAVRYK
 from signers.formats.signable import Kind
+from signers.keyring.keys import PublicKey
 from signers.policy.decision import DEFAULT_NAME
 from signers.policy.rule import Rule
 from signers.policy.signatory_policy import MalformedConfig, read_signatory
@@ -17,6 +19,9 @@ from signers.policy.signatory_policy import MalformedConfig, read_signatory
 KEY = "tz1Wz4ZabKRsz842Xuzy4a7CcWADfPVsPKus"
 OTHER = "tz3MhmeqpudUqEX8PYTbNDF3CVcnnjNQoo8N"
 CHAIN_TEXT = "NetXdQprcVkpaWU"
+# The first Ed25519 key of Octez' key_encoding_vectors, and its hash.
+CLIENT_KEY = "edpkuBknW28nW72KG6RoHtYW7p12T6GKc7nAbwYX5m8Wd9sDVC9yav"
+CLIENT_HASH = "tz1KqTpEZ7Yob7QbPE4Hy4Wo8fHG8LhKxZSx"
 BAKING = frozenset((Kind.BLOCK, Kind.PREATTESTATION, Kind.ATTESTATION))
 
 
@@ -91,11 +96,41 @@ def test_proofs_of_possession_are_a_kind(is_allowed: bool) -> None:
     assert (Kind.PROOF_OF_POSSESSION in rule.kinds) is is_allowed
 
 
-@pytest.mark.parametrize("word", ["authorized_keys", "jwt_users"])
-def test_a_restriction_to_clients_without_names_lets_nobody_in(word: str) -> None:
-    rule, (warning,) = rule_of(f"    {word}:\n      - &one [edpkA]\n      - *one\n      - edpkB\n")
+def test_authorized_keys_are_clients_by_their_names_at_the_gateway() -> None:
+    rule, warnings = rule_of(f"""
+    authorized_keys:
+      - &one {CLIENT_KEY}
+      - *one
+      - {OTHER}
+      - edpkNone
+""")
+    assert rule.clients == (f"gateway.{CLIENT_HASH}", f"gateway.{OTHER}")
+    not_a_key, told = warnings
+    assert "'edpkNone' is no key" in not_a_key
+    assert f"gateway.{CLIENT_HASH}" in told
+    assert "require_authentication" in told
+
+
+def test_the_name_of_a_client_is_that_of_the_network_of_the_key() -> None:
+    key = "mv1LJED4gb3VJJfVBjsRfJV5gqgbHzUvjiqG"
+    policy, _ = read_signatory(f"mavryk: {{{key}: {{authorized_keys: [{CLIENT_KEY}]}}}}")
+    ((rule, _),) = policy.rules
+    name = PublicKey.read(CLIENT_KEY).hash(MAVRYK)
+    assert rule.clients == (f"gateway.{name}",)
+    assert name.startswith("mv1")
+
+
+@pytest.mark.parametrize("more", ["", f"    authorized_keys: [{OTHER}]\n"])
+def test_users_have_no_names_here_so_nobody_is_let_in(more: str) -> None:
+    rule, warnings = rule_of(f"    jwt_users: [ann, bob]\n{more}")
     assert rule.clients == ()
-    assert "edpkA, edpkA, edpkB" in warning
+    assert "ann, bob" in warnings[-1]
+    assert (OTHER in warnings[-1]) is bool(more)
+
+
+def test_a_list_of_no_clients_lets_nobody_in() -> None:
+    rule, _ = rule_of("    authorized_keys: []\n")
+    assert rule.clients == ()
 
 
 def test_keys_with_the_same_settings_share_a_rule() -> None:

@@ -12,20 +12,31 @@ from signers.formats.signable import Kind
 from signers.marks import store_layouts
 from signers.marks.store_copies import back_up, read_administration, read_store, restore
 from signers.marks.store_errors import StoreCorrupt, WrongStore
-from signers.marks.watermark_store import WatermarkStore
+from signers.marks.watermark import REPEAT
+from signers.marks.watermark_store import Judgement, WatermarkStore
 
-LAYOUT_1 = (Path(__file__).parent / "vectors" / "store_layout_1.sql").read_text()
+LAYOUT_1, LAYOUT_2 = (
+    (Path(__file__).parent / "vectors" / f"store_layout_{layout}.sql").read_text()
+    for layout in (1, 2)
+)
+
+
+def make(path: Path, script: str) -> Path:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+        connection.execute("PRAGMA journal_mode = wal")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _on_the_host_of_the_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORGEPOOL_HOST_ID", "vector host")
 
 
 @pytest.fixture
-def old_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def old_path(tmp_path: Path) -> Path:
     """A store as forgepool made it before there were ceilings."""
-    monkeypatch.setenv("FORGEPOOL_HOST_ID", "vector host")
-    path = tmp_path / "watermarks.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(LAYOUT_1)
-        connection.execute("PRAGMA journal_mode = wal")
-    return path
+    return make(tmp_path / "watermarks.db", LAYOUT_1)
 
 
 def layout(path: Path) -> int:
@@ -54,10 +65,30 @@ def test_opening_an_old_store_keeps_every_mark(old_path: Path) -> None:
     assert layout(old_path) == store_layouts.NEWEST
 
 
-def test_an_old_store_becomes_what_a_new_one_is(old_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [LAYOUT_1, LAYOUT_2], ids=[1, 2])
+def test_an_old_store_becomes_what_a_new_one_is(tmp_path: Path, script: str) -> None:
+    old_path = make(tmp_path / "watermarks.db", script)
     read_store(old_path)
     WatermarkStore.create(tmp_path / "new.db", network="mavryk", chain_id=bytes(4))
     assert schema(old_path) == schema(tmp_path / "new.db")
+
+
+def test_what_was_expected_before_there_were_numbers_is_withdrawn_by_nobody(
+    tmp_path: Path,
+) -> None:
+    path = make(tmp_path / "watermarks.db", LAYOUT_2)
+    with WatermarkStore.open(path, wal_bytes=0) as store:
+        for number in range(store.statistics().seq + 1):
+            with store.begin() as transaction:
+                transaction.withdraw_expectation(ALICE, block(6), 0, number)
+                transaction.commit()
+        with store.begin() as transaction:
+            alices, bobs = (
+                transaction.judge_and_recall(key, block(6), 0, may_differ=True)
+                for key in (ALICE, BOB)
+            )
+    assert code(alices.verdict) == "signature_lost"
+    assert bobs == Judgement(REPEAT, bytes([7]) * 64)
 
 
 def test_looking_at_an_old_store_is_enough_to_upgrade_it(old_path: Path) -> None:

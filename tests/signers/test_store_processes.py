@@ -104,8 +104,17 @@ def test_waiting_is_for_the_lock_file_not_for_sqlite(store_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         child.tell(f"sign {ALICE} 5 a")
         assert child.answer(0.3) is None
+        slept = times_it_slept(child)
+        assert child.answer(0.1) is None
+        assert times_it_slept(child) == slept, "it waits in the kernel, and does not try again"
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert child.answer() == "advance"
+
+
+def times_it_slept(child: Child) -> str:
+    status = Path(f"/proc/{child.process.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("voluntary_ctxt_switches")]
+    return line
 
 
 def test_a_forked_child_may_not_use_the_store(store: WatermarkStore) -> None:

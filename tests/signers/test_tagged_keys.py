@@ -9,12 +9,14 @@ from signers.errors import MalformedBytes
 from signers.formats.hashes import blake2b_20
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.formats.tagged_keys import (
+    curve_of_hash,
     hash_text,
     network_of_hash,
     public_key_text,
     tagged_hash,
     tagged_public_key,
 )
+from signers.keyring.curve import Curve
 
 ROWS = json.loads((Path(__file__).parent / "vectors" / "keys.json").read_text())["keys"]
 TAGS = {"ED25519": 0, "SECP256K1": 1, "P256": 2, "BLS": 3}
@@ -29,6 +31,7 @@ def test_each_text_has_one_form_in_bytes(row: dict[str, str]) -> None:
         assert tagged_hash(text) == tag + blake2b_20(raw)
         assert hash_text(tag + blake2b_20(raw), network) == text
         assert network_of_hash(text) is network
+        assert curve_of_hash(text) is Curve[row["curve"]]
 
 
 @pytest.mark.parametrize("tagged", [b"", b"\0", bytes(20), bytes(22), b"\4" + bytes(20)])

@@ -1,14 +1,17 @@
 """The store in one process: what is recorded, what is refused, what is on the disk."""
 
+import os
 import sqlite3
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from watermark_cases import ALICE, BOB, CAROL, CHAIN, asked, block, code, make_store, sign
 
 from signers.formats.hashes import blake2b_32
 from signers.formats.signable import Kind, Signable
-from signers.marks import store_layouts
+from signers.marks import store_file, store_layouts
+from signers.marks.file_identity import FileIdentity
 from signers.marks.store_errors import (
     NoMark,
     StoreCorrupt,
@@ -136,6 +139,16 @@ def test_who_is_a_little_behind_a_fold_just_follows(store_path: Path) -> None:
         assert busy.fold_if_due(idle=True)
         assert codes(other, ALICE, asked(FOLD_COMMITS_IDLE - 1)) == ["repeat"]
         assert other.statistics().reloads == 1
+
+
+def test_a_commit_leaves_the_database_to_the_fold(store: WatermarkStore, store_path: Path) -> None:
+    """A checkpoint takes milliseconds, and a vote's commit a fifth of one."""
+    before = store_path.stat().st_mtime_ns
+    for level in range(FOLD_COMMITS_IDLE):
+        sign(store, ALICE, asked(level))
+    assert store_path.stat().st_mtime_ns == before
+    assert store.fold_if_due(idle=True)
+    assert store_path.stat().st_mtime_ns > before
 
 
 def test_a_fold_is_not_done_twice(store_path: Path) -> None:
@@ -318,6 +331,23 @@ def test_an_absent_store_is_not_an_empty_one(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_store_that_goes_while_it_is_opened_is_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_file, "check_present", lambda path: None)  # it was there just now
+    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+        store_file.connect(tmp_path / "watermarks.db")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_told_by_inode_and_device(store_path: Path) -> None:
+    stat = store_path.stat()
+    opened = FileIdentity([store_path])._opened
+    assert opened == [
+        (os.fsencode(store_path), (stat.st_ino, os.major(stat.st_dev), os.minor(stat.st_dev)))
+    ]
+
+
 def test_a_store_is_made_once(store_path: Path) -> None:
     with pytest.raises(StoreExists):
         WatermarkStore.create(store_path, network="mavryk", chain_id=CHAIN)
@@ -442,6 +472,18 @@ def test_a_store_that_another_program_locks_is_unavailable_and_then_works_again(
     raw.close()
     store.probe()
     assert codes(store, ALICE, asked(5)) == ["advance"]
+
+
+def test_who_locks_the_store_for_a_moment_only_is_waited_for(
+    store: WatermarkStore, store_path: Path
+) -> None:
+    raw = sqlite3.connect(store_path, isolation_level=None, check_same_thread=False)
+    raw.execute("BEGIN IMMEDIATE")
+    lets_go = Timer(0.05, raw.execute, ["ROLLBACK"])
+    lets_go.start()
+    assert codes(store, ALICE, asked(5)) == ["advance"]
+    lets_go.join()
+    raw.close()
 
 
 def test_nobody_else_writes_between_reading_and_judging(

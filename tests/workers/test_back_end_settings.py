@@ -57,6 +57,17 @@ def test_a_played_device_serves_one_at_a_time(tmp_path: Path) -> None:
     assert a_maker(tmp_path, "").limits(source.authority).concurrency == 1
 
 
+def test_a_ledger_has_time_for_a_person_and_others_if_it_is_said(tmp_path: Path) -> None:
+    toml = '[signers.back_ends."http://h:6732"]\nperson_limit_s = 30\n'
+    maker = a_maker(tmp_path, toml)
+    assert maker.limits("ledger:d") == Limits(concurrency=1, person_limit_s=120.0)
+    assert maker.limits("http://h:6732").person_limit_s == 30.0
+    assert maker.limits("tcp://h:1").person_limit_s is None
+    assert a_maker(tmp_path, "[signers]\nperson_limit_s = 45\n").limits("ledger:d") == Limits(
+        concurrency=1, person_limit_s=45.0
+    )
+
+
 def test_a_module_takes_one_call_at_a_time_whatever_is_set(tmp_path: Path) -> None:
     authority = "pkcs11:token=t?module-path=/m.so"
     toml = f'[signers]\nconcurrency = 8\n[signers.back_ends."{authority}"]\nqueue = 7\n'
@@ -70,7 +81,16 @@ def test_a_token_without_its_module_is_said_when_it_is_first_needed(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "line", ["time_limit_s = 0", "time_limit_s = 9", "concurrency = 0", "queue = 0", "tries = 4"]
+    "line",
+    [
+        "time_limit_s = 0",
+        "time_limit_s = 9",
+        "person_limit_s = 0",
+        "person_limit_s = 601",
+        "concurrency = 0",
+        "queue = 0",
+        "tries = 4",
+    ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(Misconfigured):

@@ -140,3 +140,39 @@ def test_a_signer_that_is_back_is_as_new() -> None:
     assert bulkhead.breaker.state is State.CLOSED
     assert bulkhead.trouble() == ""
     assert enter(bulkhead, "a", 0.6) + enter(bulkhead, "b", 0.6) == ["a", "b"]
+
+
+# -- a person is asked ----------------------------------------------------------------------------
+
+ASKS_PEOPLE = Limits(concurrency=1, time_limit_s=1.0, person_limit_s=60.0)
+
+
+def test_what_waits_for_a_person_has_a_limit_of_its_own() -> None:
+    for for_person, end in ((True, 60.0), (False, 1.0)):
+        bulkhead = Bulkhead[str]("ledger:d", ASKS_PEOPLE)
+        bulkhead.enter(Call("", 100.0, for_person=for_person))
+        assert [call.end for call in bulkhead.start(0.0)] == [end]
+        assert bulkhead.deadline() == end + OVERDUE_S
+
+
+def test_nobody_waits_behind_a_person() -> None:
+    bulkhead = Bulkhead[str]("ledger:d", ASKS_PEOPLE)
+    bulkhead.enter(Call("delegation", 100.0, for_person=True))
+    bulkhead.enter(Call("vote", 9.0))
+    [delegation] = bulkhead.start(0.0)
+    assert bulkhead.deadline() == 0.0, "whoever waits hears of it at once"
+    [(call, error)] = bulkhead.turned_away(0.0)
+    assert (call.work, type(error)) == ("vote", SignerBusy)
+    assert isinstance(bulkhead.refusal(0.0), SignerBusy)
+    assert bulkhead.trouble() == "", "it is asked and there"
+    bulkhead.answered(delegation, None, 30.0)
+    assert enter(bulkhead, "vote", 30.0) == ["vote"]
+
+
+def test_a_place_beside_the_person_is_a_place() -> None:
+    bulkhead = Bulkhead[str]("http://h:1", Limits(concurrency=2, person_limit_s=60.0))
+    bulkhead.enter(Call("delegation", 100.0, for_person=True))
+    bulkhead.start(0.0)
+    assert enter(bulkhead, "vote") == ["vote"]
+    bulkhead.enter(Call("next vote", 9.0))
+    assert bulkhead.turned_away(0.0) == [], "it waits for the vote's place"

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from signers.backends.key_uri import HttpKey, LedgerKey, Pkcs11Key, TcpKey, UnixKey, read_key_uri
-from signers.errors import SignersError
+from signers.errors import BadRequest, SignersError
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.keyring.curve import Curve
 from signers.keyring.encrypted_key import EncryptedKey
 from signers.keyring.keys import SecretKey
-from signers.keyring.keystore import Keystore
-from signers.keyring.passwords import Passwords
+from signers.keyring.keystore import Keystore, UnknownKey
+from signers.keyring.passwords import Passwords, WrongPassword
 from workers.key_ring import KeyRing
 from workers.key_source import (
     BackEndSigner,
@@ -248,6 +248,7 @@ def test_a_key_on_a_device_is_found_by_its_hash(tmp_path: Path) -> None:
     assert source == ring.device_key(A, "ledger://f2ed2bbe") == DeviceKey(A, place)
     assert ring.device_key(A, "ledger://another") is None
     assert ring.device_key(B, "ledger://f2ed2bbe") is None
+    assert (ring.sources(A), ring.sources(B)) == ((source,), ())
 
 
 def test_a_key_in_a_token_is_found_by_its_hash(tmp_path: Path) -> None:
@@ -279,9 +280,11 @@ def test_a_pin_that_others_can_read_makes_its_key_unusable(tmp_path: Path) -> No
 
 def test_a_chosen_key_plays_a_slow_device(base_dir: Path) -> None:
     ring = KeyRing(base_dir, {}, {A: 50})
-    assert elsewhere(ring) == BackEndSigner(
-        A, (DelayedKey(A, 50, ring.secret_key("alice")),), ALICE.public_key
-    )
+    assert elsewhere(ring).public_key == ALICE.public_key
+    [source] = elsewhere(ring).sources
+    assert isinstance(source, DelayedKey)
+    assert (source.key_hash, source.delay_ms) == (A, 50)
+    assert source.secret.public_key == ring.secret_key("alice").public_key
     assert signs(ring, B, BOB)
 
 
@@ -301,12 +304,63 @@ def test_an_encrypted_key_is_held_and_locked_until_it_is_used(base_dir: Path) ->
     ring = KeyRing(base_dir, {}, passwords=Passwords([b"pass"]))
     ring.look()
     assert ring.holds(C)
-    assert ring.locked == {C}
-    assert not ring.is_open(C)
-    ring.open(C)
-    assert ring.is_open(C)
-    assert signs(ring, C, CAROL)
+    assert ring.locked == ring.encrypted == {C}
+    opened = ring.open(C)
+    assert ring.locked == {C}, "the thread that opens it changes nothing"
+    ring.opened(C, opened)
     assert ring.locked == set()
+    assert signs(ring, C, CAROL)
+
+
+def test_a_key_that_was_removed_while_a_thread_opened_it_does_not_come_back(
+    base_dir: Path,
+) -> None:
+    whole = (base_dir / "public_key_hashs").read_text()
+    Keystore(base_dir).add({"carol": CAROL}, MAVRYK, {"carol": EncryptedKey.seal(CAROL, b"pass")})
+    ring = KeyRing(base_dir, {}, passwords=Passwords([b"pass"]))
+    ring.look()
+    late = ring.open(C)
+    (base_dir / "public_key_hashs").write_text(whole)
+    assert ring.look()
+    ring.opened(C, late)
+    assert not ring.holds(C)
+    with pytest.raises(UnknownKey):
+        ring.signer(C)
+
+
+def test_an_opened_key_that_nobody_has_used_is_forgotten_when_it_is_removed(
+    base_dir: Path,
+) -> None:
+    whole = (base_dir / "public_key_hashs").read_text()
+    Keystore(base_dir).add({"carol": CAROL}, MAVRYK, {"carol": EncryptedKey.seal(CAROL, b"pass")})
+    ring = KeyRing(base_dir, {}, passwords=Passwords([b"pass"]))
+    ring.look()
+    ring.opened(C, ring.open(C))
+    (base_dir / "public_key_hashs").write_text(whole)
+    ring.look()
+    with pytest.raises(UnknownKey):
+        ring.prove_possession(C, b"")
+
+
+def test_a_password_that_is_added_to_the_file_is_taken_with_the_next_look(
+    base_dir: Path, tmp_path: Path
+) -> None:
+    Keystore(base_dir).add({"carol": CAROL}, MAVRYK, {"carol": EncryptedKey.seal(CAROL, b"pass")})
+    file = tmp_path / "passwords"
+    file.write_text("wrong\n")
+    ring = KeyRing(base_dir, {}, passwords=Passwords.from_surroundings(file))
+    ring.look()
+    with pytest.raises(WrongPassword, match=rf"carol \({C}\).*{file}"):
+        ring.open(C)
+    readings = ring.readings
+    file.write_text("wrong\npass\n")
+    assert not ring.look(), "the keys are the same"
+    assert ring.readings == readings + 1
+    assert ring.open(C).public_key == CAROL.public_key
+    file.unlink()
+    assert not ring.look()
+    assert "passwords" in ring.problem
+    assert ring.open(C).public_key == CAROL.public_key, "what is known stays known"
 
 
 def test_a_bls_key_proves_its_possession_and_no_other_key_does(tmp_path: Path) -> None:
@@ -323,6 +377,17 @@ def test_a_bls_key_proves_its_possession_and_no_other_key_does(tmp_path: Path) -
             ring.prove_possession(wrong, b"")
     with pytest.raises(SignersError):
         ring.prove_possession(key_hash, b"short")
+
+
+def test_a_nonce_is_derived_by_keys_of_the_directory_alone(tmp_path: Path) -> None:
+    write(tmp_path, ("alice", f"tcp://h:1/{A}"))
+    Keystore(tmp_path).add({"bob": BOB}, MAVRYK)
+    ring = KeyRing(tmp_path, {})
+    ring.look()
+    assert ring.derive_nonce(B, b"level") == BOB.deterministic_nonce(b"level")
+    with pytest.raises(BadRequest) as caught:
+        ring.derive_nonce(A, b"level")
+    assert caught.value.code == "unsupported_key"
 
 
 def test_a_wrong_public_key_is_the_trouble_of_its_own_key_alone(tmp_path: Path) -> None:

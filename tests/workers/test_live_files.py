@@ -15,6 +15,7 @@ from broker.messages import ReloadAnswer, ReloadAsked, ReloadStep
 from signers.formats.networks import MAVRYK
 from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import Keystore, UnknownKey
+from signers.keyring.passwords import Passwords
 from signers.policy.policy_file import PolicyFile
 from workers.key_ring import KeyRing
 from workers.live_files import LOOK_S, LiveFiles
@@ -28,10 +29,12 @@ NOTHING = "[default]\nkinds = []\n"
 class Place:
     """A key directory and a policy file, and a worker's view of both."""
 
-    def __init__(self, directory: Path, *, watched: bool) -> None:
+    def __init__(
+        self, directory: Path, *, watched: bool, passwords: Passwords | None = None
+    ) -> None:
         self.base_dir, self.path = directory / "keys", directory / "policy.toml"
         Keystore(self.base_dir).add({"alice": ALICE}, MAVRYK)
-        self.ring = KeyRing(self.base_dir, {})
+        self.ring = KeyRing(self.base_dir, {}, passwords=passwords)
         self.files = LiveFiles(self.ring, PolicyFile(self.path, must_exist=False), watched=watched)
         self.now = 100.0
 
@@ -128,6 +131,22 @@ def test_a_removed_key_signs_no_more_and_is_forgotten(asked: Place) -> None:
     assert not asked.ring.holds(A)
     with pytest.raises(UnknownKey, match="no secret key"):
         asked.ring.signer(A)
+
+
+def test_another_password_file_is_a_change(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    file.write_text("one\n")
+    passwords = Passwords.from_surroundings(file)
+    place = Place(tmp_path, watched=False, passwords=passwords)
+    assert place.looks()
+    assert place.step(READ).changes == []
+    file.write_text("one\ntwo\n")
+    assert place.step(READ).changes == ["passwords: read again from their file"]
+    assert place.ring.passwords is passwords
+    place.step(TAKE)
+    assert place.ring.passwords is not passwords
+    file.unlink()
+    assert "passwords" in place.step(READ).problem
 
 
 def test_what_is_dropped_is_not_taken_later(asked: Place) -> None:

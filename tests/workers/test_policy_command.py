@@ -63,6 +63,9 @@ def test_a_vote_is_allowed_and_its_mark_is_named() -> None:
     assert len(answer["digest"]) == 64
     told = run(explain, "--key", A, VOTE).stdout
     assert "answer     allowed by the policy" in told
+    on_mainnet = VOTE[:2] + "7a06a770" + VOTE[10:]
+    named = run(explain, "--key", A, on_mainnet).stdout
+    assert "chain      NetXdQprcVkpaWU (mainnet)" in named
     assert "the attestation mark of the key, and of the delegate" in told
     assert "Level 5 round 0 must be above both" in told
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from broker.messages import Outcome
 from signers.formats.signable import read_signable
 from signers.marks.watermark import ADVANCE, CONFLICT, FRESH, REPEAT, SIGNATURE_LOST, Refusal
-from signers.marks.watermark_store import WatermarkStore
+from signers.marks.watermark_store import Judgement, WatermarkStore
 from tests.workers.worker_script import (
     CHAIN,
     KEYS,
+    P256,
     PREDECESSOR,
+    TZ4,
     A,
     B,
     a_draft,
@@ -24,7 +28,7 @@ from tests.workers.worker_script import (
     a_task,
     a_vote,
 )
-from workers.pipeline import Committed, SigningBatch
+from workers.pipeline import Committed, Ended, SigningBatch
 from workers.signing_job import SigningJob
 from workers.store_thread import (
     JOBS_SIGNED_MEANWHILE,
@@ -36,8 +40,9 @@ from workers.store_thread import (
     StoreAvailable,
     StoreFailed,
     StoreThread,
+    Withdrawn,
 )
-from workers.worker import FindDraft, KeepSignatures
+from workers.worker import FindDraft, KeepSignatures, WithdrawExpectations
 
 ANSWER_MS = 10_000
 
@@ -70,6 +75,15 @@ class ThreadScript:
         end = next(i for i, answer in enumerate(self._heard) if isinstance(answer, kind)) + 1
         heard, self._heard = self._heard[:end], self._heard[end:]
         return heard
+
+    def waited_ms(self) -> int:
+        return self.thread.wait_ms(time.monotonic())
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + ANSWER_MS / 1000
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.001)
 
     def others_verdict(self, key: str, unsigned: bytes) -> object:
         """What another process that shares the store may sign."""
@@ -112,9 +126,9 @@ def test_verdicts_come_in_the_order_of_the_jobs(script: ThreadScript) -> None:
 # -- blocks ---------------------------------------------------------------------------------------
 
 
-def a_block(content: int, level: int = 5) -> SigningJob:
+def a_block(content: int, level: int = 5, *, key: str = A) -> SigningJob:
     header = a_header(content=content, level=level)
-    return a_job(A, b"\x11" + CHAIN + header, a_draft(content=content, level=level))
+    return a_job(key, b"\x11" + CHAIN + header, a_draft(content=content, level=level))
 
 
 def find(level: int) -> FindDraft:
@@ -166,7 +180,8 @@ def test_a_kept_signature_is_on_disk_and_a_repeat_has_it(script: ThreadScript) -
     script.thread.submit(KeepSignatures([(job, signature)]))
     assert script.hears(Kept) == [Kept([(job, signature)])]
     with script.other.begin() as transaction:
-        assert transaction.recall(A, job.signable, 0, is_elsewhere=True) == signature
+        judged = transaction.judge_and_recall(A, job.signable, 0, may_differ=True)
+    assert judged == Judgement(REPEAT, signature)
     again = elsewhere(a_block(1))
     assert verdict(script, again) is REPEAT
     assert again.signature == signature
@@ -174,15 +189,57 @@ def test_a_kept_signature_is_on_disk_and_a_repeat_has_it(script: ThreadScript) -
 
 @pytest.mark.parametrize("signer_was_elsewhere", [True, False])
 @pytest.mark.parametrize("is_elsewhere", [True, False])
-def test_a_block_without_its_signature_is_signed_again_by_our_keys_alone(
+def test_an_ecdsa_block_without_its_signature_is_signed_again_by_our_keys_alone(
     script: ThreadScript, signer_was_elsewhere: bool, is_elsewhere: bool
 ) -> None:
-    first, again = a_block(1), a_block(1)
+    first, again = a_block(1, key=P256), a_block(1, key=P256)
     first.is_elsewhere, again.is_elsewhere = signer_was_elsewhere, is_elsewhere
     assert verdict(script, first) is ADVANCE
+    assert (first.expectation is not None) == signer_was_elsewhere
     ours = not signer_was_elsewhere and not is_elsewhere
     assert verdict(script, again) == (REPEAT if ours else SIGNATURE_LOST)
-    assert again.signature is None
+    assert (again.signature, again.expectation) == (None, None)
+
+
+@pytest.mark.parametrize("key", [A, TZ4])
+def test_a_block_of_a_deterministic_key_is_signed_again_wherever_it_is(
+    script: ThreadScript, key: str
+) -> None:
+    for expected in (ADVANCE, REPEAT):
+        job = elsewhere(a_block(1, key=key))
+        assert verdict(script, job) is expected
+        assert job.expectation is None
+
+
+def test_a_block_that_surely_nobody_has_signed_is_asked_for_by_the_next_attempt_alone(
+    script: ThreadScript,
+) -> None:
+    first, again, third = (elsewhere(a_block(1, key=P256)) for _ in range(3))
+    assert verdict(script, first) is ADVANCE
+    asked = WithdrawExpectations([Ended(first, Outcome.FAILED, ("signer_unavailable", "refused"))])
+    script.thread.submit(asked)
+    assert script.hears(Withdrawn) == [Withdrawn(asked)]
+    assert verdict(script, again) is REPEAT
+    assert again.expectation not in (None, first.expectation)
+    script.thread.submit(asked)
+    assert script.hears(Withdrawn) == [Withdrawn(asked)]
+    assert verdict(script, third) == SIGNATURE_LOST, "the first attempt cannot speak for the second"
+
+
+def test_two_new_blocks_of_a_key_elsewhere_in_one_batch_are_judged_one_after_the_other(
+    script: ThreadScript,
+) -> None:
+    jobs = [
+        elsewhere(a_block(content, level, key=P256))
+        for content, level in ((1, 5), (1, 5), (2, 6), (3, 6))
+    ]
+    script.thread.submit(SigningBatch([*jobs, a_job(A, a_vote())]))
+    [judged, _] = script.hears(Committed)
+    assert isinstance(judged, Judged)
+    assert [getattr(v, "code", v) for v in judged.verdicts] == [
+        ADVANCE, SIGNATURE_LOST, ADVANCE, CONFLICT, ADVANCE,
+    ]  # fmt: skip
+    assert verdict(script, elsewhere(a_block(2, 6, key=P256))) == SIGNATURE_LOST
 
 
 def test_a_vote_without_its_signature_is_signed_again(script: ThreadScript) -> None:
@@ -199,6 +256,18 @@ def test_signatures_that_cannot_be_kept_come_back(script: ThreadScript) -> None:
     *_, failed = script.hears(NotKept)
     assert isinstance(failed, NotKept)
     assert (failed.asked, failed.code) == (asked, "store_replaced")
+
+
+def test_what_cannot_be_withdrawn_ends_all_the_same_and_stays_lost(script: ThreadScript) -> None:
+    job = elsewhere(a_block(1, key=P256))
+    verdict(script, job)
+    os.rename(script.path, script.path.with_name("moved.db"))
+    asked = WithdrawExpectations([Ended(job, Outcome.FAILED, ("signer_unavailable", "refused"))])
+    script.thread.submit(asked)
+    failed, withdrawn = script.hears(Withdrawn)
+    assert isinstance(failed, StoreFailed)
+    assert (failed.batch, failed.code) == (None, "store_replaced")
+    assert withdrawn == Withdrawn(asked)
 
 
 # -- trouble --------------------------------------------------------------------------------------
@@ -253,7 +322,13 @@ def test_a_probe_says_that_the_store_is_there(script: ThreadScript) -> None:
     assert script.hears(StoreAvailable) == [StoreAvailable()]
 
 
-def test_while_nothing_is_under_way_the_store_is_not_waited_for(script: ThreadScript) -> None:
+def test_it_is_told_for_how_long_the_store_has_been_waited_for(script: ThreadScript) -> None:
     script.thread.probe()
     script.hears(StoreAvailable)
-    assert script.thread.receive() == []
+    script.wait_until(lambda: script.waited_ms() == 0)
+    with script.other.begin():  # another process has its turn
+        script.thread.probe()
+        script.wait_until(lambda: script.waited_ms() > 1)
+        assert script.thread.receive() == []
+    script.hears(StoreAvailable)
+    script.wait_until(lambda: script.waited_ms() == 0)

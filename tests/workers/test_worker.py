@@ -7,9 +7,12 @@ import pytest
 
 from broker import wire
 from broker.messages import (
+    DERIVE_NONCE,
     FORGE_AND_SIGN_PREATTESTATIONS,
     PROTOCOL_VERSION,
     PROVE_POSSESSION,
+    READY_EVENT,
+    TELL_PUBLIC_KEY,
     BlockReady,
     CreditBack,
     Drain,
@@ -30,7 +33,7 @@ from signers.formats import base58
 from signers.formats.block_header import block_hash, decode
 from signers.formats.networks import MAVRYK
 from signers.formats.operation import decode_operation
-from signers.formats.signable import Kind
+from signers.formats.signable import SIGNABLE_BYTES_MAX, Kind
 from signers.formats.vote import read_signed_vote
 from signers.policy.decision import Policy
 from signers.policy.rule import Rule
@@ -54,6 +57,7 @@ from tests.workers.worker_script import (
     sign,
     votes,
 )
+from workers.pipeline import Ended
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.signing_job import SigningJob
 from workers.worker import (
@@ -144,24 +148,52 @@ def test_bytes_to_sign_come_back_as_a_signature() -> None:
     assert KEYS[A].public_key.verify(unsigned, worker.bodies[A])
 
 
-def test_a_proof_of_possession_needs_the_policys_word() -> None:
+WITHOUT_MARK = {
+    PROVE_POSSESSION: Kind.PROOF_OF_POSSESSION,
+    DERIVE_NONCE: Kind.DETERMINISTIC_NONCE,
+    TELL_PUBLIC_KEY: None,
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [(PROVE_POSSESSION, "a proof of possession"), (DERIVE_NONCE, "a deterministic nonce")],
+)
+def test_what_a_key_does_without_a_mark_needs_the_policys_word(asked: str, named: str) -> None:
     worker = WorkerScript()
-    worker.gets(assignment(PROVE_POSSESSION, b"", A))
-    assert not worker.unproven
+    worker.gets(assignment(asked, b"", A))
+    assert not worker.unanswered
     assert worker.ends() == {A: "refused: policy"}
-    assert "proof of possession" in worker.bodies[A][1]
+    assert named in worker.bodies[A][1]
 
 
-def test_a_proof_of_possession_asks_no_store() -> None:
-    worker = WorkerScript(policy=Policy(Rule("prove", frozenset({Kind.PROOF_OF_POSSESSION}))))
-    worker.gets(assignment(PROVE_POSSESSION, b"", A), assignment(PROVE_POSSESSION, b"", B))
-    first, second = worker.unproven
+@pytest.mark.parametrize("asked", WITHOUT_MARK)
+def test_what_a_key_does_without_a_mark_asks_no_store(asked: str) -> None:
+    kind = WITHOUT_MARK[asked]
+    allowed = frozenset(() if kind is None else (kind,))
+    worker = WorkerScript(policy=Policy(Rule("this alone", allowed)))
+    worker.gets(assignment(asked, b"1", A), assignment(asked, b"", B), assignment(asked, b"", C))
+    first, second, third = worker.unanswered
     assert not worker.in_store
-    worker.core.proven(first, b"proof")
-    worker.core.not_proven(second, "unsupported_curve", "no BLS key")
+    worker.core.answered(first, b"answer")
+    worker.core.not_answered(second, "unsupported_curve", "no BLS key", Outcome.REFUSED)
+    worker.hears(None)
+    worker.core.answers_slowly(third)
+    worker.core.not_answered(third, "signer_timeout", "it hangs")
     worker.turn()
-    assert worker.ends() == {A: "possession_proven", B: "refused: unsupported_curve"}
-    assert worker.bodies[A] == b"proof"
+    assert worker.ends() == {
+        A: READY_EVENT[asked],
+        B: "refused: unsupported_curve",
+        C: "failed: signer_timeout",
+    }
+    assert worker.bodies[A] == b"answer"
+    assert worker.hears(CreditBack) == [CreditBack([third.number])]
+
+
+def test_what_is_no_question_of_a_key_is_malformed() -> None:
+    worker = WorkerScript()
+    worker.gets(assignment(TELL_PUBLIC_KEY, bytes(SIGNABLE_BYTES_MAX + 1), A))
+    assert worker.ends() == {A: "refused: malformed"}
 
 
 def test_a_vote_against_the_mark_is_refused_and_the_others_are_signed() -> None:
@@ -493,6 +525,22 @@ def test_a_signer_past_its_limit_ends_the_request_and_keeps_the_key_until_it_is_
     assert worker.ends() == {}, "one end"
 
 
+def test_what_a_person_must_agree_to_has_a_limit_of_its_own() -> None:
+    worker = WorkerScript(elsewhere=A, person_limit_s=121.0)
+    worker.gets(sign(A, NOOP))
+    worker.judges()
+    worker.commits()
+    worker.wait(120.0)
+    worker.asks()
+    assert worker.ends() == {}
+    worker.wait(1.0)
+    assert worker.ends() == {A: "failed: signer_timeout, occupied"}
+    assert "has not answered in 121.0 s" in worker.bodies[A][1]
+    asked_elsewhere(worker)
+    worker.wait(SIGNER_LIMIT_S)
+    assert worker.ends() == {A: "failed: signer_timeout, occupied"}, "nobody waits so with a vote"
+
+
 def test_a_slow_signer_that_fails_past_its_limit_frees_the_key() -> None:
     worker = WorkerScript(elsewhere=A)
     job = asked_elsewhere(worker)
@@ -504,6 +552,40 @@ def test_a_slow_signer_that_fails_past_its_limit_frees_the_key() -> None:
     assert worker.ends() == {}
 
 
+def test_a_hello_names_the_key_that_a_late_signer_still_has() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
+    worker.wait(SIGNER_LIMIT_S)
+    worker.ends()
+    worker.acked(worker.numbers[-1])
+    worker.told(HelloWanted("e1"))
+    [hello] = worker.hears(WorkerHello)
+    assert hello.held == [Held("baker", job.request.id, A)]
+    worker.welcome("e1")
+    worker.core.signer_failed(job, "signer_failed", "unplugged")
+    worker.turn()
+    assert worker.hears(Freed) == [Freed([job.number])]
+    worker.told(HelloWanted("e1"))
+    [hello] = worker.hears(WorkerHello)
+    assert hello.held == []
+
+
+def test_a_restarted_broker_is_told_when_a_late_signer_gives_its_key_back() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
+    worker.wait(SIGNER_LIMIT_S)
+    worker.ends()
+    worker.welcome("e2")
+    [orphans] = worker.hears(OrphanResults)
+    assert [orphan.occupied for orphan in orphans.results] == [True]
+    worker.core.signer_failed(job, "signer_failed", "unplugged")
+    worker.turn()
+    [orphans] = worker.hears(OrphanResults)
+    [orphan] = orphans.results
+    assert (orphan.occupied, orphan.body[0]) == (False, "signer_timeout")
+    assert worker.hears(Freed) == [], "the number means nothing to it"
+
+
 def test_a_signer_elsewhere_is_not_asked_when_the_commit_fails() -> None:
     worker = WorkerScript(elsewhere=A)
     worker.gets(votes(A))
@@ -511,6 +593,99 @@ def test_a_signer_elsewhere_is_not_asked_when_the_commit_fails() -> None:
     worker.store_fails("disk_full")
     assert worker.ends() == {A: "failed: disk_full"}
     assert not worker.asked_elsewhere
+
+
+# -- blocks elsewhere -----------------------------------------------------------------------------
+
+
+def block_asked_elsewhere(worker: WorkerScript) -> SigningJob:
+    """The block of A, up to the moment when its signer elsewhere is asked."""
+    worker.gets(sign(A, b"\x11" + CHAIN + a_header()))
+    worker.judges()
+    worker.commits()
+    worker.hears(None)
+    return worker.asks()
+
+
+def test_that_surely_nobody_has_signed_is_noted_before_anybody_hears_of_the_end() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = block_asked_elsewhere(worker)
+    worker.fails(job, may_have_signed=False)
+    [asked] = worker.unsigned_elsewhere
+    assert asked.ended == [Ended(job, Outcome.FAILED, ("signer_failed", "why"))]
+    worker.wait(SIGNER_LIMIT_S + 1)
+    assert worker.ends() == {}, "the signer was in time; it is the store that takes its time"
+    worker.withdraws()
+    assert worker.ends() == {A: "failed: signer_failed"}
+    assert worker.hears(Freed) == []
+
+
+def test_a_rule_of_the_signer_that_says_no_is_a_refusal_once_it_is_noted() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.fails(block_asked_elsewhere(worker), may_have_signed=False, outcome=Outcome.REFUSED)
+    worker.withdraws()
+    assert worker.ends() == {A: "refused: signer_failed"}
+
+
+def test_where_there_may_be_a_signature_nothing_is_withdrawn() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.fails(block_asked_elsewhere(worker), may_have_signed=True)
+    assert not worker.unsigned_elsewhere
+    assert worker.ends() == {A: "failed: signer_failed"}
+
+
+def test_a_signature_that_cannot_be_kept_is_no_reason_to_sign_again() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.answers(block_asked_elsewhere(worker))
+    [(job, _)] = worker.unkept.popleft().signatures
+    worker.core.signer_failed(job, "disk_full", "no space left")
+    worker.turn()
+    assert not worker.unsigned_elsewhere
+    assert worker.ends() == {A: "failed: disk_full"}
+
+
+def test_what_was_not_expected_is_not_withdrawn() -> None:
+    worker = WorkerScript(elsewhere=A)
+    worker.fails(asked_elsewhere(worker), may_have_signed=False)
+    assert not worker.unsigned_elsewhere
+    assert worker.ends() == {A: "failed: signer_failed"}
+
+
+def test_a_late_no_frees_the_key_when_it_is_noted() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = block_asked_elsewhere(worker)
+    worker.wait(SIGNER_LIMIT_S)
+    assert worker.ends() == {A: "failed: signer_timeout, occupied"}
+    worker.hears(None)
+    worker.fails(job, may_have_signed=False)
+    assert worker.hears(Freed) == [], "a repeat would be refused"
+    worker.withdraws()
+    assert worker.hears(Freed) == [Freed([job.number])]
+    assert worker.ends() == {}, "one end"
+
+
+def test_a_worker_that_drains_waits_until_it_is_noted() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = block_asked_elsewhere(worker)
+    worker.core.drain("SIGTERM")
+    worker.fails(job, may_have_signed=False)
+    worker.wait(100)
+    assert not worker.stopped
+    worker.withdraws()
+    worker.acked(worker.numbers[-1])
+    assert worker.stopped
+
+
+def test_a_good_signature_after_the_end_is_kept_and_released_to_nobody() -> None:
+    worker = WorkerScript(elsewhere=A)
+    job = asked_elsewhere(worker)
+    worker.fails(job, may_have_signed=True)
+    assert worker.ends() == {A: "failed: signer_failed"}
+    worker.answers(job)
+    assert len(worker.unkept) == 1
+    worker.keeps()
+    assert worker.ends() == {}
+    assert worker.hears(Freed) == []
 
 
 # -- blocks ---------------------------------------------------------------------------------------

@@ -64,8 +64,15 @@ from signers.policy.rule import CONSENSUS_KINDS, Rule
 from workers.pipeline import Committed, SigningBatch
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import PreparationFailed, PreparationJob, PreparedBlock
-from workers.signing_job import PendingTask, SigningJob, with_bytes
-from workers.worker import FindDraft, KeepSignatures, Turn, Worker
+from workers.signing_job import PendingTask, SigningJob, is_duty, with_bytes
+from workers.worker import (
+    SIGNER_LIMIT_S,
+    FindDraft,
+    KeepSignatures,
+    Turn,
+    WithdrawExpectations,
+    Worker,
+)
 
 CHAIN = b"\x01\x02\x03\x04"
 CHAIN_TEXT = base58.encode(base58.CHAIN_ID, CHAIN)
@@ -79,7 +86,10 @@ A, B, C, D, E = KEYS
 _BLS = [SecretKey(bytes([i]) * 32, Curve.BLS, BlsScheme.POSSESSION) for i in (1, 2)]
 TZ4, COMPANION = (key.public_key.hash(TEZOS) for key in _BLS)
 MV4 = _BLS[0].public_key.hash(MAVRYK)
+_P256 = SecretKey(bytes([1]) * 32, Curve.P256)
+P256 = _P256.public_key.hash(MAVRYK)
 KEYS |= {TZ4: _BLS[0], COMPANION: _BLS[1], MV4: _BLS[0].with_scheme(BlsScheme.AUGMENTED)}
+KEYS |= {P256: _P256}
 STRANGER = SecretKey(bytes([99]) * 32).public_key.hash(MAVRYK)
 
 # What the scripts sign besides blocks and votes does nothing on chain.
@@ -199,6 +209,8 @@ class PlayedStore:
             if job.draft is not None and self._judge(job) is ADVANCE:
                 self.drafts[job.delegate, asked.level, asked.round] = job.draft
             self.marks[job.delegate, asked.kind] = asked
+            if job.is_elsewhere and asked.kind is Kind.BLOCK:
+                job.expectation = next(_numbers)
 
 
 # -- the worker -----------------------------------------------------------------------------------
@@ -207,11 +219,17 @@ class PlayedStore:
 class WorkerScript:
     """One worker; welcomed by the broker of epoch e1 unless said otherwise.
 
-    `elsewhere`: the key whose signer is a device.
+    `elsewhere`: the key whose signer is a device. `person_limit_s`: how long it waits for somebody
+    to agree to what is no duty.
     """
 
     def __init__(
-        self, *, welcome: bool = True, elsewhere: str = "", policy: Policy = POLICY
+        self,
+        *,
+        welcome: bool = True,
+        elsewhere: str = "",
+        policy: Policy = POLICY,
+        person_limit_s: float = SIGNER_LIMIT_S,
     ) -> None:
         self.now = 100.0
         hello = WorkerHello(
@@ -222,6 +240,7 @@ class WorkerScript:
             holds_key=KEYS.__contains__,
             is_elsewhere=lambda key: key == elsewhere,
             policy=policy,
+            signer_limit_s=lambda job: SIGNER_LIMIT_S if is_duty(job) else person_limit_s,
         )
         self.store = PlayedStore()
         self.in_store: deque[SigningBatch] = deque()  # not judged
@@ -230,8 +249,9 @@ class WorkerScript:
         self.unsigned: list[SigningJob] = []
         self.asked_elsewhere: deque[SigningJob] = deque()
         self.unkept: deque[KeepSignatures] = deque()
+        self.unsigned_elsewhere: deque[WithdrawExpectations] = deque()
         self.preparations: deque[PreparationJob] = deque()
-        self.unproven: list[PendingTask] = []
+        self.unanswered: list[PendingTask] = []
         self.notes: list[str] = []
         self.probes = 0
         self.stopped = False
@@ -252,12 +272,14 @@ class WorkerScript:
                 self.in_store.append(job)
             elif isinstance(job, KeepSignatures):
                 self.unkept.append(job)
+            elif isinstance(job, WithdrawExpectations):
+                self.unsigned_elsewhere.append(job)
             else:
                 self.wanted_drafts.append(job)
         self.unsigned += [job for jobs in turn.to_sign for job in jobs]
         self.asked_elsewhere += turn.to_sign_elsewhere
         self.preparations += turn.to_prepare
-        self.unproven += turn.to_prove
+        self.unanswered += turn.to_answer
         self.notes += turn.notes
         self.probes += turn.probe_store
         self.stopped = turn.stop
@@ -293,8 +315,10 @@ class WorkerScript:
             text = READY_EVENT[kind]
         else:
             text = ": ".join(filter(None, [Outcome(result.outcome).name.lower(), result.body[0]]))
-        if isinstance(result, Result) and result.occupied:
+        if result.occupied:
             text += ", occupied"
+        if self._ends.get(name) == f"{text}, occupied":
+            del self._ends[name]  # the same end once more: its key is free now
         assert name not in self._ends, f"{name} ends twice: {self._ends[name]}, then {text}"
         self._ends[name], self.bodies[name] = text, result.body
 
@@ -402,6 +426,16 @@ class WorkerScript:
     def keeps(self) -> None:
         """The oldest signatures from elsewhere are on disk."""
         self.core.kept(self.unkept.popleft().signatures)
+        self.turn()
+
+    def fails(self, job: SigningJob, *, may_have_signed: bool, **how: Any) -> None:
+        """A signer elsewhere has not signed, or nobody knows."""
+        self.core.signer_failed(job, "signer_failed", "why", may_have_signed=may_have_signed, **how)
+        self.turn()
+
+    def withdraws(self) -> None:
+        """The store has noted the oldest that surely nobody has signed."""
+        self.core.withdrawn(self.unsigned_elsewhere.popleft().ended)
         self.turn()
 
     # What the block preparer answers.

@@ -55,8 +55,17 @@ class PossessionProof:
 
 
 @dataclass(frozen=True, slots=True)
-class NoNonces:
-    """Says that nonces are not derived from keys here."""
+class Nonce:
+    """Answers a question for a deterministic nonce, or for its hash: 32 bytes."""
+
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NonceSupport:
+    """Says whether nonces are derived from a key for whoever asks."""
+
+    is_there: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +88,12 @@ class Denial:
 
 
 Answer = (
-    Signature | PublicKeyText | AuthorizedKeys | KnownKeys | PossessionProof | NoNonces | Denial
+    Signature
+    | PublicKeyText
+    | AuthorizedKeys
+    | KnownKeys
+    | PossessionProof
+    | Nonce
+    | NonceSupport
+    | Denial
 )

@@ -6,9 +6,12 @@ import asyncio
 import logging
 import os
 import re
+import resource
 import signal
 import ssl
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +27,14 @@ from broker.config import (
     resolve_endpoints,
 )
 from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
+from broker.messages import REPORT_S
 from broker.telemetry import log_to_stderr
 from workers.gateway.addresses import Address, check_socket_path, read_address
 from workers.gateway.client_directory import AUTHORIZED_FILE, ClientDirectory
 from workers.gateway.desk import Desk
 from workers.gateway.gate import Gate, GateOptions
-from workers.gateway.http_listener import HttpListener
-from workers.gateway.pool_clients import PoolClients
+from workers.gateway.http_listener import CONNECTIONS_MAX, HttpListener
+from workers.gateway.pool_clients import CLIENTS_MAX, PoolClients
 from workers.gateway.socket_listener import SocketListener
 from workers.pool import Pool
 
@@ -40,6 +44,9 @@ HTTP_DEFAULT = "127.0.0.1:6732"  # as octez-signer
 # What is open at the end gets so long; its client asks again, and is then told the same.
 # `serve` kills who takes longer than 5 s.
 END_S_MAX = 2.0
+# Both kinds of connections, a dozen for each authenticated client, and what a process has anyway;
+# many systems allow 1,024 unless they are asked.
+FILES_MAX = 2 * CONNECTIONS_MAX + 12 * CLIENTS_MAX + 128
 # The broker takes 64 letters; behind a dot the key hash of a client may follow.
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9._-]{1,27}")
 
@@ -106,6 +113,7 @@ def gateway(
             lambda name: Pool(endpoints, name, curve=curve), client, tells_apart=tells_apart
         )
         keys = base_dir or Path(settings.base_dir or place / "keys")
+        _allow_open_files()
         asyncio.run(_serve(options, pool, keys, parent_fd))
     except Misconfigured as e:
         click.echo(f"forgepool gateway: {e}", err=True)
@@ -113,6 +121,16 @@ def gateway(
     except BrokerError as e:
         click.echo(f"forgepool gateway: {e}", err=True)
         sys.exit(1)
+
+
+def _allow_open_files() -> None:
+    """Raise our own limit of open files, as far as the system lets us, to what our bounds need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < FILES_MAX:
+        log.warning("few_open_files allowed=%d needed=%d: see `ulimit -Hn`", wanted, FILES_MAX)
 
 
 def _merge(configured: Gateway, chosen: dict[str, Any]) -> Gateway:
@@ -161,7 +179,9 @@ async def _serve(
     try:
         await _listen(options, http, sockets)
         _set_on_signals(over, parent_fd)
+        reporting = asyncio.create_task(_report(desk, (http, sockets), pool))
         await over.wait()
+        reporting.cancel()
         http.stop_listening()
         sockets.stop_listening()
         await desk.drain(END_S_MAX)
@@ -172,6 +192,22 @@ async def _serve(
     log.info("gateway_ended")
     if pool.has_failed:
         raise PoolLost("the pool's client has failed; the log says why")
+
+
+async def _report(
+    desk: Desk, listeners: Sequence[HttpListener | SocketListener], pool: PoolClients
+) -> None:
+    """Tell `status` how the gateway is, and the log once in a while."""
+    while True:
+        numbers = {
+            "connections": sum(listener.connections for listener in listeners),
+            "open": desk.open,
+            **desk.tally.numbers(),
+        }
+        pool.report(numbers)
+        if desk.tally.is_to_be_told(time.monotonic()):
+            log.info("counts %s", " ".join(f"{name}={each}" for name, each in numbers.items()))
+        await asyncio.sleep(REPORT_S)
 
 
 async def _listen(options: Gateway, http: HttpListener, sockets: SocketListener) -> None:

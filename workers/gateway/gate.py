@@ -17,11 +17,13 @@ from hashlib import blake2b
 
 from broker.client_session import Refused
 from broker.messages import (
-    POSSESSION_PROVEN,
+    DERIVE_NONCE,
+    EVENT_REFUSED,
     PROVE_POSSESSION,
+    READY_EVENT,
     REQUEST_ID_BYTES,
     SIGN,
-    SIGNED,
+    TELL_PUBLIC_KEY,
     Event,
     Request,
 )
@@ -39,10 +41,11 @@ from signers.backends.socket_protocol import (
 )
 from signers.backends.socket_protocol import Request as Question
 from signers.errors import MalformedBytes, SignersError
+from signers.formats.hashes import blake2b_32
 from signers.formats.networks import NETWORKS, BlsScheme, Network
 from signers.formats.signable import Signable, read_signable
 from signers.formats.tagged_keys import BLS_TAG, hash_text
-from signers.keyring.curve import CURVE_OF_TAG, Curve
+from signers.keyring.curve import CURVE_OF_TAG
 from signers.keyring.keys import PublicKey
 from workers.gateway import denials
 from workers.gateway.answers import (
@@ -53,7 +56,8 @@ from workers.gateway.answers import (
     AuthorizedKeys,
     Denial,
     KnownKeys,
-    NoNonces,
+    Nonce,
+    NonceSupport,
     PossessionProof,
     PublicKeyText,
     Signature,
@@ -66,6 +70,13 @@ TTL_MS_DEFAULT = 7_000
 # Questions whose last attempt gave no signature, and how many there were: about 150 bytes each.
 # Of a forgotten one the broker may repeat the old end once more.
 ATTEMPTS_MAX = 10_000
+# Public keys that no file lists, about 200 bytes each; the first to be learnt is forgotten first.
+LEARNT_MAX = 16_384
+
+
+# Questions that say who asks, where that is required; and all that are about one key.
+Authenticated = Sign | AskPossessionProof | AskNonce | AskNonceHash
+OfKey = Authenticated | AskPublicKey | AskSupportsNonces
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,7 @@ class Ask:
 
     request: Request
     client: str  # key hash that the client has authenticated with; empty: nobody in particular
-    curve: Curve
+    wanted: OfKey
     signable: Signable | None  # None: no bytes of the client are signed
     question: bytes  # the same for an identical repeat
     attempt: int
@@ -98,6 +109,7 @@ class Gate:
         self._options = options
         self._salt = salt[: blake2b.SALT_SIZE]
         self._attempts: OrderedDict[bytes, int] = OrderedDict()
+        self._learnt: dict[str, str] = {}  # public keys that the pool has told, by hash
 
     def admit(self, question: Question, listing: KeyListing) -> Ask | Answer:
         """Answer a question, or say what to ask the pool."""
@@ -110,10 +122,8 @@ class Gate:
         match question:
             case Sign():
                 return self._sign(question, listing)
-            case AskPublicKey(tagged):
-                key_hash = _text_of(tagged, listing.network.name)
-                text = listing.public_keys.get(key_hash)
-                return _unknown(key_hash) if text is None else PublicKeyText(text)
+            case AskPublicKey():
+                return self._public_key(question, listing)
             case AskAuthorizedKeys():
                 if not self._options.require_authentication:
                     return AuthorizedKeys(None)
@@ -127,12 +137,34 @@ class Gate:
                     return Denial(FORBIDDEN, "not_allowed", text)
                 return KnownKeys(tuple(listing.public_keys))
             case AskSupportsNonces():
-                return NoNonces()
+                # The pool's policy and the kind of the key decide: one is derived, from nothing.
+                key_hash = _text_of(question.key_hash, listing.network.name)
+                if key_hash not in listing.public_keys:
+                    return _unknown(key_hash)
+                return self._to_pool(DERIVE_NONCE, "", key_hash, question, b"")
             case AskNonce() | AskNonceHash():
-                text = "nonces are not derived from keys here; bakers draw them at random"
-                return Denial(FORBIDDEN, "not_allowed", text)
+                return self._nonce(question, listing)
             case AskPossessionProof():
                 return self._prove_possession(question, listing)
+
+    def _public_key(self, wanted: AskPublicKey, listing: KeyListing) -> Ask | Answer:
+        """The client directory has it, or the key's owner is asked, once."""
+        key_hash = _text_of(wanted.key_hash, listing.network.name)
+        if key_hash not in listing.public_keys:
+            return _unknown(key_hash)
+        text = listing.public_keys[key_hash] or self._learnt.get(key_hash)
+        if text is not None:
+            return PublicKeyText(text)
+        return self._to_pool(TELL_PUBLIC_KEY, "", key_hash, wanted, b"")
+
+    def _nonce(self, wanted: AskNonce | AskNonceHash, listing: KeyListing) -> Ask | Denial:
+        # Octez declares other tags for these, but client and server use that of a signature.
+        message = authentication_bytes(wanted.key_hash, wanted.data)
+        passed = self._let_in(wanted, message, listing)
+        if isinstance(passed, Denial):
+            return passed
+        client, key_hash = passed
+        return self._to_pool(DERIVE_NONCE, client, key_hash, wanted, wanted.data)
 
     def _sign(self, wanted: Sign, listing: KeyListing) -> Ask | Denial:
         message = authentication_bytes(wanted.key_hash, wanted.data)
@@ -140,11 +172,10 @@ class Gate:
         if isinstance(passed, Denial):
             return passed
         client, key_hash = passed
-        curve = CURVE_OF_TAG[wanted.key_hash[0]]
-        if curve is Curve.BLS:
+        if wanted.key_hash[0] == BLS_TAG:
             _check_version(wanted.version, listing.network)
         signable = read_signable(wanted.data)
-        return self._to_pool(SIGN, client, key_hash, curve, wanted.data, signable)
+        return self._to_pool(SIGN, client, key_hash, wanted, wanted.data, signable)
 
     def _prove_possession(self, wanted: AskPossessionProof, listing: KeyListing) -> Ask | Denial:
         if not self._options.prove_possession:
@@ -157,10 +188,10 @@ class Gate:
         client, key_hash = passed
         if wanted.key_hash[0] != BLS_TAG:
             raise MalformedBytes(f"{key_hash} is no BLS key; only those prove their possession")
-        return self._to_pool(PROVE_POSSESSION, client, key_hash, Curve.BLS, wanted.over or b"")
+        return self._to_pool(PROVE_POSSESSION, client, key_hash, wanted, wanted.over or b"")
 
     def _let_in(
-        self, wanted: Sign | AskPossessionProof, message: bytes, listing: KeyListing
+        self, wanted: Authenticated, message: bytes, listing: KeyListing
     ) -> tuple[str, str] | Denial:
         """Return who asks, and the hash of the key, if he may and there is one."""
         client = self._client(message, wanted.authentication, listing)
@@ -186,34 +217,55 @@ class Gate:
         kind: str,
         client: str,
         key_hash: str,
-        curve: Curve,
+        wanted: OfKey,
         payload: bytes,
         signable: Signable | None = None,
     ) -> Ask:
-        question = self._name(kind, client, key_hash, payload)
+        question = self._name(type(wanted).__name__, client, key_hash, payload)
         attempt = self._attempts.get(question, 0)
         id = blake2b(question, digest_size=REQUEST_ID_BYTES, key=attempt.to_bytes(8)).digest()
         request = Request(id, kind, payload, key_hash, ttl_ms=self._options.ttl_ms)
-        return Ask(request, client, curve, signable, question, attempt)
+        return Ask(request, client, wanted, signable, question, attempt)
 
-    def _name(self, kind: str, client: str, key_hash: str, payload: bytes) -> bytes:
+    def _name(self, wanted: str, client: str, key_hash: str, payload: bytes) -> bytes:
         """What makes two questions one; what one client may have, another may be denied."""
         name = blake2b(digest_size=32, salt=self._salt)
-        for part in (kind.encode(), client.encode(), key_hash.encode(), payload):
+        for part in (wanted.encode(), client.encode(), key_hash.encode(), payload):
             name.update(len(part).to_bytes(4) + part)
         return name.digest()
 
     def conclude(self, ask: Ask, end: Event | Refused) -> Answer:
         """Turn the pool's end of a request into the client's answer."""
-        if isinstance(end, Event) and end.event in (SIGNED, POSSESSION_PROVEN):
+        if isinstance(end, Event) and end.event == READY_EVENT[ask.request.kind]:
             self._attempts.pop(ask.question, None)
-            proven = end.event == POSSESSION_PROVEN
-            return PossessionProof(end.body) if proven else Signature(end.body, ask.curve)
+            return self._success(ask, end.body)
         self._attempts[ask.question] = ask.attempt + 1
         self._attempts.move_to_end(ask.question)
         if len(self._attempts) > ATTEMPTS_MAX:
             self._attempts.popitem(last=False)
-        return denials.of_event(end) if isinstance(end, Event) else denials.of_refused_push(end.ack)
+        if isinstance(end, Refused):
+            return denials.of_refused_push(end.ack)
+        if isinstance(ask.wanted, AskSupportsNonces) and end.event == EVENT_REFUSED:
+            return NonceSupport(False)
+        return denials.of_event(end)
+
+    def _success(self, ask: Ask, body: bytes) -> Answer:
+        match ask.wanted:
+            case AskPublicKey():
+                key_hash = ask.request.delegate or ""
+                if len(self._learnt) >= LEARNT_MAX:
+                    del self._learnt[next(iter(self._learnt))]
+                text = self._learnt[key_hash] = PublicKey.from_tagged(body).text()
+                return PublicKeyText(text)
+            case AskPossessionProof():
+                return PossessionProof(body)
+            case AskNonce():
+                return Nonce(body)
+            case AskNonceHash():
+                return Nonce(blake2b_32(body))
+            case AskSupportsNonces():
+                return NonceSupport(True)
+        return Signature(body, CURVE_OF_TAG[ask.wanted.key_hash[0]])
 
 
 @lru_cache(16_384)  # a text costs more than a signature

@@ -29,15 +29,16 @@ from workers.gateway.http_protocol import (
     too_large,
     write_answer,
 )
+from workers.gateway.tally import Tally
 
 log = logging.getLogger("forgepool.gateway")
 
-# Of both protocols together within the usual limit of 1,024 open files; a connection is about
-# 20 KiB. At the bound new ones are closed at once.
+# A connection is about 20 KiB. At the bound new ones are closed at once.
 CONNECTIONS_MAX = 400
 # Who has connected sends a whole first head in so long, and each body: a call is one packet.
 HEAD_S_MAX = 10.0
 BODY_S_MAX = 10.0
+ANSWER_S_MAX = 10.0  # and takes each answer
 # Longer than clients and proxies keep idle connections, so that they close first.
 KEEP_ALIVE_S = 75.0
 TLS_HANDSHAKE_S_MAX = 10.0
@@ -47,7 +48,7 @@ END_S_MAX = 1.0
 class _BoundedServer(web.Server):
     """Counts its connections, and ends those that send no call."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], object]) -> None:
+    def __init__(self, handler: Callable[[web.BaseRequest], object], tally: Tally) -> None:
         super().__init__(
             handler,  # type: ignore[arg-type]
             access_log=None,
@@ -56,24 +57,40 @@ class _BoundedServer(web.Server):
             auto_decompress=False,
             logger=_quiet,
         )
-        self._waits_for_head: dict[RequestHandler, asyncio.TimerHandle] = {}
+        self._tally = tally
+        # What ends a connection unless its client goes on.
+        self._timers: dict[RequestHandler, asyncio.TimerHandle] = {}
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
+        loop = asyncio.get_running_loop()
         if len(self._connections) > CONNECTIONS_MAX:
-            log.warning("connection_refused why='%d are open'", CONNECTIONS_MAX)
-            transport.abort()
+            if self._tally.connection_refused(loop.time()):
+                log.warning("connection_refused why='%d are open'", CONNECTIONS_MAX)
+            loop.call_soon(transport.abort)  # not before aiohttp has begun with it
             return
-        timer = asyncio.get_running_loop().call_later(HEAD_S_MAX, transport.abort)
-        self._waits_for_head[handler] = timer
+        timer = loop.call_later(HEAD_S_MAX, transport.abort)
+        self._timers[handler] = timer
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         self.head_is_here(handler)
         super().connection_lost(handler, exc)
 
     def head_is_here(self, handler: RequestHandler) -> None:
-        if (timer := self._waits_for_head.pop(handler, None)) is not None:
+        if (timer := self._timers.pop(handler, None)) is not None:
             timer.cancel()
+
+    def answer_is_ready(self, handler: RequestHandler) -> None:
+        """The client now takes the answer in time; it is written when we have returned."""
+        transport = handler.transport
+        if transport is not None and not transport.is_closing():
+            loop = asyncio.get_running_loop()
+            self._timers[handler] = loop.call_later(ANSWER_S_MAX, _abort_if_stuck, transport)
+
+
+def _abort_if_stuck(transport: asyncio.Transport) -> None:
+    if transport.get_write_buffer_size():
+        transport.abort()
 
 
 # What a stranger sends is no error of ours, and a traceback for each would fill the disk.
@@ -93,7 +110,7 @@ class HttpListener:
         self._desk = desk
         self._own_names = frozenset(name.lower() for name in (*own_names, "localhost"))
         self._is_ready = is_ready
-        self._server = _BoundedServer(self._handle)
+        self._server = _BoundedServer(self._handle, desk.tally)
         self._listening: list[asyncio.Server] = []
 
     async def start(self, address: Address, tls: ssl.SSLContext | None = None) -> Address:
@@ -108,6 +125,11 @@ class HttpListener:
         )
         self._listening.append(server)
         return Address(address.host, server.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.connections)
 
     def stop_listening(self) -> None:
         """Take no new connections; those that there are go on."""
@@ -134,6 +156,7 @@ class HttpListener:
         )
         if not request.content.is_eof():
             response.force_close()  # what comes of its body is not read
+        self._server.answer_is_ready(request.protocol)
         return response
 
     async def _reply(self, request: web.BaseRequest, peer: str) -> Reply:
@@ -143,12 +166,15 @@ class HttpListener:
         question = check_head(call, self._own_names) or await _read_question(request, call)
         match question:
             case AskHealth(even_alone):
+                await asyncio.sleep(0)  # see `Desk.answer`
                 return write_answer(Health(even_alone or self._is_ready()))
             case Denial(status, code, text):
                 log.warning(
                     "call_refused client=%s path=%r status=%d code=%s text=%r",
                     peer, call.path[:80], status, code, text,
                 )  # fmt: skip
+                self._desk.tally.ended(question)
+                await asyncio.sleep(0)
                 return write_answer(question)
         return write_answer(await self._desk.answer(question, peer))
 

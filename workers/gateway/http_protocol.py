@@ -52,7 +52,8 @@ from workers.gateway.answers import (
     AuthorizedKeys,
     Denial,
     KnownKeys,
-    NoNonces,
+    Nonce,
+    NonceSupport,
     PossessionProof,
     PublicKeyText,
     Signature,
@@ -237,8 +238,10 @@ def write_answer(answer: Answer | Health) -> Reply:
             return _json({"known_keys": key_hashes})
         case PossessionProof(raw):
             return _json({"bls_prove_possession": base58.encode(base58.BLS_SIGNATURE, raw)})
-        case NoNonces():
-            return _json({"supports_deterministic_nonces": False})
+        case Nonce(raw):
+            return _json({"deterministic_nonce": raw.hex()})
+        case NonceSupport(is_there):
+            return _json({"supports_deterministic_nonces": is_there})
         case Health(is_ready):
             return _json({"ready": is_ready}, 200 if is_ready else UNAVAILABLE)
         case Denial():

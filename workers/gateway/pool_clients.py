@@ -6,7 +6,7 @@ asks for comes from ``<name>.<key hash>``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from broker.messages import Request
 from workers.pool import Pool
@@ -47,6 +47,10 @@ class PoolClients:
         pool.push(request)
         return True
 
+    def report(self, numbers: Mapping[str, int]) -> None:
+        """Have `status` show how the gateway is."""
+        self._pools[""].report(numbers)
+
     @property
     def is_live(self) -> bool:
         """Whether the broker hears us now."""
@@ -57,5 +61,8 @@ class PoolClients:
         return any(pool.has_failed for pool in self._pools.values())
 
     def close(self) -> None:
+        """Disconnect all of them at once: each takes up to half a second."""
+        for pool in self._pools.values():
+            pool.begin_to_close()
         for pool in self._pools.values():
             pool.close()

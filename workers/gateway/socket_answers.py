@@ -12,6 +12,7 @@ from signers.backends.socket_protocol import (
     authorized_keys_answer,
     error_answer,
     known_keys_answer,
+    nonce_answer,
     public_key_answer,
     signature_answer,
     supports_nonces_answer,
@@ -22,7 +23,8 @@ from workers.gateway.answers import (
     AuthorizedKeys,
     Denial,
     KnownKeys,
-    NoNonces,
+    Nonce,
+    NonceSupport,
     PossessionProof,
     PublicKeyText,
     Signature,
@@ -41,8 +43,10 @@ def write_answer(answer: Answer) -> bytes:
             return authorized_keys_answer(hashes)
         case KnownKeys(key_hashes):
             return known_keys_answer(map(tagged_hash, key_hashes))
-        case NoNonces():
-            return supports_nonces_answer(False)
+        case Nonce(raw):
+            return nonce_answer(raw)
+        case NonceSupport(is_there):
+            return supports_nonces_answer(is_there)
         case Denial():
             return error_answer(ErrorTrace.failure(answer.message))
         case _:

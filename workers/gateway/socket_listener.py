@@ -25,6 +25,7 @@ from signers.backends.socket_protocol import (
 )
 from signers.errors import MalformedBytes
 from workers.gateway.addresses import Address
+from workers.gateway.answers import BAD_REQUEST, Denial
 from workers.gateway.client_directory import ClientDirectory
 from workers.gateway.desk import Desk
 from workers.gateway.socket_answers import write_answer
@@ -65,6 +66,11 @@ class SocketListener:
             os.umask(umask)
         self._listening.append(server)
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
     def stop_listening(self) -> None:
         """Take no new connections; those that there are go on."""
         for server in self._listening:
@@ -78,7 +84,8 @@ class SocketListener:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= CONNECTIONS_MAX:
-            log.warning("connection_refused why='%d are open'", CONNECTIONS_MAX)
+            if self._desk.tally.connection_refused(asyncio.get_running_loop().time()):
+                log.warning("connection_refused why='%d are open'", CONNECTIONS_MAX)
             writer.transport.abort()
             return
         task = asyncio.current_task()
@@ -86,11 +93,14 @@ class SocketListener:
         self._connections.add(task)
         try:
             await self._serve(reader, writer)
-        except (ConnectionError, TimeoutError):
-            pass  # gone, or too slow
-        finally:
-            self._connections.discard(task)
             writer.close()
+            async with asyncio.timeout(MESSAGE_S_MAX):  # to take its last answer
+                await writer.wait_closed()
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            pass  # gone, too slow, or we end
+        finally:
+            writer.transport.abort()  # what nobody takes would keep the connection for ever
+            self._connections.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = _peer(writer)
@@ -99,6 +109,7 @@ class SocketListener:
             try:
                 question = decode_request(message, dialect)
             except MalformedBytes as e:
+                self._desk.tally.ended(Denial(BAD_REQUEST, e.code, str(e)))
                 log.warning("message_refused client=%s code=%s text=%r", peer, e.code, str(e))
                 await _send(writer, error_answer(ErrorTrace.failure(f"{e.code}: {e}")))
                 return  # octez-signer hangs up too

@@ -88,6 +88,7 @@ class LevelValidators(Struct):
     """An entry of `helpers/validators`: a whole level on Tezos, one delegate on Mavryk."""
 
     level: int
+    all_bakers_attest_activated: bool = False  # then votes have powers that are not slots
     delegates: list[Validator] = []
     delegate: str = ""
     consensus_key: str = ""

@@ -22,6 +22,7 @@ from workers.node.answers import (
     Validator,
 )
 from workers.node.transport import Node, Query
+from workers.preparation.preparation_errors import NodeAnswerMalformed
 
 # The mempool of a node holds up to 10,000 operations of together 10 MB; JSON makes five of each.
 MEMPOOL_BYTES_MAX = 64 * 1024 * 1024
@@ -112,7 +113,10 @@ class ChainRpc:
         return await self.node.get(path, ConsensusConstants, deadline=deadline)
 
     async def validators(self, block: str, level: int, *, deadline: float) -> list[Validator]:
-        """The committee of a level, `slots` filled on every network."""
+        """The committee of a level, `slots` filled on every network.
+
+        Raises NodeAnswerMalformed where all bakers attest: votes weigh by stake then, not by slots.
+        """
         entries = await self.node.get(
             self._of(block, "helpers/validators"),
             list[LevelValidators],
@@ -121,6 +125,8 @@ class ChainRpc:
         )
         validators = []
         for entry in entries:
+            if entry.all_bakers_attest_activated:
+                raise NodeAnswerMalformed(f"at level {level} all bakers attest: not read here")
             if entry.delegate:
                 validators.append(Validator(entry.delegate, entry.consensus_key, entry.slots))
             for each in entry.delegates:

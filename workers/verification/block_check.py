@@ -80,9 +80,9 @@ def block_steps(
         yield unchecked(number, Reason.WRONG_ANCESTORS, str(error), facts)
         return
     predecessor = ancestors[0]
-    if predecessor.level < position.final_level:
-        text = f"its predecessor is at level {predecessor.level}, {position.final_level} is final"
-        yield Verdict(number, Judgement.UNVIABLE, Reason.BELOW_FINAL, text, facts)
+    if _is_off_final_branch(ancestors, position):
+        text = f"it does not stand on the final block of level {position.final_level}"
+        yield Verdict(number, Judgement.UNVIABLE, Reason.OFF_FINAL_BRANCH, text, facts)
         return
     try:
         _check_place(header, predecessor, rules)
@@ -123,6 +123,12 @@ def _ancestors(item: CheckItem, header: BlockHeader) -> list[AncestorBlock]:
     if not ancestors:
         raise MalformedBytes("the predecessor has not come along")
     return ancestors
+
+
+def _is_off_final_branch(ancestors: Sequence[AncestorBlock], position: Position) -> bool:
+    """Whether another block than the final one is at its level below this block."""
+    settled = (each.hash for each in ancestors if each.level == position.final_level)
+    return bool(position.final) and any(hash_ != position.final for hash_ in settled)
 
 
 def _check_place(header: BlockHeader, predecessor: AncestorBlock, rules: ChainRules) -> None:
@@ -168,6 +174,10 @@ def _check_body(
         for signed in one_pass:
             operations.passes[place].append(_read(signed, place, rules))
             yield None
+    for signer in operations.signers():
+        if signer[0] >= len(rules.network.key_hash_prefixes):
+            text = f"{rules.network.name} has no keys of tag {signer[0]:02x}"
+            raise _Wrong(Reason.WRONG_OPERATION, text)
     attested = context.rights(predecessor.level) if operations.passes[CONSENSUS_PASS] else None
     if attested is None and operations.passes[CONSENSUS_PASS]:
         yield rights_unknown(number, predecessor.level, facts)

@@ -40,7 +40,7 @@ class Reason(StrEnum):
     NOT_ENOUGH_WORK = "not_enough_work"
     # a block on its predecessor
     WRONG_ANCESTORS = "wrong_ancestors"
-    BELOW_FINAL = "below_final"
+    OFF_FINAL_BRANCH = "off_final_branch"
     WRONG_LEVEL = "wrong_level"
     WRONG_PREDECESSOR_ROUND = "wrong_predecessor_round"
     WRONG_TIMESTAMP = "wrong_timestamp"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from signers.backends.backend import IS_ALIVE, MAY_HAVE_SIGNED
+from signers.backends.backend import HAS_NOT_SIGNED, IS_ALIVE
 from signers.backends.key_uri import LedgerKey
+from signers.formats.hashes import blake2b_20
 from signers.formats.networks import TEZOS
 from signers.keyring.keys import PublicKey
 from signers.ledger import baking_device
@@ -147,17 +148,31 @@ def test_a_signature_that_was_lost_may_have_been_made(
         monkeypatch.setattr(turn._transport, "send", send_and_lose)
         with pytest.raises(DeviceLost) as lost:
             turn.sign(Derivation.ED25519, full_path(STEPS), vote(1, 0))
-    assert isinstance(lost.value, MAY_HAVE_SIGNED)
+    assert not isinstance(lost.value, HAS_NOT_SIGNED)
     with pytest.raises(DeviceWatermark):
         signer.sign(key, KEY_HASH, vote(1, 0), WAIT_S)
 
 
 def test_which_errors_leave_a_doubt() -> None:
     for doubtful in (DeviceStuck, DeviceLost, DeviceGarbled):
-        assert issubclass(doubtful, MAY_HAVE_SIGNED)
+        assert not issubclass(doubtful, HAS_NOT_SIGNED)
     for alive in (DeviceLocked, WrongApp, DeviceWatermark, RejectedOnDevice, KeyNotAuthorised):
         assert issubclass(alive, IS_ALIVE)
-        assert not issubclass(alive, MAY_HAVE_SIGNED)
+        assert issubclass(alive, HAS_NOT_SIGNED)
+
+
+def test_a_person_has_as_long_as_the_caller_says(
+    signer: LedgerSigner, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = key_of(signer)
+    own, fees = b"\0" + blake2b_20(key.raw), bytes([1, 1, 1, 1])
+    to_self = b"\3" + bytes(32) + b"\x6e" + own + fees + b"\xff" + own
+    device.does("delay 100")
+    monkeypatch.setattr(baking_device, "PROMPT_S", 0.01)
+    assert key.verify(to_self, signer.sign(key, KEY_HASH, to_self, WAIT_S))
+    monkeypatch.setattr(baking_device, "SIGN_S", 0.01)
+    with pytest.raises(DeviceStuck):
+        signer.sign(key, KEY_HASH, vote(1, 0), WAIT_S)
 
 
 def test_what_the_app_does_not_sign(signer: LedgerSigner) -> None:

@@ -49,8 +49,9 @@ def test_a_device_with_the_other_networks_app_is_listed_with_its_trouble(device:
 
 def test_a_device_is_set_up_shown_and_stopped(device: Device) -> None:
     level = ("--level", "7", "--yes")
-    done = answer(device, "setup", URI, "--chain-id", CHAIN, *level)
-    assert done == {"key_hash": KEY_HASH, "chain_id": CHAIN, "level": 7}
+    for chain in (CHAIN, "mainnet"):
+        done = answer(device, "setup", URI, "--chain-id", chain, *level)
+        assert done == {"key_hash": KEY_HASH, "chain_id": CHAIN, "level": 7}
     shown = answer(device, "show", URI, "--on-screen")
     assert shown["key_hash"] == KEY_HASH
     assert shown["bakes_with_this_key"]
@@ -68,9 +69,23 @@ def test_errors_are_a_sentence_and_status_1(device: Device) -> None:
     assert rejected.exit_code == 1
     assert "rejected on the device" in rejected.output
     assert run(device, "show", "tcp://host:1/x").exit_code == 1
+    unknown = run(device, "setup", URI, "--chain-id", "mainet", "--level", "7", "--yes")
+    assert unknown.exit_code == 1
+    assert "mainnet, ghostnet" in unknown.output
     asked = run(device, "deauthorize", "f2ed2bbe")
     assert asked.exit_code == 2
     assert "--yes" in asked.output
+
+
+def test_where_nothing_listens_there_is_no_device() -> None:
+    environment = {"LEDGER_PROXY_PORT": "1", "LEDGER_PROXY_ADDRESS": "127.0.0.1"}
+    listed = CliRunner().invoke(ledger, ["list"], env=environment)
+    assert listed.exit_code == 1
+    assert "nothing listens at tcp://127.0.0.1:1" in listed.stdout
+    assert "there is no device" in listed.stderr
+    as_json = CliRunner().invoke(ledger, ["list", "--json"], env=environment)
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)[0]["code"] == "device_absent"
 
 
 @pytest.mark.process

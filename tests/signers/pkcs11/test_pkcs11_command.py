@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,14 @@ def test_the_uris_that_are_listed_sign(token: SoftToken, tmp_path: Path) -> None
     [public] = answer(token, "--network", "mavryk", "--token", "pool")
     hashes = [key["key_hash"] for key in public["keys"]]
     assert hashes == [key.hash(MAVRYK) for key in keys.values()]
+
+
+def test_a_file_beside_us_is_named_by_its_whole_path(token: SoftToken, tmp_path: Path) -> None:
+    token.add(Curve.P256, "baker")
+    (tmp_path / "pin").write_text(PIN)
+    relative = os.path.relpath(tmp_path / "pin")
+    [found] = answer(token, "--pin-source", relative)
+    assert f"pin-source={tmp_path / 'pin'}" in found["keys"][0]["uri"]
 
 
 def test_a_pin_is_shown_to_one_token_alone(token: SoftToken, tmp_path: Path) -> None:

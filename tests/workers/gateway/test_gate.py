@@ -17,21 +17,23 @@ from signers.backends.socket_protocol import (
     Sign,
     authentication_bytes,
 )
+from signers.formats import base58
 from signers.formats.hashes import blake2b_32
 from signers.formats.networks import MAVRYK, TEZOS
-from signers.formats.tagged_keys import tagged_hash
+from signers.formats.tagged_keys import hash_text, tagged_hash
 from signers.keyring.curve import Curve
 from signers.keyring.keys import SecretKey
 from workers.gateway.answers import (
     AuthorizedKeys,
     Denial,
     KnownKeys,
-    NoNonces,
+    Nonce,
+    NonceSupport,
     PossessionProof,
     PublicKeyText,
     Signature,
 )
-from workers.gateway.gate import ATTEMPTS_MAX, Ask, Gate, GateOptions
+from workers.gateway.gate import ATTEMPTS_MAX, LEARNT_MAX, Ask, Gate, GateOptions
 from workers.gateway.key_listing import KeyListing
 
 SALT = bytes(range(16))
@@ -82,7 +84,6 @@ def test_a_request_to_sign_becomes_one_of_the_pool_with_a_deadline() -> None:
     assert ask.request == Request(ask.request.id, "sign", ATT, KEY_HASH, ttl_ms=1234)
     assert ask.signable is not None
     assert (ask.signable.level, ask.signable.round) == (20877, 0)
-    assert ask.curve is Curve.ED25519
 
 
 def test_a_repeat_has_the_same_id_and_anything_else_another() -> None:
@@ -176,8 +177,6 @@ def test_keys_that_are_not_here_are_not_found() -> None:
     stranger = tagged_hash(BOB.public_key.hash(TEZOS))
     assert denied(gate().admit(Sign(stranger, ATT), LISTING)) == (404, "unknown_key")
     assert denied(gate().admit(AskPublicKey(stranger), LISTING)) == (404, "unknown_key")
-    no_public_key = AskPublicKey(tagged_hash(TZ4))
-    assert denied(gate().admit(no_public_key, LISTING)) == (404, "unknown_key")
     assert gate().admit(AskPublicKey(TAGGED), LISTING) == PublicKeyText(KEY.public_key.text())
 
 
@@ -242,10 +241,68 @@ def test_known_keys_are_listed_only_where_that_is_allowed() -> None:
     assert found == KnownKeys((KEY_HASH, TZ4))
 
 
-def test_nonces_are_not_derived() -> None:
-    assert gate().admit(AskSupportsNonces(TAGGED), LISTING) == NoNonces()
-    for question in (AskNonce(TAGGED, bytes(4)), AskNonceHash(TAGGED, bytes(4))):
-        assert denied(gate().admit(question, LISTING)) == (403, "not_allowed")
+def test_a_public_key_that_no_file_lists_is_learnt_from_its_owner_once() -> None:
+    g = gate()
+    listing = KeyListing({KEY_HASH: None}, TEZOS)
+    ask = asked(g.admit(AskPublicKey(TAGGED), listing))
+    assert (ask.request.kind, ask.request.delegate) == ("tell_public_key", KEY_HASH)
+    away = g.conclude(ask, ends(ask, "failed", "signer_unavailable"))
+    assert denied(away) == (503, "signer_unavailable")
+    again = asked(g.admit(AskPublicKey(TAGGED), listing))
+    assert again.request.id != ask.request.id
+    told = g.conclude(again, ends(again, "public_key_told", body=KEY.public_key.tagged()))
+    assert told == PublicKeyText(KEY.public_key.text())
+    assert g.admit(AskPublicKey(TAGGED), listing) == told
+
+
+def test_the_number_of_public_keys_that_are_learnt_is_bounded() -> None:
+    g = gate()
+    hashes = [hash_text(b"\0" + n.to_bytes(20), TEZOS) for n in range(LEARNT_MAX + 1)]
+    listing = KeyListing(dict.fromkeys(hashes), TEZOS)
+    for key_hash in hashes:
+        ask = asked(g.admit(AskPublicKey(tagged_hash(key_hash)), listing))
+        g.conclude(ask, ends(ask, "public_key_told", body=KEY.public_key.tagged()))
+    asked(g.admit(AskPublicKey(tagged_hash(hashes[0])), listing))
+    assert isinstance(g.admit(AskPublicKey(tagged_hash(hashes[1])), listing), PublicKeyText)
+
+
+def test_a_nonce_is_derived_by_the_pool_and_its_hash_is_of_octez_kind() -> None:
+    """Derived with key #1 of Octez' vectors from level 20878 (``baking_nonces.ml``)."""
+    nonce = bytes.fromhex("b3ec3e2c6bc491f12a0d412dc1835d7ffa03c7f837939a5e44d00760163e05dd")
+    g, level = gate(), (20878).to_bytes(4)
+    asks = [asked(g.admit(kind(TAGGED, level), LISTING)) for kind in (AskNonce, AskNonceHash)]
+    assert {(a.request.kind, a.request.payload) for a in asks} == {("derive_nonce", level)}
+    assert len({a.request.id for a in asks}) == 2, "they do not wait for one answer"
+    answers = [g.conclude(ask, ends(ask, "nonce_derived", body=nonce)) for ask in asks]
+    assert answers[0] == Nonce(nonce)
+    assert isinstance(answers[1], Nonce)
+    shown = base58.encode(base58.NONCE_HASH, answers[1].raw)
+    assert shown == "nceVLghQFJDR2oiJpFzcPhfsnavqLiuRuUBefgBGsnZc2LjQaxNgP"
+    refused = asked(g.admit(AskNonce(TAGGED, bytes(4)), LISTING))
+    assert denied(g.conclude(refused, ends(refused, "refused", "policy"))) == (403, "policy")
+
+
+def test_nonces_are_supported_where_the_pool_derives_one() -> None:
+    g, question = gate(), AskSupportsNonces(TAGGED)
+    no = asked(g.admit(question, LISTING))
+    assert (no.request.kind, no.request.payload) == ("derive_nonce", b"")
+    assert g.conclude(no, ends(no, "refused", "policy")) == NonceSupport(False)
+    unknown = asked(g.admit(question, LISTING))
+    assert unknown.request.id != no.request.id, "the policy may be another by now"
+    assert denied(g.conclude(unknown, ends(unknown, "failed", "no_password")))[0] == 500
+    yes = asked(g.admit(question, LISTING))
+    assert g.conclude(yes, ends(yes, "nonce_derived", body=bytes(32))) == NonceSupport(True)
+    stranger = AskSupportsNonces(tagged_hash(BOB.public_key.hash(TEZOS)))
+    assert denied(g.admit(stranger, LISTING)) == (404, "unknown_key")
+
+
+def test_who_asks_for_a_nonce_authenticates_as_for_a_signature() -> None:
+    required = gate(require_authentication=True)
+    level = bytes(4)
+    assert denied(required.admit(AskNonce(TAGGED, level), LISTING)) == (403, "not_authenticated")
+    proof = by(ALICE, level).authentication
+    ask = asked(required.admit(AskNonceHash(TAGGED, level, proof), LISTING))
+    assert ask.client == ALICE.public_key.hash(TEZOS)
 
 
 # -- proofs of possession -------------------------------------------------------------------------

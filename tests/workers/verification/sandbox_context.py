@@ -34,6 +34,7 @@ class Node:
     def __init__(self, bakery: Bakery) -> None:
         self.bakery = bakery
         self.lacks: set[bytes] = set()
+        self.holds: dict[bytes, list[bytes]] = {}  # operations of passes 1 and 2 by block
         self.asked: list[Any] = []
 
     def answer(self, question: Any) -> Told | None:
@@ -46,7 +47,7 @@ class Node:
             case StateWanted():
                 return self._state(question)
             case IncludedWanted():
-                return IncludedTold([self._included(hash_) for hash_ in question.blocks])
+                return IncludedTold([self.holds.get(hash_, []) for hash_ in question.blocks])
         raise AssertionError(question)
 
     def _rules(self) -> RulesTold:
@@ -92,12 +93,6 @@ class Node:
                 accounts.append(AccountTold(source, *told))
             return StateTold(place, branch, accounts)
         return None
-
-    def _included(self, hash_: bytes) -> list[bytes]:
-        block = self.bakery.chain.tree.get(hash_)
-        assert block is not None
-        passes = block.operations or ((),) * 4
-        return [each.hash for one_pass in passes[1:3] for each in one_pass]
 
 
 class Checker:

@@ -16,17 +16,19 @@ from sandbox_context import Checker, item_of, other_hash
 from broker.verification import CheckItem, Judgement, Verdict
 from signers.curves import bls
 from signers.formats import block_header
+from signers.formats.anonymous_operation import SEED_NONCE_REVELATION
 from signers.formats.block_header import Fitness
-from signers.formats.consensus_operation import ATTESTATIONS_AGGREGATE
+from signers.formats.consensus_operation import ATTESTATIONS_AGGREGATE, DAL_ATTESTATION
 from signers.formats.hashes import blake2b_32, operations_hash, payload_hash
 from signers.formats.networks import MAVRYK, TEZOS
-from signers.formats.operation import Content, Operation, encode
+from signers.formats.operation import Content, Operation, encode, signing_bytes
 from signers.formats.signable import Kind
 from signers.formats.vote import VoteTemplate
 from signers.keyring.curve import Curve
 from workers.sandbox.accounts import SandboxKey
 from workers.sandbox.chain import Chain
 from workers.verification.block_check import check_block
+from workers.verification.node_questions import IncludedWanted
 from workers.verification.verdicts import Reason
 
 
@@ -217,6 +219,7 @@ def test_operations_that_are_not_valid(case: Case) -> None:
         ([bakery.transfer(ACCOUNTS[1], branch=bytes(32))], Reason.OUTDATED_OPERATION),
         ([bakery.transfer(ACCOUNTS[1], gas_limit=10**8)], Reason.TOO_MUCH_GAS),
         ([b"junk" * 30], Reason.WRONG_OPERATION),
+        ([one[:33] + b"\x04" + one[34:]], Reason.WRONG_OPERATION),  # a source of no curve here
         ([bakery.attestations(case.predecessor)[0]], Reason.WRONG_PASS),
         ([b"\0" * (520 * 1024)], Reason.TOO_MUCH_IN_PASS),
     ):
@@ -233,6 +236,23 @@ def test_an_operation_that_an_ancestor_holds(case: Case) -> None:
     later = Case(case.bakery, case.checker)
     verdict = later.judge(later.passes([transfer]))
     assert verdict.reason == Reason.OPERATION_NOT_VALID, "its counter tells"
+
+
+def test_an_anonymous_operation_that_an_ancestor_holds(case: Case) -> None:
+    """Nothing but the blocks since its branch tells: it has no counter and no level."""
+    bakery, node = case.bakery, case.checker.node
+    branch = [block.hash for block in bakery.chain.tree.ancestors(case.predecessor)]
+    content = Content(1, SEED_NONCE_REVELATION, {"level": 1, "nonce": bytes(32)})
+    revelation = encode(Operation(branch[2], (content,), bytes(64)))
+    passes = case.passes(anonymous=[revelation])
+    assert case.judge(passes).judgement == Judgement.VALID
+    [asked] = [each for each in node.asked if isinstance(each, IncludedWanted)]
+    assert list(asked.blocks) == branch[:2], "it cannot be in its branch or below"
+    node.holds[branch[1]] = [blake2b_32(revelation)]
+    again = Case(bakery)
+    again.checker.node.holds = node.holds
+    verdict = again.judge(passes)
+    assert (verdict.judgement, verdict.reason) == (Judgement.INVALID, Reason.OPERATION_TWICE)
 
 
 def test_a_place_on_the_chain_that_is_not(case: Case) -> None:
@@ -298,6 +318,48 @@ def test_votes_of_tz4_keys_come_added_up() -> None:
         ([aggregate([], [])], Reason.BAD_SIGNATURE),
     ):
         assert case.judge(case.passes(votes=votes)).reason == reason
+
+
+def test_a_branch_that_finality_has_left_behind(case: Case) -> None:
+    bakery = case.bakery
+    passes = case.passes()
+    header = bakery.header(passes)
+    item = item_of(bakery, bakery.signed(header), passes, case.predecessor)
+    level, hash_ = case.predecessor.level - 1, case.predecessor.header.predecessor
+    on = case.check(item, header.timestamp, final_level=level, final=hash_)
+    off = case.check(item, header.timestamp, final_level=level, final=other_hash(hash_))
+    assert on.judgement == Judgement.VALID
+    assert (off.judgement, off.reason) == (Judgement.UNVIABLE, Reason.OFF_FINAL_BRANCH)
+
+
+def test_votes_on_data_availability_of_atlas_count_for_no_quorum() -> None:
+    bakery = Bakery(Chain(genesis_of(MAVRYK, 1)))
+    bakery.bake_to(4)
+    case = Case(bakery)
+    block, chain_id = case.predecessor, bakery.chain.rules.chain_id
+    committee = bakery.chain.rules.rights.committee(block.level)
+    slot = next(owned[0] for owned in committee.slots.values())
+
+    def vote(level: int = block.level, key: SandboxKey | None = None) -> bytes:
+        fields = {"attestation": 5, "level": level, "slot": slot}
+        content = Content(0x16, DAL_ATTESTATION, fields)
+        bare = Operation(block.header.predecessor, (content,), None)
+        key = key or bakery.key_of(committee.owners[slot])
+        signature = key.sign(signing_bytes(bare, chain_id, bls_votes=False))
+        return encode(replace(bare, signature=signature))
+
+    votes = bakery.attestations(block)
+    for consensus, reason in (
+        ([*votes, vote()], ""),
+        ([vote()], Reason.NO_QUORUM),
+        ([*votes, vote(), vote()], Reason.VOTE_TWICE),
+        ([*votes, vote(level=3)], Reason.WRONG_VOTE),
+        ([*votes, vote(key=STRANGERS[0])], Reason.BAD_SIGNATURE),
+    ):
+        assert case.judge(case.passes(votes=consensus)).reason == reason
+    boreas = Case(new_bakery())
+    held = boreas.passes(votes=[*boreas.bakery.attestations(boreas.predecessor), vote()])
+    assert boreas.judge(held).reason in (Reason.WRONG_OPERATION, Reason.OUTDATED_OPERATION)
 
 
 # -- predecessors that the node does not have ------------------------------------------------------

@@ -13,11 +13,12 @@ from signers.formats.networks import MAVRYK, TEZOS
 from signers.keyring.curve import Curve
 from signers.keyring.keys import PublicKey
 from workers.node.transport import Node
-from workers.preparation.preparation_errors import NotOnNode
+from workers.preparation.preparation_errors import NodeAnswerMalformed, NotOnNode
 from workers.sandbox.chain import Chain
 from workers.sandbox.node import SandboxNode
 from workers.sandbox.rpc import RpcServer
 from workers.sandbox.services import services_of
+from workers.sandbox.services.rights import RightsServices
 from workers.verification.node_answers import NodeAnswers
 from workers.verification.node_questions import (
     ChainTold,
@@ -137,5 +138,23 @@ def test_a_key_that_has_another_hash_is_not_believed(monkeypatch: pytest.MonkeyP
         told = await ask(RightsWanted(2))  # the keys are found where accounts are
         for voter in told.voters:
             assert PublicKey.from_tagged(voter.key).hash(MAVRYK) == voter.consensus_hash
+
+    ask_all(bakery, scenario)
+
+
+def test_rights_of_a_level_at_which_all_bakers_attest_are_not_guessed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bakery = Bakery(Chain(genesis_of(TEZOS)))
+    told = RightsServices._validators_of_level
+    monkeypatch.setattr(
+        RightsServices,
+        "_validators_of_level",
+        lambda *given: told(*given) | {"all_bakers_attest_activated": True},
+    )
+
+    async def scenario(ask: Ask) -> None:
+        with pytest.raises(NodeAnswerMalformed, match="all bakers attest"):
+            await ask(RightsWanted(2))
 
     ask_all(bakery, scenario)

@@ -1,0 +1,74 @@
+"""The one end of every request: its event, and what else follows from it."""
+
+from __future__ import annotations
+
+from broker.messages import Event
+from broker.quarantine.accounting import Accounting
+from broker.quarantine.cleared_chain import ClearedChain
+from broker.quarantine.held_blocks import HeldBlocks
+from broker.quarantine.items import Item
+from broker.quarantine.missing_blocks import MissingBlocks
+from broker.quarantine.moment import Moment
+from broker.quarantine.requests import Requests
+from broker.quarantine.turn import Turn
+from broker.verification import HeaderFacts
+
+
+class Ends:
+    """Ends requests; `turn` is the one being filled."""
+
+    def __init__(
+        self,
+        moment: Moment,
+        *,
+        accounting: Accounting,
+        chain: ClearedChain,
+        held: HeldBlocks,
+        missing: MissingBlocks,
+        requests: Requests,
+    ) -> None:
+        self.turn = Turn.empty()
+        self._moment = moment
+        self._accounting = accounting
+        self._chain = chain
+        self._held = held
+        self._missing = missing
+        self._requests = requests
+
+    def take_turn(self) -> Turn:
+        """The turn that was filled; another one begins."""
+        turn = self.turn
+        self.turn = Turn.empty()
+        return turn
+
+    def end(self, item: Item, event: str, code: str = "", text: str = "") -> None:
+        """The end of an item; it must have left its area."""
+        facts = item.facts
+        ended = Event(item.id, "" if facts is None else facts.delegate, event, b"", code, text)
+        turn = self.turn
+        turn.events.append((item.client, ended, item.fingerprint))
+        if item.kept:
+            turn.forget.append(item.fingerprint)
+        self._requests.close(item, ended)
+        self._accounting.ended(item.place, event, code)
+        item.peer.open -= 1
+        if item.operations is not None:
+            self._unlinked(item)
+
+    def at_once(self, client: str, id_: bytes, mark: bytes, event: str, code: str) -> None:
+        """The end of a request that never became an item."""
+        ended = Event(id_, "", event, b"", code)
+        self.turn.events.append((client, ended, mark))
+        self._requests.ended.put((client, id_), (mark, ended))
+        self._accounting.passed(event, code)
+
+    def _unlinked(self, item: Item) -> None:
+        """A block has ended: who waits for it, and did it wait for anybody?"""
+        held = self._held
+        if item.hash not in self._chain and not self._requests.is_open(item.hash):
+            waiting = held.waiting_for(item.hash)
+            if waiting:
+                self._missing.want(item.hash, waiting[0].senders, self._moment.now)
+        facts = item.facts
+        if isinstance(facts, HeaderFacts) and not held.awaits(facts.predecessor):
+            self._missing.found(facts.predecessor)

@@ -1,0 +1,267 @@
+"""What a pushed item must pass before anybody looks into it: the cheapest checks first.
+
+The peer's tokens, the size, the hash: known as open, cleared, bad or isolated; then the places in
+the queue. Whatever does not pass has ended, with an event; the rest waits for a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+from broker.messages import ACCEPTED, REFUSED, Ack, Request
+from broker.messages import DUPLICATE as KNOWN_REQUEST
+from broker.quarantine.accounting import Accounting
+from broker.quarantine.bounds import Bounds
+from broker.quarantine.chain_watch import ChainWatch
+from broker.quarantine.cleared_chain import ClearedChain
+from broker.quarantine.conduct import NOTHING, REJECTED_DEFAULT, Conduct
+from broker.quarantine.ends import Ends
+from broker.quarantine.holding import Holding
+from broker.quarantine.items import (
+    FOR_PARENT,
+    PASSES,
+    Item,
+    block_fingerprint,
+    decode_block_offer,
+    decode_vote_offer,
+)
+from broker.quarantine.known_hashes import INVALID, KnownHashes
+from broker.quarantine.lanes import Lanes
+from broker.quarantine.missing_blocks import MissingBlocks
+from broker.quarantine.moment import Moment
+from broker.quarantine.peers import DISCONNECT, Peer, Peers
+from broker.quarantine.records import HeldRecord
+from broker.quarantine.requests import Requests
+from broker.quarantine.turn import CLEARED, DUPLICATE, EXPIRED, REJECTED, SHED, UNVIABLE
+from broker.verification import HeaderFacts
+
+BUSY_RETRY_MS = 200
+
+
+class Intake:
+    """Takes items in, from clients and from before a restart."""
+
+    def __init__(
+        self,
+        bounds: Bounds,
+        moment: Moment,
+        number: Callable[[], int],
+        *,
+        accounting: Accounting,
+        chain: ClearedChain,
+        conduct: Conduct,
+        ends: Ends,
+        holding: Holding,
+        known: KnownHashes,
+        lanes: Lanes,
+        missing: MissingBlocks,
+        peers: Peers,
+        requests: Requests,
+        watch: ChainWatch,
+    ) -> None:
+        """An intake into these areas; `number` gives each item its own."""
+        self._bounds = bounds
+        self._moment = moment
+        self._number = number
+        self._accounting = accounting
+        self._chain = chain
+        self._conduct = conduct
+        self._ends = ends
+        self._holding = holding
+        self._known = known
+        self._lanes = lanes
+        self._missing = missing
+        self._peers = peers
+        self._requests = requests
+        self._watch = watch
+
+    def vote(self, client: str, request: Request) -> Ack:
+        """A vote was pushed. Raises MsgspecError for a payload that is none."""
+        offer = decode_vote_offer(request.payload)
+        raw, id_ = offer.raw, request.id
+        hash_ = blake2b(raw, digest_size=32).digest()
+        requests, now = self._requests, self._moment.now
+        key = (client, id_)
+        if requests.open.has(key) or requests.ended.has(key):
+            return self._pushed_again(client, id_, hash_)
+        if requests.open.full:
+            return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
+        self._watch.traffic = True
+        peer = self._peers.get(offer.peer) or self._peers.meet(offer.peer, now)
+        if peer.score < DISCONNECT and peer.banned(now):
+            self._ends.at_once(client, id_, hash_, SHED, "peer_banned")
+        elif peer.tokens_votes < 1.0 and not self._peers.refill_votes(peer, now):
+            self._over_quota(client, id_, hash_, peer, "peer_rate")
+        elif requests.votes.has(hash_) or self._known.seen.has(hash_):
+            peer.tokens_votes -= 1.0
+            self._duplicate(client, id_, hash_, peer, requests.votes.get(hash_))
+        else:
+            peer.tokens_votes -= 1.0
+            end = self._refused(hash_, hash_, len(raw) > self._bounds.vote_bytes_max, peer)
+            if end:
+                self._ends.at_once(client, id_, hash_, *end)
+            elif peer.votes_queued >= self._bounds.ingress_votes_per_peer:
+                self._over_quota(client, id_, hash_, peer, "peer_queue")
+            else:
+                if self._lanes.votes.queue.count() >= self._bounds.ingress_votes:
+                    self._shed_oldest_vote()
+                self._open(client, id_, hash_, hash_, raw, None, peer, offer.delegate)
+        return Ack(id_, ACCEPTED)
+
+    def block(self, client: str, request: Request) -> Ack:
+        """A block was pushed. Raises MsgspecError likewise."""
+        offer = decode_block_offer(request.payload)
+        raw, operations, id_ = offer.header, offer.operations, request.id
+        hash_ = blake2b(raw, digest_size=32).digest()
+        mark = block_fingerprint(hash_, operations)
+        requests, now, bounds = self._requests, self._moment.now, self._bounds
+        key = (client, id_)
+        if requests.open.has(key) or requests.ended.has(key):
+            return self._pushed_again(client, id_, mark)
+        if requests.open.full:
+            return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
+        self._watch.traffic = True
+        peer = self._peers.meet(offer.peer, now)
+        if peer.banned(now):
+            self._ends.at_once(client, id_, mark, SHED, "peer_banned")
+        elif peer.tokens_blocks < 1.0 and not self._peers.refill_blocks(peer, now):
+            self._over_quota(client, id_, mark, peer, "peer_rate")
+        else:
+            peer.tokens_blocks -= 1.0
+            others = requests.blocks.get(hash_, ())
+            same = [other for other in others if other.fingerprint == mark]
+            size = sum(len(operation) for passed in operations for operation in passed)
+            too_big = (
+                len(raw) > bounds.header_bytes_max
+                or size > bounds.operations_bytes_max
+                or len(operations) != PASSES
+            )
+            if same or hash_ in self._known.seen or hash_ in self._chain:
+                self._duplicate(client, id_, mark, peer, same[0] if same else None)
+            elif end := self._refused(hash_, mark, too_big, peer):
+                self._ends.at_once(client, id_, mark, *end)
+            elif len(others) >= bounds.bodies:
+                self._ends.at_once(client, id_, mark, SHED, "too_many_bodies")
+            elif peer.blocks_queued >= bounds.ingress_blocks_per_peer:
+                self._over_quota(client, id_, mark, peer, "peer_queue")
+            elif self._lanes.headers.queue.count() >= bounds.ingress_blocks:
+                self._ends.at_once(client, id_, mark, SHED, "ingress_full")
+            else:
+                self._missing.found(hash_)
+                hint = request.delegate or ""
+                self._open(client, id_, hash_, mark, raw, operations, peer, hint)
+        return Ack(id_, ACCEPTED)
+
+    def _pushed_again(self, client: str, id_: bytes, mark: bytes) -> Ack:
+        """The answer to a request id that is known."""
+        key = (client, id_)
+        known = self._requests.open.get(key)
+        if known is not None:
+            same = known.fingerprint == mark
+        else:
+            fingerprint, event = self._requests.ended.get(key, (b"", None))
+            same = fingerprint == mark
+            if same and event is not None:
+                self._ends.turn.events.append((client, event, mark))
+        if same:
+            return Ack(id_, KNOWN_REQUEST)
+        return Ack(id_, REFUSED, "id_reused", "this id stands for another item")
+
+    def _refused(
+        self, hash_: bytes, mark: bytes, too_big: bool, peer: Peer
+    ) -> tuple[str, str] | None:
+        """The end, without any check, of bytes that are too many or known."""
+        if too_big:
+            self._conduct.weigh((peer.name,), "too_big", REJECTED_DEFAULT, self._moment.now)
+            return (REJECTED, "too_big")
+        known = self._known
+        why = known.why_bad(hash_)
+        if why == INVALID:
+            self._conduct.weigh((peer.name,), "known_invalid", REJECTED_DEFAULT, self._moment.now)
+            return (REJECTED, "known_invalid")
+        if why:
+            return (UNVIABLE, "known_unviable")
+        if known.isolated.count() and known.is_isolated(mark, self._moment.now):
+            return (SHED, "isolated")
+        return None
+
+    def _open(
+        self,
+        client: str,
+        id_: bytes,
+        hash_: bytes,
+        mark: bytes,
+        raw: bytes,
+        operations: list[list[bytes]] | None,
+        peer: Peer,
+        hint: str,
+        restored: HeldRecord | None = None,
+    ) -> None:
+        """A request becomes an item, and waits for its first check."""
+        item = Item(
+            self._number(), client, id_, hash_, mark, raw, operations, peer, (peer.name,), hint,
+            self._moment.unix_ms,
+        )  # fmt: skip
+        peer.open += 1
+        self._accounting.received += 1
+        self._accounting.in_flight += 1
+        if restored is not None:
+            age_s = max(0.0, self._moment.unix_now - restored.since_unix_ms / 1000)
+            item.kept = True
+            item.senders = restored.peers
+            item.since_unix_ms = restored.since_unix_ms
+            item.held_since = self._moment.now - age_s
+        self._requests.add(item)
+        if not self._lanes.put(item):
+            self._ends.end(item, SHED, "ingress_full")
+
+    def take_back(self, record: HeldRecord) -> None:
+        """An item that was held before a restart: the pipeline runs again from its bytes."""
+        client, id_, mark = record.client, record.id, record.fingerprint
+        if (client, id_) in self._requests.ended:
+            self._ends.turn.forget.append(mark)  # it has ended, only its record was not forgotten
+            return
+        is_block = record.operations is not None
+        life_s = (
+            self._bounds.held_block_s
+            if is_block
+            else self._watch.vote_life_s(self._bounds.held_vote_rounds)
+        )
+        end: tuple[str, str] | None = None
+        if record.hash in self._known.seen or record.hash in self._chain:
+            end = (CLEARED, "")
+        elif self._moment.unix_now - record.since_unix_ms / 1000 >= life_s:
+            end = (EXPIRED, "restart")
+        elif self._requests.open.full:
+            end = (SHED, "ingress_full")
+        if end is not None:
+            self._ends.turn.forget.append(mark)
+            self._ends.at_once(client, id_, mark, *end)
+            return
+        peer = self._peers.meet(record.peers[0], self._moment.now)
+        self._open(client, id_, record.hash, mark, record.raw, record.operations, peer, "", record)
+
+    def _duplicate(
+        self, client: str, id_: bytes, mark: bytes, peer: Peer, known: Item | None
+    ) -> None:
+        """The same bytes are here or were cleared: no fault, and one more who may have it."""
+        if known is not None:
+            if len(known.senders) < self._bounds.sources and peer.name not in known.senders:
+                known.senders = (*known.senders, peer.name)
+            if known.place == FOR_PARENT and isinstance(known.facts, HeaderFacts):
+                root = self._holding.blocks.deepest_unknown(known.facts.predecessor)
+                if root in self._missing:
+                    self._missing.want(root, (peer.name,), self._moment.now)
+        self._conduct.weigh((peer.name,), "duplicate", NOTHING, self._moment.now)
+        code = "cleared" if known is None else "open"
+        self._ends.at_once(client, id_, mark, DUPLICATE, code)
+
+    def _over_quota(self, client: str, id_: bytes, mark: bytes, peer: Peer, code: str) -> None:
+        self._conduct.over_quota(peer, code, self._moment.now)
+        self._ends.at_once(client, id_, mark, SHED, code)
+
+    def _shed_oldest_vote(self) -> None:
+        for oldest in self._lanes.take(self._lanes.votes, 1):
+            assert isinstance(oldest, Item)
+            self._ends.end(oldest, SHED, "ingress_full")
