@@ -77,7 +77,7 @@ class Intake:
         self._watch = watch
 
     def vote(self, client: str, request: Request) -> Ack:
-        """A vote was pushed. Raises MsgspecError for a payload that is none."""
+        """A vote was pushed. Raises one of UNDECODABLE for a payload that is none."""
         offer = decode_vote_offer(request.payload)
         raw, id_ = offer.raw, request.id
         hash_ = blake2b(raw, digest_size=32).digest()
@@ -85,7 +85,7 @@ class Intake:
         key = (client, id_)
         if requests.open.has(key) or requests.ended.has(key):
             return self._pushed_again(client, id_, hash_)
-        if requests.open.full:
+        if requests.open.count() >= requests.open.max:
             return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
         self._watch.traffic = True
         peer = self._peers.get(offer.peer) or self._peers.meet(offer.peer, now)
@@ -98,8 +98,9 @@ class Intake:
             self._duplicate(client, id_, hash_, peer, requests.votes.get(hash_))
         else:
             peer.tokens_votes -= 1.0
-            end = self._refused(hash_, hash_, len(raw) > self._bounds.vote_bytes_max, peer)
-            if end:
+            known, too_big = self._known, len(raw) > self._bounds.vote_bytes_max
+            suspect = too_big or known.bad.has(hash_) or known.isolated.count()
+            if suspect and (end := self._refused(hash_, hash_, too_big, peer)):
                 self._ends.at_once(client, id_, hash_, *end)
             elif peer.votes_queued >= self._bounds.ingress_votes_per_peer:
                 self._over_quota(client, id_, hash_, peer, "peer_queue")
@@ -110,7 +111,7 @@ class Intake:
         return Ack(id_, ACCEPTED)
 
     def block(self, client: str, request: Request) -> Ack:
-        """A block was pushed. Raises MsgspecError likewise."""
+        """A block was pushed. Raises likewise."""
         offer = decode_block_offer(request.payload)
         raw, operations, id_ = offer.header, offer.operations, request.id
         hash_ = blake2b(raw, digest_size=32).digest()
@@ -182,7 +183,7 @@ class Intake:
             return (REJECTED, "known_invalid")
         if why:
             return (UNVIABLE, "known_unviable")
-        if known.isolated.count() and known.is_isolated(mark, self._moment.now):
+        if known.is_isolated(mark, self._moment.now):
             return (SHED, "isolated")
         return None
 

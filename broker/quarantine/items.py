@@ -35,6 +35,8 @@ class BlockOffer(Struct):
     operations: list[list[bytes]]  # four passes
 
 
+# What decoding raises for bytes that a peer or a worker made up, deep nesting among them.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 decode_vote_offer = msgspec.msgpack.Decoder(VoteOffer).decode
 decode_block_offer = msgspec.msgpack.Decoder(BlockOffer).decode
 

@@ -38,8 +38,6 @@ class KnownHashes:
         self.isolated.put(fingerprint, now + self._isolated_s)
 
     def is_isolated(self, fingerprint: bytes, now: float) -> bool:
-        if not self.isolated:
-            return False
         until = self.isolated.get(fingerprint)
         return until is not None and now < until
 

@@ -52,6 +52,7 @@ from broker.quarantine.items import (
     LANE,
     RELEASED,
     STORING,
+    UNDECODABLE,
     VERIFY_BLOCK,
     VERIFY_VOTE,
     Item,
@@ -74,7 +75,7 @@ from broker.quarantine.records import (
     SignedRecord,
 )
 from broker.quarantine.requests import Requests
-from broker.quarantine.slashing_table import EXCESS, SAME
+from broker.quarantine.slashing_table import EXCESS, FIRST, SAME
 from broker.quarantine.storing import Storing
 from broker.quarantine.turn import (
     CLEARED,
@@ -208,7 +209,7 @@ class Quarantine:
                 return self._intake.vote(client, request)
             if request.kind == VERIFY_BLOCK:
                 return self._intake.block(client, request)
-        except msgspec.MsgspecError as e:
+        except UNDECODABLE as e:
             return Ack(request.id, REFUSED, "malformed", str(e))
         return Ack(request.id, REFUSED, "unknown_kind", f"unknown kind {request.kind[:64]!r}")
 
@@ -485,7 +486,7 @@ class Quarantine:
         self._answered_at = self._moment.now
         try:
             answer = _decode_verdicts(body)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             self._unanswered(flight, "malformed")
             return
         if self.watch.is_answer(flight.number):
@@ -587,6 +588,9 @@ class Quarantine:
         """What follows from what the delegate signed before; whether the item goes on."""
         table = self.offences.table
         standing = table.enter(record)
+        if standing == FIRST and self.offences.active:
+            self.storing.filling.batch.seen.append(record)  # what nearly every vote is
+            return True
         if standing == EXCESS:
             self.ends.end(item, SHED, "third_conflict")
             return False

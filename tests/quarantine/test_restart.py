@@ -162,6 +162,9 @@ def test_what_is_no_request_is_refused_and_counted_nowhere() -> None:
     for kind, payload, code in (
         ("verify_block", encode({"peer": "p", "raw": encode(vote)}), "malformed"),
         ("verify_vote", b"\xc1", "malformed"),
+        ("verify_vote", b"\x81\xa4peer\xa1\xff", "malformed"),  # no UTF-8
+        ("verify_vote", b"\x82\xa4peer\xa1p\xa1x" + b"\x91" * 5_000 + b"\x90", "malformed"),
+        ("verify_block", b"\x81\xa1x" + b"\x91" * 5_000 + b"\x90", "malformed"),
         ("verify_vote", encode({"peer": "", "raw": b""}), "malformed"),
         ("sign", b"", "unknown_kind"),
     ):

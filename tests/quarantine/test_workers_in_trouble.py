@@ -108,6 +108,8 @@ def test_no_credit_is_nobodys_fault_and_is_waited_for(problem: str) -> None:
     "answer",
     [
         b"no messagepack \xc1",
+        b"\x92" + b"\x91" * 5_000 + b"\x90\x0a",  # nested too deep
+        b"\x93" + encode([]) + b"\x0a" + b"\x91" * 5_000 + b"\x90",
         encode(VerdictBody([], 10)),
         encode(VerdictBody([Verdict(999_999, Judgement.VALID)], 10)),
     ],

@@ -1,0 +1,82 @@
+"""The window of cleared blocks: its head, what is final, and what is forgotten."""
+
+from __future__ import annotations
+
+import msgspec
+from scripted_chain import Block, digest, genesis
+
+from broker.quarantine.bounds import Bounds
+from broker.quarantine.cleared_chain import ClearedChain
+from broker.quarantine.records import ClearedBlock
+
+
+def cleared(block: Block, operations: list[list[bytes]] | None = None) -> ClearedBlock:
+    """A block that the node told of, or with operations one that somebody has sent."""
+    return ClearedBlock(block.facts, block.raw, operations, ())
+
+
+def chain_of(blocks: list[Block], bounds: Bounds | None = None) -> ClearedChain:
+    chain = ClearedChain(bounds or Bounds())
+    for block in blocks:
+        chain.add(cleared(block))
+    return chain
+
+
+def test_two_below_the_head_is_final() -> None:
+    root = genesis()
+    blocks = [root, *root.chain(5)]
+    chain = chain_of(blocks)
+    assert chain.head_level == 105
+    assert chain.final_level == 103
+    assert chain.final_hash() == blocks[3].hash
+    assert [a.header for a in chain.ancestors(blocks[5].hash, ())] == [
+        block.raw for block in reversed(blocks[3:])
+    ]
+
+
+def test_49_without_finality_the_window_still_moves_with_the_head() -> None:
+    chain = ClearedChain(Bounds(cleared_levels=10))
+    block = genesis()
+    for i in range(50):
+        # No block stands on one that is known, so that none is ever final.
+        header = msgspec.structs.replace(block.child().header, predecessor=digest(b"%d" % i))
+        block = Block(header)
+        chain.add(cleared(block))
+        assert len(chain) <= 11
+    assert chain.final_level == -1
+    assert block.hash in chain
+
+
+def test_at_the_bound_the_oldest_beside_the_head_s_branch_goes() -> None:
+    root = genesis()
+    branch = [root, *root.chain(2)]
+    forks = [branch[1].child(round_=0, nonce=i + 1) for i in range(6)]
+    chain = chain_of([*branch, *forks], Bounds(cleared_blocks=6))
+    assert all(block.hash in chain for block in branch)
+    assert [fork.hash in chain for fork in forks] == [False] * 3 + [True] * 3
+    # A vote finds its proposal as long as the proposal is known, and no longer.
+    assert chain.has_payload(102, 0, forks[5].header.payload_hash)
+    assert not chain.has_payload(102, 0, forks[0].header.payload_hash)
+
+
+def test_the_oldest_operations_go_when_there_are_too_many_bytes() -> None:
+    root = genesis()
+    blocks = root.chain(3)
+    chain = ClearedChain(Bounds(cleared_bytes=2_500))
+    for block in blocks:
+        chain.add(cleared(block, [[], [], [], [bytes(1_000)]]))
+    wanted = tuple(block.hash for block in blocks)
+    carried = [a.operations is not None for a in chain.ancestors(blocks[2].hash, wanted)]
+    assert carried == [True, True, False]
+    assert chain.bytes == 2_000
+
+
+def test_the_greater_fitness_is_the_head_and_what_the_node_settles_stays_settled() -> None:
+    root = genesis()
+    low, high = root.child(round_=0), root.child(round_=1)
+    chain = chain_of([root, high, low])
+    assert chain.head is not None
+    assert chain.head.facts.hash == high.hash
+    assert chain.settle(root.hash)
+    assert not chain.settle(root.hash)
+    assert chain.final_level == 100
