@@ -149,7 +149,10 @@ class WorkerProcess:
             self._preparer.start()
         # The CPU time of this thread: a busy machine does not make a check more expensive.
         self._lane = Lane(
-            network_by_name(store.network), cpu=time.thread_time, has_node=bool(options.nodes)
+            network_by_name(store.network),
+            clock=time.monotonic,
+            cpu=time.thread_time,
+            has_node=bool(options.nodes),
         )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._broker = connect(self._context, zmq.DEALER, options.broker, options.curve)

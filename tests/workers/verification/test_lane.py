@@ -48,13 +48,13 @@ class Played:
 
     def __init__(self, *, has_node: bool = True) -> None:
         self.now = 100.0
-        self.cpu = 0.0
-        self.step_s = 0.0  # how much CPU each look at the clock shows to be gone
-        self.lane = Lane(TEZOS, cpu=self._look, has_node=has_node)
+        self.clock = 0.0
+        self.step_s = 0.0  # how much each look at the clock shows to be gone; all of it was CPU
+        self.lane = Lane(TEZOS, clock=self._look, cpu=lambda: self.clock, has_node=has_node)
 
     def _look(self) -> float:
-        self.cpu += self.step_s
-        return self.cpu
+        self.clock += self.step_s
+        return self.clock
 
     def take(
         self, number: int, items: list[CheckItem], check: int = Check.VOTE, ttl_ms: int = 4000,
