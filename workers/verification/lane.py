@@ -9,8 +9,8 @@ so duties never wait for more than that and one item. The node is asked by someb
 an item is parked, for half of its slice's time at most, and then judged with what is known.
 
 Pure: slices, the node's answers and the time go in, `answers` and `questions` come out. `clock`
-tells when to stop, so that a worker that was made to wait looks at its socket at once; `cpu` is what
-a slice has cost, on a busy machine too. Both in seconds.
+tells when to stop, so that a worker that was made to wait looks at its socket at once; `cpu` tells
+what a slice has cost, on a busy machine too. Both are in seconds.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from workers.verification.node_questions import ChainTold, ChainWanted, Question
 from workers.verification.verdicts import Reason, unchecked
 from workers.verification.vote_check import VoteCheck
 
-# What the broker gives at once is two; more is somebody's mistake, and refused.
+# What the broker gives at once is six; more is somebody's mistake, and refused.
 SLICES_MAX = 8
 # Chains at once: one, and another while an operator moves from a test network to the next.
 CHAINS_MAX = 2
