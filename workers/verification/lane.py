@@ -69,7 +69,8 @@ Steps = Iterator[Verdict | None]
 class _Slice:
     """One slice under way."""
 
-    __slots__ = ("body", "chain", "deadline", "left", "number", "park_until", "spent_s", "verdicts")
+    __slots__ = ("body", "chain", "deadline", "left", "number", "park_until", "spent_s", "verdicts",
+                 "was_parked")  # fmt: skip
 
     def __init__(self, asked: CheckSlice, body: CheckBody, chain: KnownChain, now: float) -> None:
         ttl_s = asked.ttl_ms / 1000
@@ -81,6 +82,7 @@ class _Slice:
         self.left = len(body.items)
         self.verdicts: list[Verdict] = []
         self.spent_s = 0.0
+        self.was_parked = False
 
 
 class _Work:
@@ -232,6 +234,7 @@ class Lane:
             question = chain.to_ask(now) if self._has_node else None
             if question is not None and self._ask(slice_, question, now):
                 work.steps = None
+                slice_.was_parked = True
                 self._parked.setdefault((slice_.body.chain_id, question), []).append(work)
                 return
         self._end(work, verdict)
@@ -277,6 +280,9 @@ class Lane:
             self._answer(slice_)
 
     def _answer(self, slice_: _Slice) -> None:
+        if slice_.was_parked:  # verdicts go in the order of the items
+            places = {item.number: place for place, item in enumerate(slice_.body.items)}
+            slice_.verdicts.sort(key=lambda verdict: places[verdict.number])
         body = VerdictBody(slice_.verdicts, int(slice_.spent_s * 1e6))
         self.answers.append(CheckAnswer(slice_.number, _encode(body)))
 

@@ -140,14 +140,16 @@ def test_a_vote_waits_for_rules_and_rights_which_are_asked_for_once() -> None:
 def test_an_item_that_needs_no_node_does_not_wait_for_one() -> None:
     played = Played()
     played.know(LEVEL)
-    played.take(1, [*votes(1, level=LEVEL + 1), CheckItem(7, b"junk"), *votes()])
+    early = CheckItem(1, DELEGATE.vote(level=LEVEL + 1))
+    played.take(1, [early, CheckItem(7, b"junk"), CheckItem(2, DELEGATE.vote())])
     played.work()
     assert played.questions() == [RightsWanted(LEVEL + 1)]
     assert played.verdicts() == {}, "a slice is answered as a whole"
     played.tell(rights(LEVEL + 1))
     played.work()
     [verdicts] = played.verdicts().values()
-    assert {v.number: v.judgement for v in verdicts} == {7: Judgement.INVALID, 0: Judgement.VALID}
+    assert [v.number for v in verdicts] == [1, 7, 2], "in the order in which they were asked"
+    assert judgements(verdicts) == [Judgement.VALID, Judgement.INVALID, Judgement.VALID]
 
 
 def test_what_the_node_does_not_tell_is_not_asked_for_again_at_once() -> None:
