@@ -9,6 +9,7 @@ is checked for the quarantine (`verification.lane`) gets the moments in which th
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket as sockets_of_the_system
@@ -91,6 +92,10 @@ ANSWERS_AT_ONCE = (
     4  # of slices of 2 ms: whoever asked waits for the first no longer than for a block
 )
 
+# While the store has a batch, the loop sleeps instead of checking: so the store's thread has the
+# GIL, and the kernel lets the loop run as soon as there is an answer. But not for longer than this.
+CHECKS_WAIT_S = 0.01
+
 EXIT_STORE = 3  # the store cannot be trusted by this process any more
 
 
@@ -164,6 +169,7 @@ class WorkerProcess:
         for source in self._sources():
             self._poller.register(source, zmq.POLLIN)
         self._unsigned: deque[list[SigningJob]] = deque()  # permitted, and left for the next turn
+        self._checked_at = 0.0  # when the lane has worked last
         self.exit_status = 0
 
     def _sources(self) -> list[zmq.Socket[bytes] | int]:
@@ -211,8 +217,10 @@ class WorkerProcess:
         if (at := self._back_ends.deadline()) is not None:
             deadlines.append(at)
         wait_ms = max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
-        if self._unsigned or self._lane:
+        if self._unsigned:
             wait_ms = 0
+        elif self._lane:
+            wait_ms = min(wait_ms, self._checks_wait_ms())
         readable = {fd for fd, _ in self._poller.poll(wait_ms)}
         now = time.monotonic()
         if self._signals.fileno() in readable:
@@ -399,8 +407,9 @@ class WorkerProcess:
     def _check(self, now: float) -> None:
         """Give the lane a slice of time, unless a duty waits; pass on what it asks and answers."""
         self._lane.wake(now)
-        if not self._unsigned:
+        if self._lane and not self._unsigned and not self._checks_wait_ms():
             self._lane.work(now, SLICE_US_MAX / 1e6)
+            self._checked_at = time.monotonic()
         questions, self._lane.questions = self._lane.questions, []
         for question in questions:
             if self._preparer is not None:
@@ -410,6 +419,12 @@ class WorkerProcess:
         answers, self._lane.answers = self._lane.answers, []
         if answers and not send(self._broker, [wire.encode(SlicesChecked(answers))]):
             self._core.not_sent()
+
+    def _checks_wait_ms(self) -> int:
+        """For how long checks are still to wait for the store."""
+        if not self._core.pipeline.awaits_store:
+            return 0
+        return max(0, math.ceil((self._checked_at + CHECKS_WAIT_S - time.monotonic()) * 1000))
 
     def _sign_for_a_slice(self, now: float) -> None:
         until = time.monotonic() + SIGNING_SLICE_S

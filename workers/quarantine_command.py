@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +40,9 @@ from broker.quarantine.bounds import Bounds
 from broker.telemetry import log_to_stderr
 from signers.errors import MalformedBytes
 from signers.formats import base58
+
+# A tenth of the weight of broker and workers, where cores are few: own duties come first.
+NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ def run(place: _Place, parent_fd: int | None, verbose: bool) -> None:
     from broker.quarantine.service import QuarantineService
 
     log_to_stderr("quarantine", verbose=verbose)
+    os.nice(NICENESS)  # its threads are made from here on
     ended, wakers = end_on_signals(parent_fd)
     service = QuarantineService(
         place.state_dir,
