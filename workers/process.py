@@ -17,6 +17,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import zmq
@@ -211,12 +212,12 @@ class WorkerProcess:
         return self.exit_status
 
     def _turn(self) -> bool:
-        deadlines = [self._core.deadline(), self._files.next_look, self._lane.deadline()]
-        if self._preparer is not None and (at := self._preparer.deadline()) is not None:
-            deadlines.append(at)
-        if (at := self._back_ends.deadline()) is not None:
-            deadlines.append(at)
-        wait_ms = max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
+        preparer_at, back_ends_at = inf, _or_never(self._back_ends.deadline())
+        if self._preparer is not None:
+            preparer_at = _or_never(self._preparer.deadline())
+        own_at = min(self._core.deadline(), self._files.next_look, self._lane.deadline())
+        until = min(own_at, preparer_at, back_ends_at)
+        wait_ms = max(0, int((until - time.monotonic()) * 1000) + 1)
         if self._unsigned:
             wait_ms = 0
         elif self._lane:
@@ -232,10 +233,14 @@ class WorkerProcess:
             self._read_broker(now)
         if self._store.fileno() in readable:
             self._read_store(now)
-        self._read_back_ends(now)
-        self._read_unlocked(now)
-        if self._preparer is not None:
-            for outcome in self._preparer.receive():
+        # To look in vain costs some 10 µs each, mostly for the exception that says so.
+        if self._back_ends.fileno() in readable or now >= back_ends_at:
+            self._read_back_ends(now)
+        if self._unlocking.fileno() in readable:
+            self._read_unlocked(now)
+        preparer = self._preparer
+        if preparer is not None and (preparer.fileno() in readable or now >= preparer_at):
+            for outcome in preparer.receive():
                 if isinstance(outcome, NodeTold) or self._lane.has_asked(outcome.job):
                     self._lane.answered(outcome, now)
                 else:
@@ -505,3 +510,7 @@ class WorkerProcess:
         self._store.close()
         self._broker.close()
         self._context.term()
+
+
+def _or_never(at: float | None) -> float:
+    return inf if at is None else at
