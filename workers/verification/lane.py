@@ -69,13 +69,14 @@ Steps = Iterator[Verdict | None]
 class _Slice:
     """One slice under way."""
 
-    __slots__ = ("body", "chain", "deadline", "left", "number", "park_until", "spent_s", "verdicts",
-                 "was_parked")  # fmt: skip
+    __slots__ = ("body", "chain", "deadline", "is_votes", "left", "number", "park_until", "spent_s",
+                 "verdicts", "was_parked")  # fmt: skip
 
     def __init__(self, asked: CheckSlice, body: CheckBody, chain: KnownChain, now: float) -> None:
         ttl_s = asked.ttl_ms / 1000
         self.number = asked.number
         self.body = body
+        self.is_votes = body.check == Check.VOTE
         self.chain = chain
         self.deadline = now + ttl_s
         self.park_until = now + ttl_s / 2
@@ -222,9 +223,13 @@ class Lane:
         chain = slice_.chain
         chain.missing.clear()
         try:
-            if work.steps is None:
-                work.steps = self._steps(work, chain, slice_.body.position)
-            verdict = next(work.steps)
+            if slice_.is_votes and (rules := chain.rules) is not None:
+                check = self._votes_of(slice_, rules, chain, slice_.body.position).check
+                verdict: Verdict | None = check(work.item.number, work.item.raw)
+            else:
+                if work.steps is None:
+                    work.steps = self._steps(work, chain, slice_.body.position)
+                verdict = next(work.steps)
         except Exception as error:  # a bug of ours says nothing about the item
             verdict = unchecked(work.item.number, Reason.INTERNAL, repr(error)[:200])
         if verdict is None:
@@ -250,8 +255,6 @@ class Lane:
         rules = chain.rules
         if rules is None:
             yield unchecked(number, Reason.CHAIN_UNKNOWN, "the node has not told the rules")
-        elif check == Check.VOTE:
-            yield self._votes_of(work.of, rules, chain, position).check(number, item.raw)
         elif check == Check.HEADER:
             yield check_header(number, item.raw, rules, chain.rights, position)
         elif check == Check.BLOCK:
