@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from broker.messages import READY_EVENT
+
 if TYPE_CHECKING:
     from broker.membership import Worker
     from broker.messages import Request
@@ -42,6 +44,7 @@ class OpenRequest:
         "half_time",
         "message",
         "open",
+        "ready_event",
         "records",
         "tasks",
         "urgency",
@@ -57,7 +60,8 @@ class OpenRequest:
         deadline: float,
     ) -> None:
         self.client = client
-        self.message = message
+        self.message = message  # without its votes once they are tasks
+        self.ready_event = READY_EVENT.get(message.kind, "")
         self.fingerprint = fingerprint
         self.urgency = urgency
         self.deadline = deadline  # monotonic seconds

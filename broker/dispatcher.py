@@ -218,6 +218,7 @@ class Dispatcher:
         self._ended_now: dict[str, EndedOfClient] = {}
         self._touched: dict[OpenRequest, None] = {}
         self._ending: OpenRequest | None = None  # whose task ended last in this turn,
+        self._ending_id = b""
         self._group = EndedOfClient()  # and its client's events
         self._acks_due: dict[Peer, int] = {}
         self._on_worker: dict[type, Callable[[Worker, Any, float], None]] = {
@@ -434,29 +435,24 @@ class Dispatcher:
             self._add(opened, message.delegate, 0, None)
         else:
             self._add_votes(opened, votes)
+            # The tasks say it all by now, and what is dropped while it is warm costs half.
+            opened.message = msgspec.structs.replace(message, votes=None)
         self._deadlines.add(opened, len(self.requests.open))
 
     def _add_votes(self, opened: OpenRequest, votes: list[Vote]) -> None:
-        """Make a batch's tasks; most delegates are idle, and their votes' turn has come."""
-        version, number, tasks = self.members.ring_version, self._next_task, opened.tasks
+        """Make a batch's tasks, each at the end of its delegate's queue."""
+        number, tasks, find = self._next_task, opened.tasks, self.queues.get
         for vote in votes:
-            queue = self.queues.get(vote.delegate) or self._queue(vote.delegate)
+            queue = find(vote.delegate) or self._queue(vote.delegate)
             task = Task(number, opened, queue, vote.slot, vote.dal, vote.companion)
             number += 1
             tasks.append(task)
-            owner = queue.owner
-            if (
-                queue.active is None
-                and queue.head is None
-                and not queue.ready
-                and queue.ring_version == version
-                and owner is not None
-            ):
-                queue.head = queue.tail = task
-                queue.ready = True
-                owner.ready.append(queue, task)
-            else:
+            if type(queue.active) is Adopted:
                 self._place(task)
+                continue
+            queue.append(task)
+            if queue.active is None and not queue.ready:
+                self._make_ready(queue)
         opened.open += len(votes)
         self._open_tasks += len(votes)
         self._next_task = number
@@ -573,12 +569,11 @@ class Dispatcher:
         request.open -= 1
         self._open_tasks -= 1
         if request is not self._ending:  # a batch's votes mostly end one after the other
-            self._ending = request
+            self._ending, self._ending_id = request, request.message.id
             self._touched[request] = None
             self._group = self._group_of(request.client, request.message.id, request.fingerprint)
-        self._group.add(
-            Event(request.message.id, task.queue.delegate, event, body, code, text), task.queue
-        )
+        queue = task.queue
+        self._group.add(Event(self._ending_id, queue.delegate, event, body, code, text), queue)
 
     def _group_of(self, client: str, id: bytes, fingerprint: bytes) -> EndedOfClient:
         """This turn's events of a client, with the request entered."""
@@ -779,8 +774,8 @@ class Dispatcher:
                 self._end_by_result(task, result)
                 queue = task.queue
                 queue.active = None
-                if queue.head is not None:
-                    self._free(queue)
+                if queue.head is not None and not queue.ready:
+                    self._make_ready(queue)
             else:
                 self._on_contested_result(task, result)
         worker.credit_us += credit_us
@@ -826,7 +821,7 @@ class Dispatcher:
     def _end_by_result(self, task: Task, result: Result) -> None:
         body = result.body
         if type(body) is bytes and result.outcome == READY:
-            self._end(task, READY_EVENT[task.request.message.kind], body)
+            self._end(task, task.request.ready_event, body)
         elif result.outcome == Outcome.EXPIRED and task.touched:
             self._end(task, FAILED, b"", "outcome_unknown", OUTCOME_UNKNOWN)
         elif isinstance(body, tuple):
@@ -1039,13 +1034,13 @@ class Dispatcher:
     def _make_ready(self, queue: DelegateQueue) -> None:
         """Put a queue that has a pending task and no active one into its owner's line."""
         queue.ready = True
-        owner = self.members.owner(queue)
+        members, task = self.members, queue.head
+        owner = queue.owner if queue.ring_version == members.ring_version else members.owner(queue)
+        assert task is not None
         if owner is None:
             self._unowned.append(queue)
-            return
-        task = queue.head
-        assert task is not None
-        owner.ready.append(queue, task)
+        else:
+            owner.ready.append(queue, task)
 
     def _follow_ring(self) -> None:
         """After a change of the ring: every ready queue goes to the line of its owner now."""

@@ -32,7 +32,7 @@ from broker.messages import (
     Report,
 )
 from broker.replays import Replays
-from broker.sockets import bind, bound_address, make_socket, receive, send
+from broker.sockets import bind, bound_address, make_socket, receive, receive_frames, send
 
 log = logging.getLogger("forgepool.broker")
 
@@ -286,9 +286,8 @@ class Broker:
 
 def receive_named(socket: zmq.Socket[bytes], access: Access) -> tuple[list[bytes] | None, str]:
     """The next message and the name of the client whose connection it came from."""
-    try:
-        frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
-    except zmq.Again:
+    frames = receive_frames(socket)
+    if frames is None:
         return None, ""
     return [f.bytes for f in frames], access.client_name(frames[-1])
 

@@ -32,6 +32,11 @@ RECONNECT_MS = 25
 TCP_HEARTBEAT_MS = 1000
 TCP_HEARTBEAT_TIMEOUT_MS = 5000
 
+# As plain numbers: pyzmq's are enums, and their `|`, as well as asking a socket whether there is
+# more of a message, takes longer than to send or to receive one.
+_NOBLOCK = int(zmq.NOBLOCK)
+_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+
 
 class CurveIdentity:
     """Our CurveZMQ key pair and, for a client, the server's public key."""
@@ -131,7 +136,9 @@ def bound_address(socket: zmq.Socket[bytes]) -> str:
 def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> bool:
     """Send without waiting; False when the peer is gone or takes nothing (an event, no error)."""
     try:
-        socket.send_multipart(frames, zmq.NOBLOCK)
+        for frame in frames[:-1]:
+            socket.send(frame, _NOBLOCK_MORE)
+        socket.send(frames[-1], _NOBLOCK)
     except zmq.Again:
         return False
     except zmq.ZMQError as e:
@@ -143,7 +150,18 @@ def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> bool:
 
 def receive(socket: zmq.Socket[bytes]) -> list[bytes] | None:
     """The next message, or None when there is none now."""
+    received = receive_frames(socket)
+    return None if received is None else [frame.bytes for frame in received]
+
+
+def receive_frames(socket: zmq.Socket[bytes]) -> list[zmq.Frame] | None:
+    """The next message with what ZeroMQ knows of it, or None when there is none now."""
     try:
-        return socket.recv_multipart(zmq.NOBLOCK)
+        frame = socket.recv(_NOBLOCK, copy=False)
     except zmq.Again:
         return None
+    frames = [frame]
+    while frame.more:
+        frame = socket.recv(_NOBLOCK, copy=False)
+        frames.append(frame)
+    return frames

@@ -57,6 +57,8 @@ class Position(Struct, array_like=True, frozen=True, gc=False):
     head_round: int
     head_timestamp_s: int
     final: bytes = b""  # hash of the block at `final_level`; empty: not known
+    # How far above the head a block may be; beyond is for synchronising, not for waiting.
+    levels_ahead: int = 256
 
 
 class Ancestor(Struct, array_like=True, frozen=True):

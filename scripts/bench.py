@@ -31,6 +31,7 @@ from typing import Any
 import click
 import psutil
 from bench_back_ends import TROUBLES, measure_back_ends
+from bench_floor import running_hops
 from bench_quarantine import measure_quarantine
 from bench_signers import measure_signers
 from bench_steps import measure_steps
@@ -59,15 +60,15 @@ VOTES = VoteTemplate(Kind.ATTESTATION, b"bnch", bytes(32), 1, 0, bytes(32))
 # -- the bare limit, and what one would use instead -----------------------------------------------
 
 
-def _sign_for(seconds: float) -> float:
-    """Signatures per second of one process that does nothing else."""
+def _sign_for(seconds: float) -> tuple[float, float]:
+    """Signatures per second of one process that does nothing else, and CPU (µs) of each."""
     _, secret = crypto_sign_seed_keypair(bytes(32))
-    digest, count, start = bytes(32), 0, time.perf_counter()
+    digest, count, start, used = bytes(32), 0, time.perf_counter(), time.process_time()
     while (taken := time.perf_counter() - start) < seconds:
         for _ in range(500):
             crypto_sign(digest, secret)
         count += 500
-    return count / taken
+    return count / taken, (time.process_time() - used) / count * 1e6
 
 
 def _sign_one(digest: bytes) -> bytes:
@@ -83,11 +84,14 @@ class Rivals:
     def __init__(self) -> None:
         self.bare = ProcessPoolExecutor(CORES, mp_context=SPAWN)
         self.executor = ProcessPoolExecutor(CORES, mp_context=SPAWN)
+        self.bare_us: list[float] = []  # CPU of a signature, by run
         list(self.bare.map(_sign_for, [0.1] * CORES))
         list(self.executor.map(_sign_one, [bytes(32)] * 100))
 
     def bare_per_s(self, seconds: float) -> float:
-        return sum(self.bare.map(_sign_for, [seconds] * CORES))
+        found = list(self.bare.map(_sign_for, [seconds] * CORES))
+        self.bare_us += [us for _, us in found]
+        return sum(per_s for per_s, _ in found)
 
     def executor_per_s(self, seconds: float) -> float:
         done, start = 0, time.perf_counter()
@@ -246,7 +250,8 @@ def percentile(values: list[float], share: float) -> float:
 def measure_votes(seconds: float, rounds: int) -> dict[str, Any]:
     """Durable votes through the whole pool, against the bare limit and the executor."""
     rivals = Rivals()
-    bare, executor, batches, singles, cpu = [], [], [], [], {}
+    bare, executor, batches, singles = [], [], [], []
+    cpu: dict[str, list[float]] = {"broker": [], "workers": [], "client": []}
     with running_pool(CORES, 2048) as pool:
         pool.votes_per_s(64, 1.0, outstanding=4096)
         for _ in range(rounds):
@@ -255,7 +260,8 @@ def measure_votes(seconds: float, rounds: int) -> dict[str, Any]:
             per_s = pool.votes_per_s(64, seconds, outstanding=4096)
             votes = per_s * (time.perf_counter() - done)
             after = pool.cpu_s()
-            cpu = {part: (after[part] - used[part]) / votes * 1e6 for part in after}
+            for part, found in cpu.items():
+                found.append((after[part] - used[part]) / votes * 1e6)
             bare.append((before + rivals.bare_per_s(seconds / 2)) / 2)
             batches.append(per_s)
             singles.append(pool.votes_per_s(1, seconds / 2, outstanding=512))
@@ -273,7 +279,10 @@ def measure_votes(seconds: float, rounds: int) -> dict[str, Any]:
         "singles_ratio_to_executor": statistics.median(
             s / e for s, e in zip(singles, executor, strict=True)
         ),
-        "cpu_us_per_vote": cpu,
+        "cpu_us_per_vote": {part: statistics.median(found) for part, found in cpu.items()},
+        "bare_cpu_us": statistics.median(rivals.bare_us),
+        "cpu_ratio_to_bare": statistics.median(rivals.bare_us)
+        / statistics.median(map(sum, zip(*cpu.values(), strict=True))),
     }
 
 
@@ -295,6 +304,37 @@ def measure_latency(rounds: int, count: int = 300) -> dict[str, Any]:
         "executor_p50_ms": statistics.median(theirs) * 1e3,
         "raw_fdatasync_p50_ms": statistics.median(raw) * 1e3,
         "ratio_to_budget": statistics.median(ours) / budget,
+    }
+
+
+def measure_floor(seconds: float, rounds: int, count: int = 300) -> dict[str, Any]:
+    """What the goals of `votes` and `latency` ask for, measured for hops without a pool."""
+    rivals = Rivals()
+    bare, batches, cpu, theirs, ours, raw = [], [], [], [], [], []
+    with running_hops(SPAWN, CORES) as hops:
+        hops.votes_per_s(64, 1.0, outstanding=4096)
+        for _ in range(rounds):
+            before = rivals.bare_per_s(seconds / 2)
+            used, start = hops.cpu_s(), time.perf_counter()
+            per_s = hops.votes_per_s(64, seconds, outstanding=4096)
+            votes = per_s * (time.perf_counter() - start)
+            cpu.append((hops.cpu_s() - used) / votes * 1e6)
+            bare.append((before + rivals.bare_per_s(seconds / 2)) / 2)
+            batches.append(per_s)
+            theirs += rivals.executor_latencies_s(count)
+            ours += hops.latencies_s(count)
+            raw += raw_sync_latencies_s(hops.directory, count)
+    rivals.close()
+    budget = statistics.median(theirs) + 2 * statistics.median(raw)
+    return {
+        "per_s": statistics.median(batches),
+        "ratio_to_bare": statistics.median(p / b for p, b in zip(batches, bare, strict=True)),
+        "cpu_us_per_vote": statistics.median(cpu),
+        "cpu_ratio_to_bare": statistics.median(rivals.bare_us) / statistics.median(cpu),
+        "p50_ms": statistics.median(ours) * 1e3,
+        "executor_p50_ms": statistics.median(theirs) * 1e3,
+        "raw_fdatasync_p50_ms": statistics.median(raw) * 1e3,
+        "latency_ratio_to_budget": statistics.median(ours) / budget,
     }
 
 
@@ -506,6 +546,7 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "latency": lambda seconds, rounds: measure_latency(rounds),
     "broker": lambda seconds, rounds: measure_broker(seconds),
     "delegates": lambda seconds, rounds: measure_delegates(),
+    "floor": lambda seconds, rounds: measure_floor(seconds, rounds),
     "steps": lambda seconds, rounds: measure_steps(),
     "gateway": measure_gateway,
     "recovery": lambda seconds, rounds: measure_recovery(),

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from broker.messages import Outcome
 from signers.formats.signable import Kind
@@ -30,20 +31,32 @@ from workers.signing_job import SigningJob
 BATCH_JOBS_MAX = 512
 # One batch is judged and committed while the one before it is being signed.
 BATCHES_IN_STORE_MAX = 2
+# A batch that had to wait longer for the store has its deadlines looked at once more.
+LOOK_AGAIN_S = 0.005
 
 
 class SigningBatch:
     """Jobs that are judged and committed together."""
 
-    __slots__ = ("is_plain", "jobs", "judged", "on_disk", "permitted")
+    __slots__ = ("formed_at", "is_plain", "jobs", "judged", "on_disk", "permitted")
 
-    def __init__(self, jobs: list[SigningJob]) -> None:
+    def __init__(self, jobs: list[SigningJob], formed_at: float = inf) -> None:
         self.jobs = jobs
+        self.formed_at = formed_at  # when their deadlines were looked at; inf: once and for all
         # Nothing but votes and the like by keys of ours: no draft, and no signature, is kept.
         self.is_plain = not any(j.is_elsewhere or j.signable.kind is Kind.BLOCK for j in jobs)
         self.permitted: list[SigningJob] = []
         self.judged = False
         self.on_disk = False
+
+    def take_late(self, now: float) -> list[SigningJob]:
+        """Remove the jobs whose deadline has passed while the batch waited for the store."""
+        if now - self.formed_at < LOOK_AGAIN_S:
+            return []
+        late = [job for job in self.jobs if job.deadline <= now]
+        if late:
+            self.jobs = [job for job in self.jobs if job.deadline > now]
+        return late
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +97,20 @@ class Pipeline:
         while self.waiting and len(jobs) < BATCH_JOBS_MAX:
             job = self.waiting.popleft()
             if job.deadline <= now:
-                self.ended.append(
-                    Ended(job, Outcome.EXPIRED, ("", "its deadline passed; no mark was touched"))
-                )
+                self.late([job])
             else:
                 jobs.append(job)
         if not jobs:
             return None
         self._in_store += 1
-        return SigningBatch(jobs)
+        return SigningBatch(jobs, now)
+
+    def late(self, jobs: Sequence[SigningJob]) -> None:
+        """The deadline of these has passed before they were judged."""
+        for job in jobs:
+            self.ended.append(
+                Ended(job, Outcome.EXPIRED, ("", "its deadline passed; no mark was touched"))
+            )
 
     def judged(self, batch: SigningBatch, verdicts: Sequence[Verdict]) -> list[SigningJob]:
         """Take the store's verdicts; returns what our keys sign while the commit runs."""

@@ -66,6 +66,7 @@ from workers.store_thread import (
     DraftAnswer,
     Judged,
     Kept,
+    Late,
     NotKept,
     StoreAvailable,
     StoreFailed,
@@ -287,6 +288,8 @@ class WorkerProcess:
                     self._core.judged(answer.batch, answer.verdicts, now)
                 case Committed():
                     self._core.committed(answer, now)
+                case Late():
+                    self._core.pipeline.late(answer.jobs)
                 case Kept():
                     self._core.kept(answer.signatures)
                 case NotKept():
@@ -394,6 +397,10 @@ class WorkerProcess:
             self._unlocking.loop_works(now)
         if turn.probe_store:
             self._store.probe()
+        # Before the next batch is signed: while that takes, the broker deals out new work.
+        for message in turn.to_broker:
+            if not send(self._broker, [wire.encode(message)]):
+                self._core.not_sent()
         self._unsigned += turn.to_sign
         self._sign_for_a_slice(now)
         for job in turn.to_sign_elsewhere:
@@ -405,9 +412,6 @@ class WorkerProcess:
                 self._preparer.submit(preparation)
             else:
                 self._core.cannot_prepare(preparation)
-        for message in turn.to_broker:
-            if not send(self._broker, [wire.encode(message)]):
-                self._core.not_sent()
 
     def _check(self, now: float) -> None:
         """Give the lane a slice of time, unless a duty waits; pass on what it asks and answers."""

@@ -40,6 +40,13 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """The deadline of these has passed while they waited for the store; no mark was touched."""
+
+    jobs: list[SigningJob]
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFailed:
     """A batch could not be judged or committed. Fatal: this process must end."""
 
@@ -84,7 +91,15 @@ class Withdrawn:
 
 
 Answer = (
-    Judged | Committed | StoreFailed | DraftAnswer | StoreAvailable | Kept | NotKept | Withdrawn
+    Judged
+    | Late
+    | Committed
+    | StoreFailed
+    | DraftAnswer
+    | StoreAvailable
+    | Kept
+    | NotKept
+    | Withdrawn
 )
 _PROBE = object()
 _END = object()
@@ -184,6 +199,8 @@ class StoreThread:
         """Judge, let the loop sign meanwhile, commit; only then say that it may release."""
         overlap = len(batch.jobs) >= JOBS_SIGNED_MEANWHILE
         with self._store.begin() as transaction:
+            if late := batch.take_late(time.monotonic()):
+                self._post(Late(late))
             verdicts = judge(transaction, batch)
             if overlap:
                 self._post(Judged(batch, verdicts))

@@ -42,6 +42,9 @@ class Bounds:
     storing: int = 8_192  # given to the store, not yet acknowledged
     release_per_turn: int = 1_024  # votes that a cleared block lets go at once
 
+    # Above the head; blocks beyond are stale, and lead to one question for what is in between.
+    levels_ahead: int = 256  # as many as may be held: a chain that comes backwards has room
+
     # Held for a predecessor.
     held_blocks: int = 256
     held_blocks_bytes: int = 64 * 1024 * 1024

@@ -18,14 +18,17 @@ FINAL_BELOW_HEAD = 2  # in Tenderbake a block is final when another one stands o
 class ClearedChain:
     """Cleared blocks by hash, and which of them is the head."""
 
-    __slots__ = ("_blocks", "_branch", "_levels", "_sizes", "_sizes_max", "_targets", "bytes",
-                 "final_level", "head")  # fmt: skip
+    __slots__ = (
+        "_blocks", "_branch", "_levels", "_levels_ahead", "_sizes", "_sizes_max", "_targets",
+        "bytes", "final_level", "head",
+    )  # fmt: skip
 
     def __init__(self, bounds: Bounds) -> None:
         self.head: ClearedBlock | None = None
         self.final_level = -1
         self.bytes = 0  # of operations
         self._levels = bounds.cleared_levels
+        self._levels_ahead = bounds.levels_ahead
         self._blocks: AgedMap[bytes, ClearedBlock] = AgedMap(bounds.cleared_blocks)
         # Payload hash and block hash of the proposals of a level and round.
         self._targets: AgedMap[tuple[int, int], tuple[tuple[bytes, bytes], ...]] = AgedMap(
@@ -51,6 +54,14 @@ class ClearedChain:
         self.head = block
         self._move()
         return True
+
+    def node_has(self, hash_: bytes) -> bool:
+        """The node tells of a block; whether it is known. One that was sent is now the node's."""
+        block = self._blocks.get(hash_)
+        if block is not None and not block.of_node:
+            told = ClearedBlock(block.facts, block.header, block.operations, block.senders)
+            self._blocks.put(hash_, told)
+        return block is not None
 
     def settle(self, hash_: bytes) -> bool:
         """The node says that this block is final; whether that is news."""
@@ -86,7 +97,7 @@ class ClearedChain:
         while block is not None and len(found) < ANCESTORS_MAX:
             operations = block.operations if block.facts.hash in wanted else None
             found.append(Ancestor(block.header, operations))
-            if block.facts.level <= self.final_level and block.operations is None:
+            if block.facts.level <= self.final_level and block.of_node:
                 break
             block = self._blocks.get(block.facts.predecessor)
         return found
@@ -105,6 +116,7 @@ class ClearedChain:
             final.facts.hash
             if final is not None and final.facts.level == self.final_level
             else b"",
+            self._levels_ahead,
         )
 
     def final_hash(self) -> bytes:
@@ -112,7 +124,7 @@ class ClearedChain:
         block = last = self.head
         while block is not None:
             last = block
-            if block.facts.level <= self.final_level and block.operations is None:
+            if block.facts.level <= self.final_level and block.of_node:
                 break
             block = self._blocks.get(block.facts.predecessor)
         return b"" if last is None else last.facts.hash
@@ -135,8 +147,7 @@ class ClearedChain:
         self._branch = frozenset(block.facts.hash for block in branch)
         if len(branch) > FINAL_BELOW_HEAD:
             self.final_level = max(self.final_level, branch[FINAL_BELOW_HEAD].facts.level)
-        # One block below the final one stays, so that votes for it still find it.
-        floor = max(head_level - self._levels, self.final_level - 1)
+        floor = head_level - self._levels
         for old in self._blocks.values():
             if old.facts.level < floor:
                 self._drop(old)

@@ -249,7 +249,7 @@ class Quarantine:
     def probed(self, record: SignedRecord, found: list[SignedRecord], now: float) -> None:
         """The store tells what it had for the place of a probe, oldest first.
 
-        It has kept the probe beside that, as it keeps what a batch has seen.
+        It has kept the probe beside that, unless there were two already.
         """
         self._moment.set(now, self._moment.unix_now)
         for other in found:
@@ -660,7 +660,7 @@ class Quarantine:
             )
         for block, header in zip(facts.blocks, facts.headers, strict=True):
             self.watch.node_head = block.hash
-            if block.hash not in self.chain:
+            if not self.chain.node_has(block.hash):
                 self.storing.block(None, ClearedBlock(block, header, None, ()))
                 record = _signed(block, header)
                 self._note(record, self.offences.table.enter(record))

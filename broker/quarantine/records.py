@@ -46,10 +46,15 @@ class ClearedBlock(Struct, array_like=True, frozen=True):
 
     facts: HeaderFacts
     header: bytes  # signed
-    operations: list[list[bytes]] | None  # None: the node's own block
+    operations: list[list[bytes]] | None  # None: not known, or no longer in memory
     senders: tuple[str, ...]
     client: str = ""  # who asked, under which id; "": the node told of it
     id: bytes = b""
+
+    @property
+    def of_node(self) -> bool:
+        """Whether the node has it for certain: it told of it."""
+        return not self.client
 
 
 class ClearedVote(Struct, array_like=True, frozen=True, gc=False):

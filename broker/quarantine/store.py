@@ -35,7 +35,9 @@ from broker.quarantine.records import (
 
 STORE_NAME = "quarantine.db"
 LAYOUT = 1
+BUSY_S = 1.0  # somebody looks into the file with a tool
 LEVEL_MAX = 0x7FFFFFFF
+COPIES_MAX = 2  # of one place: who signs a hundred is denounced by two
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -93,7 +95,9 @@ class QuarantineStore:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self.path = path
         # Made here, used by the store's thread, never by both at once.
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(
+            path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        )
         try:
             self._prepare(chain_id)
         except sqlite3.DatabaseError as e:
@@ -196,7 +200,7 @@ class QuarantineStore:
         )
 
     def _probe(self, record: SignedRecord) -> list[SignedRecord]:
-        """What is known for the place of a record, which is kept if that is nothing."""
+        """What is known for the place of a record, which is kept unless there are two already."""
         place = (record.kind, record.level, record.round, record.delegate)
         rows = self._db.execute(
             "SELECT records FROM seen WHERE last_level >= ? AND first_level <= ? ORDER BY position",
@@ -208,7 +212,7 @@ class QuarantineStore:
             for old in _seen(records)
             if (old.kind, old.level, old.round, old.delegate) == place
         ]
-        if not found:
+        if len(found) < COPIES_MAX and all(old.hash != record.hash for old in found):
             self._write_seen([record])
         return found
 

@@ -62,7 +62,7 @@ class Turn(Struct):
     # Client and fingerprint of the request, both empty for `slashable`, which nobody asked for.
     events: list[tuple[str, Event, bytes]]
     forget: list[bytes]  # fingerprints of held records
-    probes: list[SignedRecord]  # keep it if it is the first, and tell `probed` what was there
+    probes: list[SignedRecord]  # keep the first two of a place, and tell `probed` what was there
     peers: list[PeerEvent]
     wanted: list[Wanted]
     load: list[LoadChange]

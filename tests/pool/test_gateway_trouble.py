@@ -29,7 +29,7 @@ from signers.formats.tagged_keys import tagged_hash
 pytestmark = pytest.mark.process
 
 TRIES = 150
-STUCK_S = 1.0  # nothing could be sent for so long
+STUCK_S = 5.0  # nothing could be sent for so long: not merely a gateway that had no processor
 SLOW_S = 30.0  # well beyond what the gateway allows
 
 

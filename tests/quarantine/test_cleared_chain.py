@@ -12,7 +12,7 @@ from broker.quarantine.records import ClearedBlock
 
 def cleared(block: Block, operations: list[list[bytes]] | None = None) -> ClearedBlock:
     """A block that the node told of, or with operations one that somebody has sent."""
-    return ClearedBlock(block.facts, block.raw, operations, ())
+    return ClearedBlock(block.facts, block.raw, operations, (), "feeder" if operations else "")
 
 
 def chain_of(blocks: list[Block], bounds: Bounds | None = None) -> ClearedChain:
@@ -32,6 +32,22 @@ def test_two_below_the_head_is_final() -> None:
     assert [a.header for a in chain.ancestors(blocks[5].hash, ())] == [
         block.raw for block in reversed(blocks[3:])
     ]
+
+
+def test_ancestors_go_on_to_a_final_block_that_the_node_has() -> None:
+    root = genesis()
+    blocks = root.chain(5)
+    chain = chain_of([root])
+    for block in blocks:
+        chain.add(cleared(block, [[], [], [], [bytes(1_000)]]))
+    assert chain.final_level == 103
+    # Nobody knows whether the node has any of the five.
+    assert [a.header for a in chain.ancestors(blocks[4].hash, ())] == [
+        block.raw for block in reversed([root, *blocks])
+    ]
+    assert chain.node_has(blocks[1].hash)
+    assert len(chain.ancestors(blocks[4].hash, ())) == 4
+    assert not chain.node_has(bytes(32))
 
 
 def test_49_without_finality_the_window_still_moves_with_the_head() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from quarantine_script import Script, name_of
+from quarantine_script import Script, name_of, name_of_vote
 from scripted_chain import Block, vote_for
 
 
@@ -54,7 +54,8 @@ def test_23_a_clock_set_forward_is_noticed_within_a_second() -> None:
     script.block(block)
     script.run()
     script.unix_now += 60
-    assert script.core.deadline() <= script.now + 1
+    area = script.core.holding.for_time
+    assert area.deadline(script.now, script.unix_now - 60) == script.now + 1
     script.later(1.01)
     assert script.last(name_of(block)) == ("cleared", "")
 
@@ -74,3 +75,21 @@ def test_after_a_silence_nothing_is_judged_by_the_old_head() -> None:
     script.vote(vote)
     script.run()
     assert [(e, c) for _, e, c in script.events] == [("cleared", "")]
+
+
+def test_votes_two_levels_below_the_head_are_over() -> None:
+    script = Script()
+    script.worker.votes_window = 9
+    blocks = script.root.chain(3)
+    waits = vote_for(script.root.child(round_=3), "d")
+    script.vote(waits)
+    script.run()
+    assert script.last(name_of_vote(waits)) == ("held", "target")
+    for block in blocks:
+        script.block(block)
+    script.run()
+    assert script.last(name_of_vote(waits)) == ("expired", "too_old")
+    late = vote_for(script.root.child(round_=4), "d")
+    script.vote(late)
+    script.run()
+    assert script.last(name_of_vote(late)) == ("stale", "too_old")

@@ -7,6 +7,7 @@ from quarantine_script import Script, name_of, name_of_vote
 from scripted_chain import Block, vote_for
 
 from broker.quarantine.bounds import Bounds
+from broker.verification import Judgement, Verdict
 
 
 def with_body(block: Block, tag: bytes) -> Block:
@@ -93,6 +94,19 @@ def test_12_a_wrong_body_that_waits_does_not_keep_the_good_one_out() -> None:
     }
     assert script.last("good body") == ("cleared", "")
     assert script.last(name_of(child)) == ("cleared", ""), "who waits is not buried"
+
+
+def test_12_a_body_that_waits_for_rights_ends_when_another_one_clears() -> None:
+    script = Script()
+    block = script.root.child()
+    script.worker.overrides[block.raw] = Verdict(0, Judgement.RIGHTS_UNKNOWN, "rights_unknown")
+    script.block(with_body(block, b"wrong"), "evil", name="wrong body")
+    script.run()
+    script.worker.overrides.clear()
+    script.block(block)
+    script.run()
+    assert script.last(name_of(block)) == ("cleared", "")
+    assert script.last("wrong body") == ("duplicate", "cleared")
 
 
 def test_a_header_travels_with_four_bodies_at_most() -> None:

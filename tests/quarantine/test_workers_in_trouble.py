@@ -6,6 +6,7 @@ import pytest
 from quarantine_script import Script, name_of, name_of_vote
 from scripted_chain import decode_body, encode, vote_for
 
+from broker.quarantine.bounds import Bounds
 from broker.verification import Check, CheckAnswer, Judgement, Verdict, VerdictBody
 
 
@@ -193,3 +194,23 @@ def test_a_block_that_wants_ancestors_for_ever_is_isolated() -> None:
     script.block(block)
     script.run()
     assert script.last(name_of(block)) == ("shed", "isolated")
+
+
+def test_votes_in_workers_hands_do_not_keep_headers_waiting() -> None:
+    script = Script(Bounds(held_blocks=4))
+    for i in range(60):
+        script.vote(vote_for(script.root, f"d{i}"))
+    script.turn()
+    block = script.root.child()
+    script.block(block)
+    script.turn()
+    assert Check.HEADER in [decode_body(slice_.body).check for slice_ in script.unanswered]
+
+
+def test_what_a_check_costs_is_learnt_from_the_workers() -> None:
+    script = Script()
+    first = script.core.flights.fits(Check.VOTE)
+    for i in range(600):
+        script.vote(vote_for(script.root, f"d{i}"))
+    script.run()
+    assert script.core.flights.fits(Check.VOTE) > first, "they took half of what was guessed"

@@ -36,6 +36,7 @@ from workers.store_thread import (
     DraftAnswer,
     Judged,
     Kept,
+    Late,
     NotKept,
     StoreAvailable,
     StoreFailed,
@@ -100,6 +101,21 @@ def script(tmp_path: Path) -> Iterator[ThreadScript]:
 
 
 # -- judge, commit --------------------------------------------------------------------------------
+
+
+def test_what_expires_while_the_store_is_waited_for_touches_no_mark(script: ThreadScript) -> None:
+    now = time.monotonic()
+    late, lasting = a_job(A, a_vote()), a_job(B, a_vote())
+    late.deadline, lasting.deadline = now, now + 1000
+    batch = SigningBatch([late, lasting], formed_at=now - 1)
+    script.thread.submit(batch)
+    heard = [Late([late]), Judged(batch, [ADVANCE]), Committed(batch)]
+    assert script.hears(Committed) == heard
+    assert batch.jobs == [lasting]
+    assert script.others_verdict(A, a_vote(payload=8)) is ADVANCE
+    alone = SigningBatch([late], formed_at=now - 1)
+    script.thread.submit(alone)
+    assert script.hears(Committed) == [Late([late]), Judged(alone, []), Committed(alone)]
 
 
 def test_committed_means_that_every_process_sees_the_mark(script: ThreadScript) -> None:

@@ -32,7 +32,6 @@ Rights = Callable[[int], LevelRights | None]
 
 # The longest header has 325 bytes with the signature of a tz4 key, 2,649 with one of ML-DSA.
 HEADER_BYTES_MAX = 4096
-LEVELS_AHEAD = 32  # of the head; blocks farther ahead are for synchronising, not for waiting
 CLOCK_DRIFT_MS = 1_000  # how far ahead of ours a baker's clock may be (Octez)
 
 _NO_LOCK, _LOCK = b"\x00\x00\x00\x00\x00", b"\x01"
@@ -49,7 +48,7 @@ def check_header(
     if header.level <= position.final_level:
         text = f"level {header.level} is settled: {position.final_level} is final"
         return stale(number, Reason.TOO_OLD, text)
-    if header.level > position.head_level + LEVELS_AHEAD:
+    if header.level > position.head_level + position.levels_ahead:
         text = f"level {header.level}, and the head is at {position.head_level}"
         return stale(number, Reason.TOO_FAR, text)
     early_ms = header.timestamp * 1000 - position.unix_ms

@@ -176,7 +176,7 @@ BAKER = sandbox_keys("s", "baker", 1)[0]
     [
         ("{", "bakers: "),
         ("[]", "at least one baker"),
-        ([{"public_key": "edpk", "stake": "1"}], "not a Ed25519 public key"),
+        ([{"public_key": "edpk", "stake": "1"}], "is not a public key"),
         ([{"public_key": BAKER.public_key_text, "stake": 0}], "has no stake"),
         ([{"public_key": BAKER.public_key_text, "stake": "-1"}], "not an amount"),
         (bakers_json([BAKER, BAKER], [1, 1]), "listed twice"),

@@ -118,7 +118,9 @@ HEADER_CHANGES: list[tuple[Reason, Callable[[Any], Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("reason", "change"), HEADER_CHANGES, ids=lambda x: str(x))
+@pytest.mark.parametrize(
+    ("reason", "change"), HEADER_CHANGES, ids=lambda x: x if isinstance(x, Reason) else "change"
+)
 def test_a_header_that_is_wrong_in_one_field(case: Case, reason: Reason, change: Any) -> None:
     where = {"round": 1} if reason is Reason.NO_LOCKED_QUORUM else {}
     verdict = case.judge(case.passes(), change, **where)

@@ -114,7 +114,7 @@ def test_the_clock(early_s: int, judgement: Judgement, reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("head", "final", "reason"),
-    [(-33, -35, Reason.TOO_FAR), (-32, -34, ""), (5, 0, Reason.TOO_OLD), (5, -1, "")],
+    [(-257, -259, Reason.TOO_FAR), (-256, -258, ""), (5, 0, Reason.TOO_OLD), (5, -1, "")],
 )
 def test_the_window_of_levels(head: int, final: int, reason: str) -> None:
     """`head` and `final` are counted from the level of the block."""
