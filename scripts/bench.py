@@ -33,6 +33,7 @@ import psutil
 from bench_back_ends import TROUBLES, measure_back_ends
 from bench_floor import running_hops
 from bench_quarantine import measure_quarantine
+from bench_quarantine_steps import measure_quarantine_steps
 from bench_signers import measure_signers
 from bench_steps import measure_steps
 from bench_unlock import measure_unlock
@@ -554,7 +555,10 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "scale": lambda seconds, rounds: measure_scale(seconds),
     "backends": lambda seconds, rounds: measure_back_ends(running_pool, percentile, rounds),
     "signers": lambda seconds, rounds: measure_signers(seconds, rounds, running_pool),
-    "quarantine": lambda seconds, rounds: measure_quarantine(running_pool, percentile, rounds),
+    "quarantine": lambda seconds, rounds: {
+        **measure_quarantine(running_pool, percentile, rounds),
+        **measure_quarantine_steps(),
+    },
     "unlock": lambda seconds, rounds: measure_unlock(running_pool, percentile, rounds),
 }
 GOALS = {
@@ -570,6 +574,8 @@ GOALS = {
     "quarantine.ratio_to_bare": ("≥", 0.7),
     "quarantine.reverse_chain_cleared": ("≥", 200),
     "quarantine.rss_plateau": ("=", True),
+    "quarantine.service_us_per_vote": ("≤", 25),
+    "quarantine.lane_us_per_vote": ("≤", 10),
     "quarantine.own_vote_p99_within_bound": ("=", True),
     "signers.bls.verify_ratio": ("≥", 0.85),
 }

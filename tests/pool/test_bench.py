@@ -28,6 +28,13 @@ def test_the_steps_of_a_vote_are_those_of_the_pool() -> None:
     assert {"broker", "worker", "store", "client", "signature"} <= measured["us_per_vote"].keys()
 
 
+def test_the_steps_of_a_check_are_those_of_quarantine_and_lane() -> None:
+    steps = script("bench_quarantine_steps")
+    measured = steps.measure_quarantine_steps(rounds=2, delegates=8, slots=32)
+    assert {"service: take", "service: judge", "store: commit"} <= measured["steps"].keys()
+    assert measured["service_us_per_vote"] > 0
+
+
 def test_a_hostile_supply_has_votes_of_delegates_forged_ones_and_junk() -> None:
     chain = script("bench_chain").BenchChain("test", 4, 16, age_s=60)
     kinds = script("bench_chain").VOTE_KINDS
