@@ -38,6 +38,7 @@ from broker.config import Endpoints, QuarantineSettings, quarantine_endpoints
 from broker.messages import HELD, Event, Request
 from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from signers.formats import base58, block_header
+from workers.quarantine_command import NICENESS
 
 CORES = os.cpu_count() or 1
 SPAWN = get_context("spawn")
@@ -373,7 +374,11 @@ def grown(looks: list[dict[str, int]]) -> dict[str, list[int]]:
 
 
 def _flood(endpoints: Endpoints, votes: list[bytes], seconds: float) -> float:
-    """Forged votes, each of which costs a verification, for so long; how many a second."""
+    """Forged votes, each of which costs a verification, for so long; how many a second.
+
+    As nice as the quarantine, for what it stands for comes from other machines.
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     start = time.monotonic()
 
     def offers() -> Iterator[Request]:
