@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -35,6 +36,9 @@ from broker.telemetry import log_to_stderr
 from signers.errors import MalformedBytes
 from signers.formats import base58
 
+# A tenth of the weight of broker and workers, where cores are few: own duties come first.
+NICENESS = 10
+
 
 @click.group()
 def quarantine() -> None:
@@ -54,6 +58,7 @@ def run(place: Place, parent_fd: int | None, verbose: bool) -> None:
     from broker.quarantine.service import QuarantineService
 
     log_to_stderr("quarantine", verbose=verbose)
+    os.nice(NICENESS)  # its threads are made from here on
     ended, wakers = end_on_signals(parent_fd)
     service = QuarantineService(
         place.state_dir,
