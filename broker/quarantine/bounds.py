@@ -49,7 +49,6 @@ class Bounds:
     held_blocks: int = 256
     held_blocks_bytes: int = 64 * 1024 * 1024
     held_blocks_per_peer: int = 32
-    blocks_per_position: int = 2  # of one baker, level and round: they prove the offence already
     held_block_s: float = 60.0
     # Held until its time has come.
     held_for_time: int = 16
@@ -121,5 +120,5 @@ class Bounds:
 
     @classmethod
     def names(cls) -> Mapping[str, str]:
-        """What can be configured, and the type of each."""
-        return {field.name: str(field.type) for field in fields(cls)}
+        """What can be configured, and the type of each; `delegates` is a setting of its own."""
+        return {f.name: str(f.type) for f in fields(cls) if f.name != "delegates"}

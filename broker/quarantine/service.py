@@ -268,11 +268,16 @@ class QuarantineService:
         for answer in answers:
             if not answer.body:
                 continue
-            [verdict] = wire.decode_as(VerdictBody, answer.body).verdicts
-            if isinstance(verdict.facts, ChainFacts):
-                self._chain_known(verdict.facts.chain_id, now, unix_now)
-                return
-            log.warning("chain_unknown %s %s", verdict.reason, verdict.text)
+            try:
+                verdicts = wire.decode_as(VerdictBody, answer.body).verdicts
+            except MalformedMessage as e:
+                log.error("malformed_answer error=%s", e)
+                continue
+            for verdict in verdicts:
+                if isinstance(verdict.facts, ChainFacts):
+                    self._chain_known(verdict.facts.chain_id, now, unix_now)
+                    return
+                log.warning("chain_unknown %s %s", verdict.reason, verdict.text)
 
     def _read_store(self, now: float, unix_now: float) -> None:
         assert self._store is not None

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from broker.errors import BrokerError, Misconfigured
 from broker.quarantine.records import (
+    LEVEL_MAX,
     Batch,
     ClearedBlock,
     ClearedVote,
@@ -36,7 +37,6 @@ from broker.quarantine.records import (
 STORE_NAME = "quarantine.db"
 LAYOUT = 1
 BUSY_S = 1.0  # somebody looks into the file with a tool
-LEVEL_MAX = 0x7FFFFFFF
 COPIES_MAX = 2  # of one place: who signs a hundred is denounced by two
 
 _TABLES = """

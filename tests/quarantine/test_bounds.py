@@ -1,0 +1,52 @@
+"""Bounds as operators set them, and what docs/quarantine.md says of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.config import QuarantineSettings
+from broker.errors import Misconfigured
+from broker.quarantine.bounds import Bounds
+from workers.quarantine_command import bounds_of
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "quarantine.md").read_text()
+
+
+def test_each_bound_can_be_set_and_keeps_its_type() -> None:
+    wanted: dict[str, Any] = {"held_blocks": 7, "slice_s": 3, "detects_under_load": True}
+    bounds = bounds_of(QuarantineSettings(bounds=wanted), 2)
+    assert (bounds.held_blocks, bounds.slice_s, bounds.detects_under_load) == (7, 3, True)
+    for name in Bounds.names():
+        bounds_of(QuarantineSettings(bounds={name: getattr(Bounds(), name)}), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("held_blocks", 7.0),
+        ("held_blocks", 0),
+        ("asks", True),
+        ("slice_s", float("nan")),
+        ("slice_s", float("inf")),
+        ("slice_s", -1),
+        ("detects_under_load", 1),
+        ("helt_blocks", 1),
+    ],
+)
+def test_what_no_bound_can_be_is_said_at_the_start(name: str, value: Any) -> None:
+    with pytest.raises(Misconfigured, match=name):
+        bounds_of(QuarantineSettings(bounds={name: value}), 2)
+
+
+def test_the_document_has_the_bounds_as_they_are() -> None:
+    bounds = Bounds.of(400)
+    table = DOCUMENT[DOCUMENT.index("| area | bound") : DOCUMENT.index("Pruning goes by the head")]
+    said = re.findall(r"`([a-z_]+)` ([0-9][0-9,]*)( MiB| s)?", table)
+    assert len(said) > 25
+    for name, number, unit in said:
+        value = int(number.replace(",", "")) * (1024 * 1024 if unit == " MiB" else 1)
+        assert getattr(bounds, name) == value, name
