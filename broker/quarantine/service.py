@@ -64,7 +64,14 @@ from broker.quarantine.event_stream import EventStream, Told
 from broker.quarantine.notices import NOTICES, notices
 from broker.quarantine.quarantine import Quarantine
 from broker.quarantine.records import Ended, EvidenceRecord, Restored
-from broker.quarantine.store import STORE_NAME, QuarantineStore, Window, open_store, read_cleared
+from broker.quarantine.store import (
+    STORE_NAME,
+    UNREADABLE,
+    QuarantineStore,
+    Window,
+    open_store,
+    read_cleared,
+)
 from broker.quarantine.store_thread import Forget, Job, Probed, Stored, StoreThread, Trouble
 from broker.quarantine.turn import OUTCOMES, SLASHABLE, Turn
 from broker.replays import Replays
@@ -217,12 +224,17 @@ class QuarantineService:
     def _chain_known(self, chain_id: str, now: float, unix_now: float) -> None:
         """Open the store of this chain and go on with what it holds."""
         path = self._directory / STORE_NAME
-        store, damage = open_store(path, chain_id, int(unix_now))
+        try:
+            store, kept, damage = open_store(path, chain_id, int(unix_now), self._restored)
+        except (OSError, sqlite3.OperationalError) as e:  # a full disk: tried again
+            self._store_trouble(str(e))
+            return
+        self._store_trouble("")
         if damage:
             log.critical("quarantine_store_damaged %s; it was put aside, what was held is lost",
                          damage)  # fmt: skip
+        self._ends = deque(), set()
         core = Quarantine(chain_id, self._bounds, now, unix_now)
-        kept = self._restored(store)
         core.restored(kept, now, unix_now)
         log.info("chain_known id=%s held=%d cleared_blocks=%d", chain_id, len(kept.held),
                  len(kept.blocks))  # fmt: skip
@@ -232,7 +244,6 @@ class QuarantineService:
 
     def _restored(self, store: QuarantineStore) -> Restored:
         ends, told = self._ends
-        self._ends = deque(), set()
         return Restored(
             blocks=store.cleared_blocks(),
             votes=store.cleared_votes(),
@@ -291,12 +302,17 @@ class QuarantineService:
                 case Probed():
                     self._core.probed(answer.record, answer.found, now)
                 case Trouble():
-                    self._trouble = answer.text
-                    if answer.text:
-                        log.critical("quarantine_store %s; nothing is cleared until it can be "
-                                     "written", answer.text)  # fmt: skip
-                    else:
-                        log.warning("quarantine_store can be written again")
+                    self._store_trouble(answer.text)
+
+    def _store_trouble(self, text: str) -> None:
+        """The store cannot be opened or written, or (without a text) it can again."""
+        if text == self._trouble:
+            return
+        self._trouble = text
+        if text:
+            log.critical("quarantine_store %s; nothing is cleared until it can be written", text)
+        else:
+            log.warning("quarantine_store can be written again")
 
     def _read_feeders(self, now: float, unix_now: float) -> None:
         named = self._access.is_guarded("requests")
@@ -378,7 +394,7 @@ class QuarantineService:
             blocks, votes = read_cleared(
                 self._directory / STORE_NAME, wanted.hash, wanted.level, count
             )
-        except sqlite3.Error as e:
+        except (sqlite3.Error, *UNREADABLE) as e:
             return Problem("quarantine_store", str(e))
         portion = next(portions(blocks[:count], lambda each: len(wire.encode(each))), [])
         more = len(blocks) > len(portion) or len(votes) > count
@@ -461,7 +477,12 @@ class QuarantineService:
         """How the quarantine is, for people and for `--json`."""
         core = self._core
         if core is None:
-            return {"epoch": self.epoch, "pid": os.getpid(), "chain_id": None}
+            return {
+                "epoch": self.epoch,
+                "pid": os.getpid(),
+                "chain_id": None,
+                "store_trouble": self._trouble,
+            }
         head = core.chain.head
         accounting = core.accounting
         return {

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -37,6 +38,8 @@ from broker.quarantine.records import (
 STORE_NAME = "quarantine.db"
 LAYOUT = 1
 BUSY_S = 1.0  # somebody looks into the file with a tool
+# What decoding a record raises whose bytes have changed: pages of SQLite have no checksums.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 COPIES_MAX = 2  # of one place: who signs a hundred is denounced by two
 
 _TABLES = """
@@ -58,6 +61,8 @@ CREATE TABLE IF NOT EXISTS evidence (
     told INTEGER NOT NULL, record BLOB NOT NULL,
     PRIMARY KEY (level, kind, round, delegate)) WITHOUT ROWID;
 """
+
+Kept = TypeVar("Kept")
 
 _encode = msgspec.msgpack.Encoder().encode
 _held = msgspec.msgpack.Decoder(HeldRecord).decode
@@ -306,17 +311,33 @@ def _where(
     return "", ()
 
 
-def open_store(path: Path, chain_id: str, moment: int) -> tuple[QuarantineStore, str]:
-    """The store, and what had to be put aside for it to open; empty: nothing.
+def open_store(
+    path: Path, chain_id: str, moment: int, read: Callable[[QuarantineStore], Kept]
+) -> tuple[QuarantineStore, Kept, str]:
+    """The store, what is read from it, and the damage for which it was put aside; empty: none.
 
     A damaged file must not keep the pool from verifying: it is renamed, and an empty one begun.
-    `moment` (Unix seconds) becomes part of its name.
+    `moment` (Unix seconds) becomes part of its name. Raises as `QuarantineStore` does otherwise.
     """
     try:
-        return QuarantineStore(path, chain_id), ""
+        return *_opened(path, chain_id, read), ""
     except StoreDamaged as e:
         for suffix in ("", "-wal", "-shm"):
             part = path.with_name(path.name + suffix)
             if part.exists():
                 part.rename(path.with_name(f"{path.name}.damaged-{moment}{suffix}"))
-        return QuarantineStore(path, chain_id), str(e)
+        return *_opened(path, chain_id, read), str(e)
+
+
+def _opened(
+    path: Path, chain_id: str, read: Callable[[QuarantineStore], Kept]
+) -> tuple[QuarantineStore, Kept]:
+    store = QuarantineStore(path, chain_id)
+    try:
+        return store, read(store)
+    except sqlite3.OperationalError:
+        store.close()
+        raise
+    except (sqlite3.DatabaseError, *UNREADABLE) as e:
+        store.close()
+        raise StoreDamaged(f"{path}: {e}") from None

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from broker.errors import Misconfigured
@@ -152,12 +153,30 @@ def test_another_chain_and_a_newer_layout_are_refused(path: Path) -> None:
 
 def test_a_damaged_file_is_put_aside(path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
-    store, damage = open_store(path, CHAIN, 1_700_000_000)
+    store, kept, damage = open_store(path, CHAIN, 1_700_000_000, QuarantineStore.held)
     assert "not a database" in damage
+    assert kept == []
     store.commit([batch(held=[held(b"a")])])
     store.close()
     aside = path.with_name("quarantine.db.damaged-1700000000")
     assert aside.read_bytes().startswith(b"no database")
+
+
+def damage(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE seen SET records = ?", (b"\xc1",))
+    db.close()
+
+
+def test_so_is_one_with_a_record_that_cannot_be_read(path: Path) -> None:
+    store = QuarantineStore(path, CHAIN)
+    store.commit([batch(seen=[signed(7, b"x")])])
+    store.close()
+    damage(path)
+    store, kept, why = open_store(path, CHAIN, 1_700_000_000, lambda s: s.latest_seen(9))
+    assert (kept, "quarantine.db" in why) == ([], True)
+    store.close()
+    assert path.with_name("quarantine.db.damaged-1700000000").exists()
 
 
 # -- the thread -----------------------------------------------------------------------------------
@@ -205,6 +224,17 @@ def test_a_store_that_cannot_be_written_is_tried_until_it_can(
     other.execute("ROLLBACK")
     other.close()
     assert script.hears(3) == [Trouble(""), Stored([3]), Stored([4])]
+
+
+def test_a_record_that_cannot_be_read_ends_the_store_and_says_so(
+    script: ThreadScript, path: Path
+) -> None:
+    script.thread.submit(batch(3, seen=[signed(7, b"x")]))
+    script.hears(1)
+    damage(path)
+    script.thread.submit(signed(7, b"y"))
+    with pytest.raises(msgspec.DecodeError):
+        script.hears(1)
 
 
 def test_the_end_does_not_wait_for_a_disk_that_takes_nothing(path: Path) -> None:
