@@ -28,6 +28,7 @@ class Bounds:
     # Ingress: what nobody has looked at yet.
     ingress_votes: int = 16_384  # then the oldest is shed
     ingress_blocks: int = 1_024  # then the newest is shed
+    ingress_blocks_bytes: int = 64 * 1024 * 1024  # likewise; of all blocks that wait for a worker
     ingress_votes_per_peer: int = 2_048
     ingress_blocks_per_peer: int = 64
     votes_per_s_per_peer: int = 4_096
@@ -40,6 +41,7 @@ class Bounds:
     slice_s: float = 2.0  # without an answer by then it is asked again
     tries: int = 3  # then the item is isolated
     storing: int = 8_192  # given to the store, not yet acknowledged
+    storing_bytes: int = 64 * 1024 * 1024  # of held items; then no header is looked at
     release_per_turn: int = 1_024  # votes that a cleared block lets go at once
 
     # Above the head; blocks beyond are stale, and lead to one question for what is in between.

@@ -146,7 +146,10 @@ class Intake:
                 self._ends.at_once(client, id_, mark, SHED, "too_many_bodies")
             elif peer.blocks_queued >= bounds.ingress_blocks_per_peer:
                 self._over_quota(client, id_, mark, peer, "peer_queue")
-            elif self._lanes.headers.queue.count() >= bounds.ingress_blocks:
+            elif (
+                self._lanes.headers.queue.count() >= bounds.ingress_blocks
+                or self._lanes.bytes + len(raw) + size > bounds.ingress_blocks_bytes
+            ):
                 self._ends.at_once(client, id_, mark, SHED, "ingress_full")
             else:
                 self._missing.found(hash_)

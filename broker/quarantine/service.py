@@ -97,7 +97,8 @@ MESSAGES_PER_TURN = 256
 # A push of 1,024 votes takes some 20 ms; verdicts and the store are looked at between them.
 CLIENTS_S_MAX = 0.01
 POLL_MAX_MS = 1000
-BUSY_RETRY_MS = 500  # until the chain is known
+BUSY_RETRY_MS = 500  # until the chain is known, or the disk takes something again
+NO_CHAIN = "the chain is not known yet: no worker has told it"
 CHAIN_ASK_S = 0.5  # how often it is asked for at the start
 CHAIN_COST_US = 1000
 CHAIN_TTL_MS = 5000
@@ -349,8 +350,8 @@ class QuarantineService:
         if push.client == NOTICES:
             raise MalformedMessage(f"{NOTICES!r} is the quarantine's own name")
         core = self._core
-        if core is None:
-            text = "the chain is not known yet: no worker has told it"
+        if core is None or self._stream.full:
+            text = NO_CHAIN if core is None else "the store cannot keep up, or cannot be written"
             acks = [Ack(r.id, REFUSED, "busy", text, BUSY_RETRY_MS) for r in push.requests]
         else:
             acks = [core.pushed(push.client, r, now, unix_now) for r in push.requests]
@@ -376,7 +377,7 @@ class QuarantineService:
             return Done(self.epoch)
         core = self._core
         if core is None:
-            return Problem("busy", "the chain is not known yet: no worker has told it")
+            return Problem("busy", NO_CHAIN)
         match question:
             case HeldWanted():
                 items = core.held()
