@@ -146,7 +146,7 @@ class Verdict(Struct, array_like=True, frozen=True, gc=False):
 class VerdictBody(Struct, array_like=True, frozen=True):
     """What is in `CheckAnswer.body`."""
 
-    verdicts: list[Verdict]
+    verdicts: list[Verdict]  # in the order of the items
     spent_us: int  # CPU of this slice, so that the asker learns what an item costs
 
 

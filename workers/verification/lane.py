@@ -253,7 +253,10 @@ class Lane:
             self._answer(slice_)
 
     def _answer(self, slice_: _Slice) -> None:
-        body = VerdictBody(slice_.verdicts, int(slice_.spent_s * 1e6))
+        # In the order of the items, also when some had to wait for the node.
+        by_number = {verdict.number: verdict for verdict in slice_.verdicts}
+        verdicts = [by_number[item.number] for item in slice_.body.items]
+        body = VerdictBody(verdicts, int(slice_.spent_s * 1e6))
         self.answers.append(CheckAnswer(slice_.number, _encode(body)))
 
     # -- the node ---------------------------------------------------------------------------------
