@@ -9,6 +9,7 @@ from broker.quarantine.held_blocks import HeldBlocks
 from broker.quarantine.items import Item
 from broker.quarantine.missing_blocks import MissingBlocks
 from broker.quarantine.moment import Moment
+from broker.quarantine.records import held_key
 from broker.quarantine.requests import Requests
 from broker.quarantine.turn import Turn
 from broker.verification import HeaderFacts
@@ -48,7 +49,7 @@ class Ends:
         turn = self.turn
         turn.events.append((item.client, ended, item.fingerprint))
         if item.kept:
-            turn.forget.append(item.fingerprint)
+            turn.forget.append(held_key(item.client, item.id, item.fingerprint))
         self._requests.close(item, ended)
         self._accounting.ended(item.place, event, code)
         item.peer.open -= 1

@@ -30,7 +30,7 @@ class SignedRecord(Struct, array_like=True, frozen=True, gc=False):
 class HeldRecord(Struct, array_like=True, frozen=True):
     """A held item as it was sent: after a restart everything is checked again from here."""
 
-    fingerprint: bytes  # key
+    fingerprint: bytes
     hash: bytes
     kind: str  # verify_block, verify_vote
     client: str
@@ -40,6 +40,16 @@ class HeldRecord(Struct, array_like=True, frozen=True):
     operations: list[list[bytes]] | None  # None: a vote
     since_unix_ms: int  # first seen
     reason: str  # parent, target, time, rights
+
+    @property
+    def key(self) -> bytes:
+        """What tells it from the record of another request for the same bytes."""
+        return held_key(self.client, self.id, self.fingerprint)
+
+
+def held_key(client: str, id_: bytes, fingerprint: bytes) -> bytes:
+    """The key of a request's held record: one that is forgotten late takes no other along."""
+    return fingerprint + id_ + client.encode()
 
 
 class ClearedBlock(Struct, array_like=True, frozen=True):

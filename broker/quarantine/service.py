@@ -245,12 +245,15 @@ class QuarantineService:
 
     def _restored(self, store: QuarantineStore) -> Restored:
         ends, told = self._ends
+        evidence = [(each, wire.encode(each) in told) for each in store.untold()]
+        # Their events are in the log, which forgets in time what it has told.
+        store.commit([], told=[each for each, logged in evidence if logged])
         return Restored(
             blocks=store.cleared_blocks(),
             votes=store.cleared_votes(),
             seen=store.latest_seen(self._bounds.table),
             denounced=store.denounced(),
-            untold=[each for each in store.untold() if wire.encode(each) not in told],
+            untold=[each for each, logged in evidence if not logged],
             held=store.held(),
             ended=list(ends),
         )

@@ -1,7 +1,7 @@
 """What the quarantine must not forget, in a SQLite file of its own: quarantine.db.
 
     meta            chain id and layout
-    held            items as they were sent, by fingerprint
+    held            items as they were sent, by request
     cleared_blocks  what holds, in the order in which it was cleared
     cleared_votes   likewise, a row for each batch that was stored
     seen            what delegates have signed, for detection, a row for each batch
@@ -44,7 +44,7 @@ COPIES_MAX = 2  # of one place: who signs a hundred is denounced by two
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS held (fingerprint BLOB PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS held (key BLOB PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS cleared_blocks (
     position INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, level INTEGER NOT NULL,
     record BLOB NOT NULL);
@@ -159,7 +159,7 @@ class QuarantineStore:
             for batch in batches:
                 self._write(batch)
             found = [self._probe(record) for record in probes]
-            db.executemany("DELETE FROM held WHERE fingerprint = ?", [(f,) for f in forget])
+            db.executemany("DELETE FROM held WHERE key = ?", [(key,) for key in forget])
             db.executemany(
                 "UPDATE evidence SET told = 1 WHERE level = ? AND kind = ? AND round = ? "
                 "AND delegate = ?",
@@ -178,7 +178,7 @@ class QuarantineStore:
         db = self._db
         db.executemany(
             "INSERT OR REPLACE INTO held VALUES (?, ?)",
-            [(held.fingerprint, _encode(held)) for held in batch.held],
+            [(held.key, _encode(held)) for held in batch.held],
         )
         if batch.seen:
             self._write_seen(batch.seen)

@@ -45,7 +45,7 @@ class Store:
 
     def commit(self, batch: Batch) -> None:
         for held in batch.held:
-            self.held[held.fingerprint] = held
+            self.held[held.key] = held
         for record in batch.seen:
             self._keep(record)
         self.blocks += batch.blocks
@@ -171,8 +171,8 @@ class Script:
                 self.store.log.append(
                     Ended(client, event.id, mark, event.event, event.delegate, event.code, "")
                 )
-        for mark in turn.forget:
-            self.store.held.pop(mark, None)
+        for key in turn.forget:
+            self.store.held.pop(key, None)
         for probe in turn.probes:
             self.core.probed(probe, self.store.probe(probe), self.now)
         self.peers += turn.peers

@@ -72,7 +72,7 @@ def test_37d_a_record_that_claims_too_much_is_believed_nothing() -> None:
     _, child = held_pair(script)
     [record] = [r for r in script.store.held.values() if r.kind == VERIFY_BLOCK]
     forged = Block(msgspec.structs.replace(child.header, signature=b"forged"))
-    script.store.held[record.fingerprint] = msgspec.structs.replace(
+    script.store.held[record.key] = msgspec.structs.replace(
         record, raw=forged.raw, hash=forged.hash
     )
     script.restart()
@@ -184,3 +184,24 @@ def test_an_operator_drops_or_releases_what_is_held() -> None:
     assert script.last(name_of(child)) == ("shed", "dropped")
     assert script.last(name_of_vote(vote)) == ("held", "target")
     assert script.worker.checked.count((Check.VOTE, digest(encode(vote)))) == 2
+
+
+def test_of_two_records_of_the_same_bytes_one_goes_on() -> None:
+    script = Script()
+    parent, child = script.root.chain(2)
+    script.block(child, id_=b"i" * 16)
+    script.run()
+    [record] = script.store.held.values()
+    script.core.drop(child.hash, script.now)
+    script.block(child, id_=b"j" * 16)
+    script.run()
+    # Killed before the end of the first was logged, and its record forgotten.
+    script.store.log = [ended for ended in script.store.log if ended.id != b"i" * 16]
+    script.store.held = {record.key: record} | script.store.held
+    script.restart()
+    script.run()
+    assert script.events[-1][1:] == ("duplicate", "open")
+    script.block(parent)
+    script.run()
+    assert script.ends(name_of(child)) == ["shed", "duplicate", "cleared"]
+    assert script.store.held == {}

@@ -86,7 +86,7 @@ def test_what_was_stored_is_there_for_the_next_process(path: Path) -> None:
         votes=[vote(7, b"x"), vote(8, b"y")],
         evidence=[evidence(7)],
     )
-    store.commit([kept, batch(2, votes=[vote(8, b"z")])], forget=[b"a"])
+    store.commit([kept, batch(2, votes=[vote(8, b"z")])], forget=[held(b"a").key])
     store.close()
     again = QuarantineStore(path, CHAIN)
     assert again.held() == [held(b"b")]
@@ -99,6 +99,16 @@ def test_what_was_stored_is_there_for_the_next_process(path: Path) -> None:
     assert again.untold() == []
     assert again.denounced() == [(ATTESTATION, 7, 0, "d")]
     again.close()
+
+
+def test_a_record_that_is_forgotten_late_takes_no_other_request_along(
+    store: QuarantineStore,
+) -> None:
+    first = held(b"a")
+    again = msgspec.structs.replace(first, id=b"other")
+    store.commit([batch(held=[first])])
+    store.commit([batch(2, held=[again])], forget=[first.key])
+    assert store.held() == [again]
 
 
 def test_what_is_below_the_window_is_forgotten(store: QuarantineStore) -> None:
