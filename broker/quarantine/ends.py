@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from broker.messages import Event
 from broker.quarantine.accounting import Accounting
 from broker.quarantine.cleared_chain import ClearedChain
@@ -9,10 +11,12 @@ from broker.quarantine.held_blocks import HeldBlocks
 from broker.quarantine.items import Item
 from broker.quarantine.missing_blocks import MissingBlocks
 from broker.quarantine.moment import Moment
-from broker.quarantine.records import held_key
+from broker.quarantine.records import ClearedBody, held_key
 from broker.quarantine.requests import Requests
-from broker.quarantine.turn import Turn
+from broker.quarantine.turn import CLEARED, Turn
 from broker.verification import HeaderFacts
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Ends:
@@ -45,7 +49,12 @@ class Ends:
     def end(self, item: Item, event: str, code: str = "", text: str = "") -> None:
         """The end of an item; it must have left its area."""
         facts = item.facts
-        ended = Event(item.id, "" if facts is None else facts.delegate, event, b"", code, text)
+        delegate, body = "", b""
+        if facts is not None:
+            delegate = facts.delegate
+            if event == CLEARED:
+                body = _encode(ClearedBody.of(facts, item.hash))
+        ended = Event(item.id, delegate, event, body, code, text)
         turn = self.turn
         turn.events.append((item.client, ended, item.fingerprint))
         if item.kept:

@@ -182,7 +182,7 @@ class Quarantine:
         """
         self._moment.set(now, unix_now)
         for ended in kept.ended:
-            event = Event(ended.id, ended.delegate, ended.event, b"", ended.code, ended.text)
+            event = Event(ended.id, ended.delegate, ended.event, ended.body, ended.code, ended.text)
             self.requests.ended.put((ended.client, ended.id), (ended.fingerprint, event))
         for block in kept.blocks:
             self.chain.add(block)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from broker.verification import HeaderFacts
+from broker.verification import HeaderFacts, VoteFacts
 
 LEVEL_MAX = 0x7FFFFFFF  # of a chain: a level is a signed number of 32 bits
 # What a delegate may sign only once for a level and round.
@@ -96,6 +96,21 @@ class EvidenceRecord(Struct, array_like=True, frozen=True, gc=False):
     operation: bytes  # unsigned, with a zero signature: ready to be injected
 
 
+class ClearedBody(Struct, array_like=True, frozen=True, gc=False):
+    """Body of `cleared`: what it was, for those who did not push it."""
+
+    kind: int  # BLOCK or one of KIND_OF_VOTE
+    hash: bytes
+    level: int
+    round: int
+
+    @classmethod
+    def of(cls, facts: HeaderFacts | VoteFacts, hash_: bytes) -> ClearedBody:
+        """What is said of a block or vote with these facts."""
+        kind = BLOCK if isinstance(facts, HeaderFacts) else KIND_OF_VOTE[facts.kind]
+        return cls(kind, hash_, facts.level, facts.round)
+
+
 class Batch(Struct):
     """What the store must have, in one transaction, before `stored(number)` is said."""
 
@@ -121,6 +136,7 @@ class Ended(Struct, frozen=True, gc=False):
     delegate: str
     code: str
     text: str
+    body: bytes = b""
 
 
 class Restored(Struct):

@@ -535,7 +535,7 @@ def _ends_in(events: EventLog, count: int) -> tuple[deque[Ended], set[bytes]]:
                     ends.append(
                         Ended(
                             group.client, event.id, fingerprints[event.id], event.event,
-                            event.delegate, event.code, event.text,
+                            event.delegate, event.code, event.text, event.body,
                         )
                     )  # fmt: skip
     return ends, told

@@ -169,8 +169,11 @@ class Script:
             self.events.append((name, event.event, event.code))
             if event.event != HELD:
                 self.store.log.append(
-                    Ended(client, event.id, mark, event.event, event.delegate, event.code, "")
-                )
+                    Ended(
+                        client, event.id, mark, event.event, event.delegate, event.code, "",
+                        event.body,
+                    )
+                )  # fmt: skip
         for key in turn.forget:
             self.store.held.pop(key, None)
         for probe in turn.probes:

@@ -8,6 +8,7 @@ from scripted_chain import GOOD, Block, digest, encode, vote_for
 
 from broker.messages import Request
 from broker.quarantine.items import VERIFY_BLOCK
+from broker.quarantine.records import BLOCK, KIND_OF_VOTE, ClearedBody
 from broker.verification import Check
 
 
@@ -205,3 +206,21 @@ def test_of_two_records_of_the_same_bytes_one_goes_on() -> None:
     script.run()
     assert script.ends(name_of(child)) == ["shed", "duplicate", "cleared"]
     assert script.store.held == {}
+
+
+def test_what_was_cleared_stands_in_its_event_also_after_a_restart() -> None:
+    script = Script()
+    block = script.root.child()
+    script.block(block, id_=b"i" * 16)
+    script.vote(vote_for(block, "d"), id_=b"j" * 16)
+    script.run()
+    script.restart()
+    header = block.header
+    for id_, kind, hash_ in (
+        (b"i" * 16, BLOCK, block.hash),
+        (b"j" * 16, KIND_OF_VOTE["attestation"], digest(encode(vote_for(block, "d")))),
+    ):
+        _, event = script.core.requests.ended.get((CLIENT, id_), (b"", None))
+        assert event is not None
+        body = msgspec.msgpack.decode(event.body, type=ClearedBody)
+        assert body == ClearedBody(kind, hash_, header.level, header.round)
