@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+import broker.quarantine
 from broker.config import QuarantineSettings
 from broker.errors import Misconfigured
 from broker.quarantine.bounds import Bounds
+from broker.quarantine.holding import REASONS
 from workers.quarantine_command import bounds_of
+from workers.verification.verdicts import Reason
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "quarantine.md").read_text()
 
@@ -50,3 +53,29 @@ def test_the_document_has_the_bounds_as_they_are() -> None:
     for name, number, unit in said:
         value = int(number.replace(",", "")) * (1024 * 1024 if unit == " MiB" else 1)
         assert getattr(bounds, name) == value, name
+
+
+OWN_CODES = re.compile(
+    r'(DUPLICATE|STALE|REJECTED|UNVIABLE|SHED|EXPIRED), "([a-z_]+)"'
+    r'|self\._(reject|unviable|over_quota)\([^"\n]*"([a-z_]+)"'
+)
+EVENT_OF = {"reject": "rejected", "unviable": "unviable", "over_quota": "shed"}
+
+
+def test_the_document_has_the_codes_as_they_are() -> None:
+    of_quarantine = {
+        (event.lower() or EVENT_OF[method], code or other)
+        for source in Path(broker.quarantine.__file__).parent.glob("*.py")
+        for event, code, method, other in OWN_CODES.findall(source.read_text())
+    }
+    assert len(of_quarantine) > 20
+    table = DOCUMENT[DOCUMENT.index("| event | code |") : DOCUMENT.index("Conservation is")]
+    rows = [line.split("|")[1:3] for line in table.splitlines()[2:] if line]
+    said = {
+        (event.strip(" `"), code)
+        for event, codes in rows
+        for code in re.findall("`([a-z_]+)`", codes)
+    }
+    assert of_quarantine - said == set()
+    others = {*map(str, Reason), *REASONS.values(), "open"}
+    assert {code for _, code in said} - {code for _, code in of_quarantine} - others == set()
