@@ -269,10 +269,9 @@ def _check_votes(
     votes = BlockVotes(rules, of_predecessor, attested, of_lock, preattested)
     for operation in operations.passes[CONSENSUS_PASS]:
         try:
-            votes.add(operation.decoded, operation.data)
+            yield from votes.add_steps(operation.decoded)
         except WrongVote as error:
             raise _Wrong(error.reason, str(error)) from None
-        yield None
     threshold = rules.consensus_threshold
     if of_predecessor is not None and votes.attesting_power < threshold:
         text = f"attestations of {votes.attesting_power} slots, {threshold} are a quorum"

@@ -27,6 +27,7 @@ from signers.formats.vote import VoteTemplate
 from signers.keyring.curve import Curve
 from workers.sandbox.accounts import SandboxKey
 from workers.sandbox.chain import Chain
+from workers.verification import block_votes
 from workers.verification.block_check import block_steps, check_block
 from workers.verification.known_chain import LEVELS_KEPT
 from workers.verification.node_questions import IncludedWanted, RightsTold, RightsWanted
@@ -290,7 +291,11 @@ def test_a_place_on_the_chain_that_is_not(case: Case) -> None:
     assert on_final.judgement == Judgement.VALID
 
 
-def test_votes_of_tz4_keys_come_added_up() -> None:
+@pytest.mark.parametrize("keys_per_step", [2, 16])
+def test_votes_of_tz4_keys_come_added_up(
+    keys_per_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_votes, "KEYS_PER_STEP", keys_per_step)
     keys = [SandboxKey(blake2b_32(b"tz4 %d" % n), Curve.BLS) for n in range(3)]
     bakery = new_bakery(TEZOS, bakers=keys, level=3)
     case = Case(bakery)
