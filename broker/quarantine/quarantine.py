@@ -198,6 +198,8 @@ class Quarantine:
             self._tell_slashable(evidence)
         if self.chain.head is not None:
             self._head_moved()
+        for cleared in kept.untold_cleared:
+            self.ends.cleared_before(cleared)
         for held in kept.held:
             self._intake.take_back(held)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+from typing import TypeVar
+
 from msgspec import Struct
 
 from broker.verification import HeaderFacts, VoteFacts
@@ -149,3 +152,25 @@ class Restored(Struct):
     untold: list[EvidenceRecord]  # evidence whose event is not in the log
     held: list[HeldRecord]  # oldest first
     ended: list[Ended]  # oldest first
+    untold_cleared: list[ClearedBlock | ClearedVote] = []  # whose event is not in the log
+
+
+Cleared = TypeVar("Cleared", ClearedBlock, ClearedVote)
+
+
+def untold(newest_first: Iterable[Cleared], told: Container[tuple[str, bytes]]) -> list[Cleared]:
+    """Of what was cleared, that of which nobody was told before a kill; oldest first.
+
+    Events are logged in the order of clearing, so it is what comes after the last one that was
+    told. With none of those in the log nothing is known, and nothing told again.
+
+    Args:
+        told: client and id of requests that have ended lately, by the log.
+    """
+    found: list[Cleared] = []
+    for each in newest_first:
+        if (each.client, each.id) in told:
+            return found[::-1]
+        if each.client:
+            found.append(each)
+    return []

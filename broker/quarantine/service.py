@@ -256,6 +256,7 @@ class QuarantineService:
             untold=[each for each, logged in evidence if not logged],
             held=store.held(),
             ended=list(ends),
+            untold_cleared=store.untold_cleared({(each.client, each.id) for each in ends}),
         )
 
     # -- in ---------------------------------------------------------------------------------------
@@ -348,12 +349,11 @@ class QuarantineService:
                 self._reply(peer, Problem(e.code, f"{e}. {e.advice}"))
 
     def _take(self, peer: Peer, push: Push, name: str, now: float, unix_now: float) -> None:
-        if name and push.client != name:
-            raise MalformedMessage(f"this connection is of client {name!r}, not of {push.client!r}")
-        if push.client == NOTICES:
-            raise MalformedMessage(f"{NOTICES!r} is the quarantine's own name")
         core = self._core
-        if core is None or self._stream.full:
+        if (name and push.client != name) or push.client == NOTICES:
+            text = f"this connection is not of client {push.client!r}"
+            acks = [Ack(r.id, REFUSED, "wrong_client", text) for r in push.requests]
+        elif core is None or self._stream.full:
             text = NO_CHAIN if core is None else "the store cannot keep up, or cannot be written"
             acks = [Ack(r.id, REFUSED, "busy", text, BUSY_RETRY_MS) for r in push.requests]
         else:

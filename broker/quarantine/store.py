@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +33,7 @@ from broker.quarantine.records import (
     EvidenceRecord,
     HeldRecord,
     SignedRecord,
+    untold,
 )
 
 STORE_NAME = "quarantine.db"
@@ -244,6 +245,14 @@ class QuarantineStore:
         """Hash and level of each, the oldest first."""
         newest_first = _votes_of(self._db, None, None)
         return [(vote.record.hash, vote.record.level) for vote in newest_first][::-1]
+
+    def untold_cleared(
+        self, told: Container[tuple[str, bytes]]
+    ) -> list[ClearedBlock | ClearedVote]:
+        """What was cleared and not told, by the requests that were: blocks first."""
+        rows = self._db.execute("SELECT record FROM cleared_blocks ORDER BY position DESC")
+        blocks = untold((_block(record) for (record,) in rows), told)
+        return [*blocks, *untold(_votes_of(self._db, None, None), told)]
 
     def latest_seen(self, count: int) -> list[SignedRecord]:
         """What was seen last, at most so many, oldest first."""

@@ -23,6 +23,7 @@ from broker.quarantine.records import (
     HeldRecord,
     Restored,
     SignedRecord,
+    untold,
 )
 from broker.quarantine.turn import SLASHABLE, LoadChange, PeerEvent, Turn, Wanted
 from broker.verification import CheckAnswer, CheckSlice
@@ -58,6 +59,7 @@ class Store:
         return found
 
     def restored(self) -> Restored:
+        told = {(ended.client, ended.id) for ended in self.log}
         return Restored(
             list(self.blocks),
             [(vote.record.hash, vote.record.level) for vote in self.votes],
@@ -66,6 +68,7 @@ class Store:
             [e for e in self.evidence if e.operation not in self.told],
             sorted(self.held.values(), key=lambda record: record.since_unix_ms),
             list(self.log),
+            [*untold(self.blocks[::-1], told), *untold(self.votes[::-1], told)],
         )
 
     @staticmethod

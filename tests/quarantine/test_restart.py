@@ -224,3 +224,24 @@ def test_what_was_cleared_stands_in_its_event_also_after_a_restart() -> None:
         assert event is not None
         body = msgspec.msgpack.decode(event.body, type=ClearedBody)
         assert body == ClearedBody(kind, hash_, header.level, header.round)
+
+
+def test_what_was_stored_and_not_told_is_told_after_the_restart() -> None:
+    script = Script()
+    first, second = script.root.chain(2)
+    votes = [vote_for(first, name) for name in ("d1", "d2")]
+    script.block(first)
+    script.vote(votes[0])
+    script.run()
+    script.block(second)
+    script.vote(votes[1])
+    while not (len(script.store.blocks) == 3 and len(script.store.votes) == 2):
+        script.turn()
+        script.answer()
+    assert script.counts() == {"cleared": 2}
+    for _ in range(2):  # and only once
+        script.restart()
+        script.run()
+        assert sorted(script.cleared()) == sorted(
+            [name_of(first), name_of(second), *map(name_of_vote, votes)]
+        )

@@ -92,6 +92,9 @@ def test_what_was_stored_is_there_for_the_next_process(path: Path) -> None:
     assert again.held() == [held(b"b")]
     assert again.cleared_blocks() == kept.blocks
     assert again.cleared_votes() == [(b"x", 7), (b"y", 8), (b"z", 8)]
+    told = {("feeder", b"B7"), ("feeder", b"y")}
+    assert again.untold_cleared(told) == [block(8, b"B8"), vote(8, b"z")]
+    assert again.untold_cleared(set()) == [], "a log that was lost tells nothing"
     assert again.latest_seen(10) == kept.seen
     assert again.latest_seen(1) == kept.seen[-1:]
     assert again.untold() == kept.evidence
