@@ -9,88 +9,33 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 import msgspec
 
-from broker.access import own_identity
 from broker.client import CALL_S, Admin, Client, RequestRefused, Watcher
 from broker.client_session import SILENCE_AFTER_DEADLINE_S, Refused
 from broker.config import (
     BASE_DIR_ENV,
-    STATE_DIR_ENV,
     STORE_NAME,
-    Endpoints,
-    Settings,
-    default_state_dir,
-    load_settings,
     node_url,
-    resolve_endpoints,
 )
 from broker.errors import (
-    EXIT_MISCONFIGURED,
-    BrokerError,
-    Misconfigured,
     NoAnswer,
     NoStore,
 )
 from broker.messages import BLOCK_READY, BlockReady, Event, Vote, VoteBatch
+from broker.place import Place, at_a_place
 from broker.process_signals import end_on_signals
 from broker.reload import reload_lines
 from broker.server import Broker, ServiceLock
-from broker.sockets import CurveIdentity
 from broker.supervisor import Supervisor
 from broker.telemetry import log_to_stderr
 from broker.topic_reader import EventsLost
 
 log = logging.getLogger("forgepool.supervisor")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the pool of a command lives."""
-
-    state_dir: Path
-    settings: Settings
-    endpoints: Endpoints
-    config: Path | None
-
-    @property
-    def curve(self) -> CurveIdentity | None:
-        return own_identity(self.settings.curve)
-
-
-def at_a_place(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `--state-dir` and `--config`, and turn our errors into clear messages."""
-
-    def run(state_dir: Path | None, config: Path | None, **options: Any) -> None:
-        chosen = state_dir or default_state_dir()
-        try:
-            settings = load_settings(chosen, config)
-            place = Place(chosen, settings, resolve_endpoints(chosen, settings.endpoints), config)
-            command(place, **options)
-        except Misconfigured as e:
-            click.echo(f"forgepool: {e}", err=True)
-            sys.exit(EXIT_MISCONFIGURED)
-        except (BrokerError, OSError) as e:
-            _fail(str(e))
-        except KeyboardInterrupt:
-            sys.exit(130)
-
-    run.__name__ = command.__name__
-    run.__doc__ = command.__doc__
-    run.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    run = click.option(
-        "--config", type=click.Path(dir_okay=False, path_type=Path),
-        help="Settings file.  [default: forgepool.toml in the state directory]",
-    )(run)  # fmt: skip
-    return click.option(
-        "--state-dir", type=click.Path(file_okay=False, path_type=Path), envvar=STATE_DIR_ENV,
-        show_envvar=True, help="Where the pool lives.  [default: ~/.forgepool]",
-    )(run)  # fmt: skip
 
 
 def _fail(message: str) -> NoReturn:

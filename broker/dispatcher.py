@@ -74,6 +74,7 @@ from broker.messages import (
     Events,
     Freed,
     Heartbeat,
+    Held,
     HelloWanted,
     Item,
     KeysKnown,
@@ -629,8 +630,11 @@ class Dispatcher:
         self._prepare_in_queue(worker)
         self._lose_checks(worker)
         if hello.epoch == self.epoch:
-            self._settle_held(worker, hello)
+            self._settle_held(worker, hello.held)
         else:
+            # Our welcome has not reached it, so that nothing has that we gave it on a connection
+            # before this one.
+            self._settle_held(worker, [])
             self._adopt_held(worker, hello)
         self._turn.to_workers.append((peer, Welcome(self.epoch, worker.signs, worker.why_not)))
         if self.draining:
@@ -640,9 +644,9 @@ class Dispatcher:
             f"held={len(hello.held)} {worker.why_not}".rstrip()
         )
 
-    def _settle_held(self, worker: Worker, hello: WorkerHello) -> None:
+    def _settle_held(self, worker: Worker, holds: Sequence[Held]) -> None:
         """After a broken connection: what it does not hold never reached it, or was dropped."""
-        held = {(h.client, h.id, h.delegate, h.attempt) for h in hello.held}
+        held = {(h.client, h.id, h.delegate, h.attempt) for h in holds}
         for task in self._tasks_of(worker):
             name = (task.request.client, task.request.message.id, task.queue.delegate)
             for attempt in [a for a, w in (task.older or {}).items() if w is worker]:

@@ -22,6 +22,7 @@ ANCESTORS_MAX = 64
 # A node's own name for the chain it is on. Good for CHAIN alone, whose answer has the id: who does
 # not know the id yet asks by it.
 MAIN_CHAIN = "main"
+LEVEL_MAX = 0x7FFFFFFF  # a level is a signed number of 32 bits
 
 
 class Check(IntEnum):

@@ -2,6 +2,10 @@
 
 Everything that runs here is what an operator runs: `forgepool init`, `keys`, `sandbox`, `serve`,
 `baker`, each in its own process. What is told at the end, the chain has counted.
+
+With `--hostile` a third of the delegates are outsiders, with a pool and a node of their own. What
+their node says reaches ours only through the quarantine, by `hostile_network`, which adds whatever
+may harm: late, twice, corrupted, forged, and signed twice by the outsiders' own keys.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -18,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +31,17 @@ from typing import Any
 
 import click
 import httpx
+from foul_play import Outsiders
+from hostile_network import HostileNetwork
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from broker.errors import BrokerError
+from broker.quarantine.turn import OUTCOMES
 from signers.formats import base58
 from signers.formats.networks import network_by_name
-from signers.keyring.keystore import Keystore
+from signers.keyring.keystore import Keystore, KeystoreEntry
 from workers.sandbox.accounts import SandboxKey, accounts_json, make_transfer, sandbox_keys
 
 STAKE = 6_000_000_000  # mutez (mumav)
@@ -42,7 +52,15 @@ CURVES = {
     "mavryk": ("ed25519", "secp256k1", "p256"),
     "tezos": ("ed25519", "secp256k1", "p256", "bls"),
 }
+# One of so many delegates is an outsider in a hostile network, and so is his stake: fewer than
+# could keep a block from its quorum, more than the others have to spare.
+OUTSIDE_SHARE = 3
+NODES = {"pool": "sandbox", "outside": "sandbox-outside"}
+# When the chain begins: two pools and two nodes take longer to start.
+START_AHEAD_S, HOSTILE_START_AHEAD_S = 6, 10
 STARTUP_S = 30.0
+LISTED_MAX = 4  # names in one line of the summary
+SETTLE_S = 5.0  # for what the quarantine is about to judge when the last block has come
 CHILD_END_S = 20.0
 # The chain may lose a round now and then on a busy machine; more than this is a failure.
 TIME_FACTOR, TIME_SLACK_S = 4, 60
@@ -60,6 +78,8 @@ class Demo:
     network: str
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     url: str = ""
+    keys: dict[str, list[KeystoreEntry]] = field(default_factory=dict)  # by group
+    hostile: HostileNetwork | None = None
     pipe: tuple[int, int] = field(default_factory=os.pipe)  # its end tells them that we are gone
 
     def run(self, *arguments: str) -> str:
@@ -72,7 +92,7 @@ class Demo:
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a forgepool command that goes on; its log is NAME.log in the directory."""
-        parent = "--parent-pipe-fd" if name == "sandbox" else "--parent-fd"
+        parent = "--parent-pipe-fd" if arguments[0] == "sandbox" else "--parent-fd"
         with (self.directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "broker.command", *arguments, parent, str(self.pipe[0])],
@@ -86,6 +106,8 @@ class Demo:
         return process
 
     def check_children(self) -> None:
+        if self.hostile is not None and self.hostile.failure:
+            raise DemoFailed(f"the hostile network has failed: {self.hostile.failure}")
         for process in self.children:
             if process.poll() is not None:
                 raise DemoFailed(f"{process.args[3]} ended; see the logs in {self.directory}")  # type: ignore[index]
@@ -102,6 +124,8 @@ class Demo:
         return found
 
     def end(self) -> None:
+        if self.hostile is not None:
+            self.hostile.end()
         for process in reversed(self.children):
             process.terminate()
             try:
@@ -113,37 +137,75 @@ class Demo:
 
 def start_everything(demo: Demo, options: dict[str, Any]) -> list[SandboxKey]:
     """Keys, chain, store, pool, baker; returns the accounts that make transfers."""
-    pool = ["--state-dir", str(demo.directory / "pool")]
-    count, seed = options["delegates"], options["seed"] or secrets.token_hex(8)
-    for curve, some in zip(CURVES[demo.network], shares(count, CURVES[demo.network]), strict=True):
-        if some:
-            demo.run(
-                "keys", "generate", curve, *pool, "--network", demo.network, "--curve", curve,
-                "--count", str(some),
-            )  # fmt: skip
-    entries = list(Keystore(demo.directory / "pool" / "keys").entries())
-    bakers = [{"public_key": entry.public_key, "stake": str(STAKE)} for entry in entries]
+    seed = options["seed"] or secrets.token_hex(8)
+    outside = max(1, options["delegates"] // OUTSIDE_SHARE) if options["hostile"] else 0
+    groups = {"pool": options["delegates"] - outside} | ({"outside": outside} if outside else {})
+    bakers = []
+    for group, count in groups.items():
+        demo.keys[group] = make_keys(demo, group, count)
+        bakers += [
+            {"public_key": entry.public_key, "stake": str(STAKE)} for entry in demo.keys[group]
+        ]
     accounts = sandbox_keys(seed, "account", ACCOUNTS)
     (demo.directory / "bakers.json").write_text(json.dumps(bakers))
     (demo.directory / "accounts.json").write_text(
         json.dumps(accounts_json(accounts, BALANCE, network_by_name(demo.network)))
     )
-    demo.start(
-        "sandbox", "sandbox", "--network", demo.network, "--seed", seed, "--port", "0",
+    ahead = HOSTILE_START_AHEAD_S if outside else START_AHEAD_S
+    chain = [
+        "--network", demo.network, "--seed", seed, "--port", "0",
         "--bakers", str(demo.directory / "bakers.json"),
         "--accounts", str(demo.directory / "accounts.json"),
-        "--ready-file", str(demo.directory / "ready"), "--start-in", "4",
+        "--start-at", str(int(time.time()) + ahead),
         "--minimal-block-delay", str(options["block_seconds"]),
-    )  # fmt: skip
-    ready = wait_for(demo, demo.directory / "ready")
-    demo.url = ready["url"]
-    demo.run("init", *pool, "--network", demo.network, "--chain-id", ready["chain_id"])
-    names = [entry.name for entry in entries]
-    demo.run("keys", "enable", *pool, "--fresh", "--yes", *names)
-    demo.start("serve", "serve", *pool, "--workers", str(options["workers"]), "--node", demo.url)
-    demo.run("status", *pool, "--wait", str(STARTUP_S))
-    demo.start("baker", "baker", *pool, "--node", demo.url)
+    ]  # fmt: skip
+    nodes = {group: NODES[group] for group in groups}
+    for node in nodes.values():
+        demo.start(node, "sandbox", *chain, "--ready-file", str(demo.directory / f"{node}.ready"))
+    urls = {}
+    for group, node in nodes.items():
+        ready = wait_for(demo, demo.directory / f"{node}.ready")
+        urls[group] = ready["url"]
+        start_pool(demo, group, ready, options)
+    demo.url = urls["pool"]
+    for group, url in urls.items():
+        where = ["--state-dir", str(demo.directory / group)]
+        demo.run("status", *where, "--wait", str(STARTUP_S))
+        demo.start(f"baker-{group}", "baker", *where, "--node", url)
+    if outside:
+        keys = demo.directory / "outside" / "keys"
+        outsiders = Outsiders.of(keys, ready["chain_id"], network_by_name(demo.network))
+        demo.hostile = HostileNetwork(
+            urls["pool"], urls["outside"], demo.directory / "pool", outsiders, ready["chain_id"],
+            seed,
+        )  # fmt: skip
+        demo.hostile.start()
     return accounts
+
+
+def make_keys(demo: Demo, group: str, count: int) -> list[KeystoreEntry]:
+    """The keys of a group's delegates, of all curves in turn."""
+    curves = CURVES[demo.network]
+    where = ["--state-dir", str(demo.directory / group), "--network", demo.network]
+    for curve, some in zip(curves, shares(count, curves), strict=True):
+        if some:
+            name = f"{group}-{curve}"
+            demo.run("keys", "generate", name, *where, "--curve", curve, "--count", str(some))
+    return list(Keystore(demo.directory / group / "keys").entries())
+
+
+def start_pool(demo: Demo, group: str, node: dict[str, Any], options: dict[str, Any]) -> None:
+    """Store, broker and workers of a group; ours has a quarantine when the network is hostile."""
+    where = ["--state-dir", str(demo.directory / group)]
+    demo.run("init", *where, "--network", demo.network, "--chain-id", node["chain_id"])
+    names = [entry.name for entry in demo.keys[group]]
+    demo.run("keys", "enable", *where, "--fresh", "--yes", *names)
+    ours = group == "pool"
+    workers = options["workers"] if ours else 1
+    more = ["--quarantine"] if ours and options["hostile"] else []
+    demo.start(
+        f"serve-{group}", "serve", *where, "--workers", str(workers), "--node", node["url"], *more
+    )
 
 
 def shares(count: int, among: Sequence[object]) -> list[int]:
@@ -236,7 +298,7 @@ def summary(demo: Demo, blocks: int) -> dict[str, Any]:
     chain = demo.statistics(levels=min(1000, blocks + 5))
     events = demo.pool_status()["events"]
     votes, due = latencies_ms(chain["levels"])
-    return {
+    found = {
         "blocks": chain["blocks"],
         "rounds_over_zero": chain["rounds_over_zero"],
         "preattestations": chain["preattestations"]["seen"],
@@ -253,9 +315,59 @@ def summary(demo: Demo, blocks: int) -> dict[str, Any]:
         "network": chain["network"],
         "chain_id": chain["chain_id"],
     }
+    return found if demo.hostile is None else found | hostile_summary(demo, chain)
 
 
-def progress(chain: dict[str, Any], pool: dict[str, Any], wanted: int, note: str) -> Table:
+def hostile_summary(demo: Demo, chain: dict[str, Any]) -> dict[str, Any]:
+    """What of the network got through, what did not, and what was found out about whom."""
+    hostile = demo.hostile
+    assert hostile is not None
+    ours = {entry.key_hash for entry in demo.keys["pool"]}
+    bakers = [level["baker"] in ours for level in chain["levels"] if "round" in level]
+    twice = Counter(conflict["delegate"] in ours for conflict in chain["conflicts"])
+    quarantine = settled(hostile)
+    kinds = chain["operations"]["included_by_kind"]
+    return {
+        # Of the outsiders the chain counts what the network made them sign.
+        "conflicting_signatures": twice[True],
+        "conflicting_signatures_by_outsiders": twice[False],
+        "blocks_by_us": sum(bakers),
+        "blocks_by_outsiders": len(bakers) - sum(bakers),
+        "pushed": quarantine["received"],
+        **{outcome: quarantine["outcomes"].get(outcome, 0) for outcome in OUTCOMES},
+        "held": quarantine["held"],
+        "held_for_a_while": dict(hostile.waited),
+        "lost": balance(quarantine),
+        "reasons": dict(sorted(quarantine["reasons"].items())),
+        "slashable": dict(hostile.offences),
+        "evidence_accepted": hostile.evidence["accepted"],
+        "evidence_refused": hostile.evidence["refused"],
+        "evidence_in_blocks": sum(n for kind, n in kinds.items() if kind.endswith("_evidence")),
+        "peers_banned": sorted(hostile.banned),
+    }
+
+
+def settled(hostile: HostileNetwork) -> dict[str, Any]:
+    """The quarantine's own numbers, once nothing is being judged."""
+    until = time.monotonic() + SETTLE_S
+    while True:
+        found = hostile.quarantine_status()
+        if "outcomes" in found and (not found["in_flight"] or time.monotonic() > until):
+            return found
+        if time.monotonic() > until:
+            raise DemoFailed("the quarantine does not know the chain; see serve-pool.log")
+        time.sleep(0.2)
+
+
+def balance(quarantine: dict[str, Any]) -> int:
+    """What went in and is nowhere: none, at any time."""
+    out = sum(quarantine["outcomes"].values())
+    return int(quarantine["received"] - out - quarantine["held"] - quarantine["in_flight"])
+
+
+def progress(demo: Demo, chain: dict[str, Any], wanted: int, note: str) -> Table:
+    pool = demo.pool_status()
+    quarantine = demo.hostile.quarantine_status() if demo.hostile is not None else {}
     votes, _ = latencies_ms(chain["levels"])
     table = Table.grid(padding=(0, 2))
     head = chain["head"]
@@ -277,6 +389,9 @@ def progress(chain: dict[str, Any], pool: dict[str, Any], wanted: int, note: str
     )
     workers = ", ".join(f"{w['name']} {w['state']} (pid {w['pid']})" for w in pool["workers"])
     table.add_row("pool", workers, f"open tasks: {pool['open_tasks']}")
+    if "outcomes" in quarantine:
+        ends = ", ".join(f"{count} {outcome}" for outcome, count in quarantine["outcomes"].items())
+        table.add_row("quarantine", ends, f"{quarantine['held']} held")
     table.add_row("conflicts", str(chain["conflicting_signatures"]), note)
     return table
 
@@ -288,8 +403,12 @@ def counted(found: dict[str, Any]) -> Table:
         *words, last = name.split("_")
         text = f"{value} ms" if last == "ms" else str(value)
         if name == "chain_refused":  # by operations and blocks, each by reason
-            reasons = [f"{n} × {why}" for each in value.values() for why, n in each.items()]
-            text = ", ".join(reasons) or "0"
+            value = {why: n for each in value.values() for why, n in each.items()}
+        if isinstance(value, dict):
+            text = ", ".join(f"{n} × {why}" for why, n in value.items()) or "0"
+        elif isinstance(value, list):
+            shown = ", ".join(value[:LISTED_MAX]) + " …" * (len(value) > LISTED_MAX)
+            text = f"{len(value)}: {shown}" if value else "none"
         table.add_row(" ".join(words if last == "ms" else [*words, last]), text)
     return table
 
@@ -300,20 +419,24 @@ def counted(found: dict[str, Any]) -> Table:
 def watch(
     demo: Demo, accounts: list[SandboxKey], options: dict[str, Any], console: Console
 ) -> None:
-    """Until the chain has the wanted number of blocks."""
+    """Until the chain has the wanted number of blocks, one of the outsiders among them."""
     wanted, kill_at = options["blocks"], options["blocks"] // 2
     transfers = Transfers(demo, accounts)
     until = time.monotonic() + wanted * options["block_seconds"] * TIME_FACTOR + TIME_SLACK_S
     note, killed = "", not options["kill_a_worker"]
+    ours = {entry.key_hash for entry in demo.keys["pool"]}
+    outsider_baked = demo.hostile is None
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
     with live or contextlib.nullcontext():
         seen = -1
         while True:
             demo.check_children()
             chain = demo.statistics(levels=5)
-            if chain["blocks"] >= wanted:
+            bakers = {level["baker"] for level in chain["levels"] if "round" in level}
+            outsider_baked = outsider_baked or not bakers <= ours
+            if chain["blocks"] >= wanted and outsider_baked:
                 if live is not None:
-                    live.update(progress(chain, demo.pool_status(), wanted, note), refresh=True)
+                    live.update(progress(demo, chain, wanted, note), refresh=True)
                 return
             if time.monotonic() > until:
                 raise DemoFailed(
@@ -329,7 +452,7 @@ def watch(
                 if live is None and seen % 5 == 0:
                     console.print(f"block {seen} of {wanted}")
                 if live is not None:
-                    live.update(progress(chain, demo.pool_status(), wanted, note), refresh=True)
+                    live.update(progress(demo, chain, wanted, note), refresh=True)
             time.sleep(0.1)
 
 
@@ -341,29 +464,35 @@ def watch(
     "--network", default="mavryk", show_default=True, type=click.Choice(["mavryk", "tezos"])
 )
 @click.option("--seed", help="Of the chain and its accounts.  [default: another each time]")
-@click.option("--block-seconds", default=1, show_default=True, type=click.IntRange(1, 60))
+@click.option("--block-seconds", type=click.IntRange(1, 60), help="[default: 1; with --hostile 2]")
 @click.option("--kill-a-worker", is_flag=True, help="SIGKILL one in mid-run.")
+@click.option("--hostile", is_flag=True, help="Outsiders bake too, and the network is foul.")
 @click.option("--keep", is_flag=True, help="Keep the run's directory (logs, store).")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, in the last line.")
 def main(**options: Any) -> None:
     """Watch a pool of worker processes bake a Tenderbake chain, and see what the chain counted."""
     console = Console(stderr=options["as_json"])
+    options["block_seconds"] = options["block_seconds"] or (2 if options["hostile"] else 1)
+    if options["hostile"] and options["delegates"] < 2:
+        raise click.UsageError("--hostile needs two delegates, one of them an outsider")
     directory = Path(tempfile.mkdtemp(prefix="forgepool-demo-"))
     demo = Demo(directory, options["network"])
     failed = True
     try:
+        logging.basicConfig(filename=directory / "network.log")
+        logging.getLogger("forgepool").setLevel(logging.INFO)
         console.print(
             f"starting sandbox node, broker, {options['workers']} workers, baker in {directory}"
         )
         accounts = start_everything(demo, options)
         watch(demo, accounts, options, console)
         found = summary(demo, options["blocks"])
-        failed = bool(found["conflicting_signatures"])
+        failed = bool(found["conflicting_signatures"] or found.get("lost"))
         if options["as_json"]:
             print(json.dumps(found))
         else:
             console.print(counted(found))
-    except DemoFailed as e:
+    except (DemoFailed, BrokerError) as e:
         console.print(f"demo: {e}")
     except KeyboardInterrupt:
         console.print("interrupted")

@@ -83,6 +83,7 @@ def baked_chain(network: str, block_seconds: int) -> Iterator[tuple[Demo, list[S
     """A chain that grows, and the keys of accounts on it; its logs stay when something fails."""
     demo = Demo(Path(tempfile.mkdtemp(prefix="forgepool-clients-")), network)
     options = {
+        "hostile": False,
         "delegates": DELEGATES,
         "workers": 1,
         "seed": None,

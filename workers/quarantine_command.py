@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
+import msgspec
 
-from broker.access import own_identity
+from broker.client import default_name
 from broker.config import (
-    STATE_DIR_ENV,
-    Endpoints,
     QuarantineSettings,
-    Settings,
-    default_state_dir,
-    load_settings,
-    quarantine_endpoints,
-    resolve_endpoints,
+    node_url,
 )
-from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
+from broker.errors import Misconfigured
+from broker.place import Place, at_a_place
 from broker.process_signals import end_on_signals
 from broker.quarantine.admin_client import QuarantineAdmin
 from broker.quarantine.administration import (
@@ -37,52 +33,10 @@ from broker.quarantine.administration import (
     Release,
 )
 from broker.quarantine.bounds import Bounds
-from broker.quarantine.records import LEVEL_MAX
 from broker.telemetry import log_to_stderr
+from broker.verification import LEVEL_MAX
 from signers.errors import MalformedBytes
 from signers.formats import base58
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the quarantine of a command lives."""
-
-    state_dir: Path
-    settings: Settings
-    quarantine: QuarantineSettings
-    endpoints: Endpoints  # its own
-
-    def admin(self) -> QuarantineAdmin:
-        return QuarantineAdmin(self.endpoints, own_identity(self.settings.curve))
-
-
-def _at_a_place(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `--state-dir` and `--config`, and turn our errors into clear messages."""
-
-    def run(state_dir: Path | None, config: Path | None, **options: Any) -> None:
-        chosen = state_dir or default_state_dir()
-        try:
-            settings = load_settings(chosen, config)
-            own = settings.quarantine or QuarantineSettings()
-            command(_Place(chosen, settings, own, quarantine_endpoints(chosen, own)), **options)
-        except Misconfigured as e:
-            click.echo(f"forgepool quarantine: {e}", err=True)
-            sys.exit(EXIT_MISCONFIGURED)
-        except (BrokerError, MalformedBytes, OSError) as e:
-            click.echo(f"forgepool quarantine: {e}", err=True)
-            sys.exit(1)
-
-    run.__name__ = command.__name__
-    run.__doc__ = command.__doc__
-    run.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    run = click.option(
-        "--config", type=click.Path(dir_okay=False, path_type=Path),
-        help="Settings file.  [default: forgepool.toml in the state directory]",
-    )(run)  # fmt: skip
-    return click.option(
-        "--state-dir", type=click.Path(file_okay=False, path_type=Path), envvar=STATE_DIR_ENV,
-        show_envvar=True, help="Where the pool lives.  [default: ~/.forgepool]",
-    )(run)  # fmt: skip
 
 
 @click.group()
@@ -91,10 +45,10 @@ def quarantine() -> None:
 
 
 @quarantine.command()
-@_at_a_place
+@at_a_place
 @click.option("--parent-fd", type=int, hidden=True)
 @click.option("--verbose", is_flag=True, help="Log more.")
-def run(place: _Place, parent_fd: int | None, verbose: bool) -> None:
+def run(place: Place, parent_fd: int | None, verbose: bool) -> None:
     """Run the quarantine of a pool; `forgepool serve --quarantine` starts it too.
 
     Feeders push `verify_block` and `verify_vote` to its own sockets (docs/quarantine.md). Ends on
@@ -106,8 +60,8 @@ def run(place: _Place, parent_fd: int | None, verbose: bool) -> None:
     ended, wakers = end_on_signals(parent_fd)
     service = QuarantineService(
         place.state_dir,
-        resolve_endpoints(place.state_dir, place.settings.endpoints),
         place.endpoints,
+        place.quarantine_endpoints,
         place.settings,
         bounds_of(place.quarantine, place.settings.workers),
         ended=ended,
@@ -118,6 +72,53 @@ def run(place: _Place, parent_fd: int | None, verbose: bool) -> None:
         service.run()
     finally:
         service.close()
+
+
+@quarantine.command()
+@at_a_place
+@click.option("--from", "followed", required=True, metavar="URL", help="RPC of a node to follow.")
+@click.option("--peer", metavar="NAME", help="How that node is judged.  [default: host and port]")
+@click.option("--into", metavar="URL", help="RPC of our node: it gets what is cleared.")
+@click.option("--client", help="Name towards the quarantine.  [default: host and pid]")
+@click.option("--json", "as_json", is_flag=True, help="At the end print what was done.")
+@click.option("--parent-fd", type=int, hidden=True)
+@click.option("--verbose", is_flag=True, help="Log more.")
+def feed(
+    place: Place,
+    followed: str,
+    peer: str | None,
+    into: str | None,
+    client: str | None,
+    as_json: bool,
+    parent_fd: int | None,
+    verbose: bool,
+) -> None:
+    """Follow a node that nobody trusts: its blocks and votes go through the quarantine.
+
+    What is cleared goes into our node, in order. Ends on SIGTERM or Ctrl-C.
+    """
+    from broker.quarantine.items import PeerName
+    from workers.feed.feeding import FeedOptions, feed
+
+    log_to_stderr("feed", verbose=verbose)
+    url = node_url(followed)
+    name = peer or urlsplit(url).netloc.rpartition("@")[2]
+    try:
+        msgspec.convert(name, PeerName)
+    except msgspec.ValidationError as e:
+        raise Misconfigured(f"--peer {name!r}: {e}") from None
+    options = FeedOptions(
+        place.quarantine_endpoints,
+        place.curve,
+        url,
+        node_url(into or ""),
+        name,
+        client or default_name(),
+        parent_fd,
+    )
+    counts = asyncio.run(feed(options))
+    if as_json:
+        click.echo(json.dumps(counts))
 
 
 def bounds_of(settings: QuarantineSettings, workers: int) -> Bounds:
@@ -146,15 +147,15 @@ _BOUND_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 @quarantine.command()
-@_at_a_place
+@at_a_place
 @click.option("--cleared", is_flag=True, help="What was cleared, instead of what is held.")
 @click.option("--hash", "hash_", metavar="HASH", help="Only what has this hash (B… or o…).")
 @click.option("--level", type=click.IntRange(0, LEVEL_MAX), help="Only what is of this level.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def show(place: _Place, cleared: bool, hash_: str | None, level: int | None, as_json: bool) -> None:
+def show(place: Place, cleared: bool, hash_: str | None, level: int | None, as_json: bool) -> None:
     """List what is held (and for what), or what was cleared."""
     wanted = None if hash_ is None else _hash_of(hash_)
-    with place.admin() as admin:
+    with QuarantineAdmin(place.quarantine_endpoints, place.curve) as admin:
         answer = admin.ask(ClearedWanted(wanted, level) if cleared else HeldWanted())
     rows = list(_rows(answer, wanted, level))
     for row in rows:
@@ -223,17 +224,17 @@ def _line(row: dict[str, Any]) -> str:
 
 
 @quarantine.command()
-@_at_a_place
+@at_a_place
 @click.argument("hash_", metavar="HASH")
-def drop(place: _Place, hash_: str) -> None:
+def drop(place: Place, hash_: str) -> None:
     """End what is held under a hash as `shed`; its sender may send it again."""
     _change(place, Drop(_hash_of(hash_)), "dropped")
 
 
 @quarantine.command()
-@_at_a_place
+@at_a_place
 @click.argument("hash_", metavar="HASH")
-def release(place: _Place, hash_: str) -> None:
+def release(place: Place, hash_: str) -> None:
     """Have what is held under a hash checked again now.
 
     It is cleared only if it holds; what still waits for something is held again.
@@ -241,8 +242,8 @@ def release(place: _Place, hash_: str) -> None:
     _change(place, Release(_hash_of(hash_)), "checked again")
 
 
-def _change(place: _Place, question: Drop | Release, what: str) -> None:
-    with place.admin() as admin:
+def _change(place: Place, question: Drop | Release, what: str) -> None:
+    with QuarantineAdmin(place.quarantine_endpoints, place.curve) as admin:
         answer = admin.ask(question)
     assert isinstance(answer, Changed)
     click.echo(f"{answer.count} {what}")

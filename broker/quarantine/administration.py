@@ -10,7 +10,8 @@ from msgspec import Meta, Struct
 from broker.errors import MalformedMessage
 from broker.messages import Done, Problem, Shutdown, Status, StatusWanted
 from broker.quarantine.held_item import HeldItem
-from broker.quarantine.records import LEVEL_MAX, ClearedBlock, ClearedVote
+from broker.quarantine.records import ClearedBlock, ClearedVote
+from broker.verification import LEVEL_MAX
 
 _Message = TypeVar("_Message")
 

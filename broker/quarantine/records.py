@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from broker.verification import HeaderFacts, VoteFacts
 
-LEVEL_MAX = 0x7FFFFFFF  # of a chain: a level is a signed number of 32 bits
 # What a delegate may sign only once for a level and round.
 BLOCK = 0
 KIND_OF_VOTE = {"preattestation": 1, "attestation": 2}

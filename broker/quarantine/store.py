@@ -26,7 +26,6 @@ from msgspec import Struct
 
 from broker.errors import BrokerError, Misconfigured
 from broker.quarantine.records import (
-    LEVEL_MAX,
     Batch,
     ClearedBlock,
     ClearedVote,
@@ -35,6 +34,7 @@ from broker.quarantine.records import (
     SignedRecord,
     untold,
 )
+from broker.verification import LEVEL_MAX
 
 STORE_NAME = "quarantine.db"
 LAYOUT = 1

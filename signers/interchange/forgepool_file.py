@@ -13,6 +13,7 @@ from signers.interchange.located_json import LocatedValue, write_json
 from signers.interchange.recorded_mark import (
     LEVEL_MAX,
     RecordedMark,
+    WrongChain,
     check_unique,
     mark_at,
     signature_prefixes,
@@ -32,8 +33,14 @@ def is_forgepool_file(document: LocatedValue) -> bool:
     return bool(document.value_of("format") == FORMAT)
 
 
-def read_forgepool_file(document: LocatedValue, network: Network) -> list[RecordedMark]:
-    """Read the marks of a file of this format. Raises MalformedMarks."""
+def read_forgepool_file(
+    document: LocatedValue, chain_id: bytes, network: Network
+) -> list[RecordedMark]:
+    """Read the marks of a file of this format that is of a chain.
+
+    Raises MalformedMarks, and WrongChain also for a file without marks: who gives it believes
+    that its keys are known here afterwards.
+    """
     if not is_forgepool_file(document):
         document.refuse(f"its `format` is not {FORMAT!r}")
     if document.value_of("version") != VERSION:
@@ -41,7 +48,9 @@ def read_forgepool_file(document: LocatedValue, network: Network) -> list[Record
     head = document.record("format", "version", "network", "chain_id", "marks")
     if head["network"].text() != network.name:
         head["network"].refuse(f"the store is of {network.name}")
-    chain_id = head["chain_id"].payload(base58.CHAIN_ID)
+    if head["chain_id"].payload(base58.CHAIN_ID) != chain_id:
+        wanted = base58.encode(base58.CHAIN_ID, chain_id)
+        raise WrongChain(f"it is of the chain {head['chain_id'].text()}, the store is of {wanted}")
     recorded = [_read_entry(entry, chain_id, network) for entry in head["marks"].elements()]
     check_unique(recorded)
     return recorded

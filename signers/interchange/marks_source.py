@@ -120,7 +120,7 @@ def _read(
     document, network = _document(file), wanted.network
     try:
         if format is MarksFormat.FORGEPOOL:
-            recorded = read_forgepool_file(document, network)
+            recorded = read_forgepool_file(document, wanted.chain_id, network)
         elif format is MarksFormat.OCTEZ_SIGNER:
             if name is None or name.kind is None:
                 raise UnknownFormat(
@@ -136,8 +136,8 @@ def _read(
                 )
             reader = read_baker_file if format is MarksFormat.BAKER else read_signatory_file
             recorded = reader(document, wanted.chain_id, network)
-    except MalformedMarks as error:
-        raise MalformedMarks(f"{file}: {error}") from None
+    except (MalformedMarks, WrongChain) as error:
+        raise type(error)(f"{file}: {error}") from None
     return [each._replace(place=f"{file}: {each.place}") for each in recorded]
 
 

@@ -748,6 +748,21 @@ def test_a_held_block_that_another_has_prepared_meanwhile_ends_with_who_holds_it
     assert not pool.core.requests.open
 
 
+def test_what_was_given_to_a_worker_that_was_never_welcomed_is_given_again() -> None:
+    """The connection broke under the welcome and the first tasks; it holds what was before."""
+    pool = PoolScript(epoch="new")
+    held = Held("baker", bytes(16), "z")
+    w = pool.worker("w0", epoch="old", held=[held])
+    request = sign("a")
+    pool.push("baker", request)
+    assert w.takes() == ["a"]
+    w.inbox.clear()
+    w.hello_again([held], epoch="old")
+    assert w.takes() == ["a"]
+    w.answer("a")
+    assert pool.outcome(request) == ["signed"]
+
+
 def test_an_end_that_nobody_has_asked_for_yet_is_kept_for_who_will() -> None:
     pool = PoolScript(epoch="new")
     w = pool.worker("w0", epoch="old")

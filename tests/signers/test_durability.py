@@ -74,6 +74,7 @@ def traced(store_path: Path, trace: Path, *settings: str) -> str:
 
 
 def test_a_signature_leaves_after_its_mark_is_on_the_disk(store_path: Path, tmp_path: Path) -> None:
+    """Scenario 50: the mark is durable before the answer."""
     assert released_too_early(traced(store_path, tmp_path / "trace")) == (SIGNATURES, [])
 
 

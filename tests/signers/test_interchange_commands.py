@@ -322,6 +322,13 @@ def test_marks_of_another_chain_are_refused(
     assert mark(pool, TZ1).level == FRESH
 
 
+def test_a_file_of_another_chain_is_refused_without_marks_too(pool: Path, tmp_path: Path) -> None:
+    (tmp_path / "ours.json").write_bytes(write_forgepool_file([], OTHER_CHAIN, TEZOS))
+    refused = as_json(run("import", tmp_path / "ours.json", "--yes", "--json", ends=1))
+    assert refused["code"] == "wrong_chain"
+    assert OTHER_CHAIN_TEXT in refused["error"]
+
+
 def test_of_several_chains_in_one_file_the_stores_is_taken(pool: Path, tmp_path: Path) -> None:
     recorded = [RecordedMark(TZ1, at(30)), RecordedMark(TZ1, at(99, chain=OTHER_CHAIN))]
     source = tmp_path / "attestation_high_watermarks"

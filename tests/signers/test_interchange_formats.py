@@ -52,7 +52,7 @@ def read_any_signatory(data: bytes) -> list[RecordedMark]:
 
 
 def read_any_forgepool(data: bytes) -> list[RecordedMark]:
-    return read_forgepool_file(read_json(data), TEZOS)
+    return read_forgepool_file(read_json(data), CHAIN, TEZOS)
 
 
 def fill(template: str, *values: str) -> str:

@@ -102,6 +102,7 @@ def test_workers_at_once_allow_what_octez_signer_allows(
 
 @pytest.mark.process
 def test_processes_at_once_allow_what_octez_signer_allows(tmp_path: Path) -> None:
+    """Scenario 50: of signers that race, one signs; the others get that signature, or none."""
     path, batches = tmp_path / "watermarks.db", 80
     make_store(path)
     logs = [tmp_path / f"{seed}.jsonl" for seed in range(WORKERS)]

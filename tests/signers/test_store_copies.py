@@ -68,6 +68,7 @@ def test_a_backup_replaces_nothing(store_path: Path, tmp_path: Path) -> None:
 def test_a_restored_store_signs_above_the_floor_only(
     store: WatermarkStore, store_path: Path, tmp_path: Path
 ) -> None:
+    """Scenario 51: what the older backup does not know is closed by the floor."""
     sign(store, ALICE, asked(5), block(300))
     back_up(store_path, tmp_path / "backup")
     sign(store, ALICE, asked(90))  # which the backup does not know

@@ -206,6 +206,7 @@ def test_a_store_that_is_replaced_while_it_is_opened_is_noticed_and_left_alone(
 
 
 def test_an_older_content_under_the_same_name_is_noticed(store_path: Path, tmp_path: Path) -> None:
+    """Scenario 51: by who has the store open; docs/safety.md says that nobody else can."""
     older = sqlite3.connect(tmp_path / "older.db")
     live = sqlite3.connect(store_path)
     live.backup(older)

@@ -326,6 +326,7 @@ def test_a_key_has_few_drafts_and_they_are_the_highest(store: WatermarkStore) ->
 
 
 def test_an_absent_store_is_not_an_empty_one(tmp_path: Path) -> None:
+    """Scenario 51: nothing is signed until somebody says `init`."""
     with pytest.raises(StoreMissing, match="init"):
         reopened(tmp_path / "watermarks.db")
     assert not list(tmp_path.iterdir())

@@ -23,12 +23,12 @@ TESTS = Path(__file__).parent
 
 def test_the_example_of_our_format_is_read_and_written() -> None:
     (example,) = re.findall(r"```json\n(\{\n.*?)```", PAGE, re.S)
-    one, two = read_forgepool_file(read_json(example.encode()), TEZOS)
+    one, two = read_forgepool_file(read_json(example.encode()), CHAIN, TEZOS)
     assert (one.mark.kind, one.mark.level, one.mark.round) == (Kind.ATTESTATION, 42, 1)
     assert (two.holder, is_floor(two.mark), two.mark.level) == (one.delegate, True, 40)
     written = write_forgepool_file([one, two._replace(delegate=None)], CHAIN, TEZOS)
     assert json.loads(written) == json.loads(example)
-    assert bare(read_forgepool_file(read_json(written), TEZOS)) == bare([one, two])
+    assert bare(read_forgepool_file(read_json(written), CHAIN, TEZOS)) == bare([one, two])
 
 
 @pytest.mark.parametrize("format", MarksFormat)
@@ -52,6 +52,13 @@ def test_each_difference_from_the_ledger_is_argued() -> None:
     tests = (TESTS / "test_watermark_traces.py").read_text()
     different = re.findall(r'\("(level-authorized-\d+)", \d\): ', tests)
     assert different == re.findall(r"^\| `(level-authorized-\d+)`", PAGE, re.M)
+
+
+def test_each_difference_from_the_suite_of_eip_3076_is_argued() -> None:
+    tests = (TESTS / "test_eip_3076.py").read_text()
+    different = re.findall(r'\("(single_validator_\w+)", \d\): ', tests)
+    assert different
+    assert different == re.findall(r"^\| `(single_validator_\w+)`", PAGE, re.M)
 
 
 def test_the_newest_layout_is_listed() -> None:

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -54,8 +54,8 @@ from workers.baker.stimuli import (
     VotesSeen,
 )
 from workers.node.answers import BlockToInject, RawOperation
+from workers.node.patience import follow, insist, soon
 from workers.node.rpc import ChainRpc
-from workers.node.transport import Stream
 from workers.preparation.block_request import (
     ForgeBlock,
     Fresh,
@@ -66,12 +66,6 @@ from workers.preparation.block_request import (
 from workers.preparation.preparation_errors import PreparationError
 
 log = logging.getLogger("forgepool.baker")
-T = TypeVar("T")
-
-# A question to the node that takes longer is of no use for a block any more.
-CALL_S_MAX = 5.0
-RETRY_S = 0.25
-NODE_NEWS_S = 10.0  # how often a node that is away is told of
 REQUEST_KINDS = {
     Kind.PREATTESTATION: FORGE_AND_SIGN_PREATTESTATIONS,
     Kind.ATTESTATION: FORGE_AND_SIGN_ATTESTATIONS,
@@ -110,31 +104,15 @@ class Automaton:
         """Bake until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow(self._rpc.heads, self._head_seen))
-                group.create_task(self._follow(self._rpc.validated_blocks, self._block_seen))
-                group.create_task(self._follow(self._rpc.consensus_operations, self._votes_seen))
+                group.create_task(follow(self._rpc.heads, self._head_seen))
+                group.create_task(follow(self._rpc.validated_blocks, self._block_seen))
+                group.create_task(follow(self._rpc.consensus_operations, self._votes_seen))
                 group.create_task(self._keep_time())
         finally:
             for task in self._tasks:
                 task.cancel()
 
     # -- what is heard --
-
-    async def _follow(
-        self, open_stream: Callable[[], Awaitable[Stream[Any]]], take: Callable[[Any], None]
-    ) -> None:
-        """Read a stream for ever. The mempool's ends at each head; that is no reason to wait."""
-        while True:
-            try:
-                stream = await open_stream()
-                try:
-                    async for line in stream:
-                        take(line)
-                finally:
-                    await stream.aclose()
-            except PreparationError as error:
-                log.warning("stream_broken reason=%s", error)
-                await asyncio.sleep(RETRY_S)
 
     def _head_seen(self, line: Any) -> None:
         self._handle(ProposalSeen(proposal_of_head(line)))
@@ -276,7 +254,7 @@ class Automaton:
 
     async def _inject_vote(self, event: str, operation: bytes) -> None:
         try:
-            await self._chain.inject_operation(operation, deadline=_soon())
+            await self._chain.inject_operation(operation, deadline=soon())
         except PreparationError as error:
             self.counts["votes_not_injected"] += 1
             log.warning("vote_not_injected reason=%s", error)
@@ -294,34 +272,13 @@ class Automaton:
         ]
         block = BlockToInject(ready.header.hex(), operations)
         try:
-            await self._chain.inject_block(block, deadline=_soon())
+            await self._chain.inject_block(block, deadline=soon())
         except PreparationError as error:
             self.counts["blocks_not_injected"] += 1
             log.warning("block_not_injected hash=%s reason=%s", ready.hash, error)
         else:
             self.counts[BLOCK_READY] += 1
             log.info("block_injected hash=%s", ready.hash)
-
-
-async def insist(ask: Callable[[float], Awaitable[T]]) -> T:
-    """Ask the node, with a deadline for each attempt, until it answers.
-
-    A node that is away is told of at once and then every `NODE_NEWS_S`, not at each attempt.
-    """
-    say_again = 0.0
-    while True:
-        try:
-            return await ask(_soon())
-        except PreparationError as error:
-            now = asyncio.get_running_loop().time()
-            if now >= say_again:
-                say_again = now + NODE_NEWS_S
-                log.warning("node_asked_again reason=%s", error)
-            await asyncio.sleep(RETRY_S)
-
-
-def _soon() -> float:
-    return asyncio.get_running_loop().time() + CALL_S_MAX
 
 
 def _milliseconds_until(moment: float) -> int:

@@ -19,8 +19,9 @@ from workers.baker.node_news import (
 from workers.baker.stimuli import Passes, Proposal, Rights
 from workers.node.answers import PendingOperation
 from workers.node.operation_json import operation_bytes
-from workers.node.rpc import MEMPOOL_BYTES_MAX, VALIDATED_ONLY
+from workers.node.rpc import MEMPOOL_BYTES_MAX, VALIDATED_ONLY, ChainRpc
 from workers.node.transport import Node, Query, Stream
+from workers.preparation.mempool import forged_by_node
 from workers.preparation.preparation_errors import NodeAnswerMalformed
 
 # Rounds grow longer: with the shortest, of 1 s and 1 s more each, 64 of them are half an hour.
@@ -68,17 +69,26 @@ class BakerRpc:
         return proposal_of_head(head)
 
     async def operations(self, hash_: bytes, network: Network, *, deadline: float) -> Passes:
-        """The signed operations of a block. Raises NodeAnswerMalformed for a kind not known."""
+        """The signed operations of a block; those of rare kinds are written by the node.
+
+        Raises NodeAnswerMalformed for one that cannot be had.
+        """
         path = f"{self._block(hash_)}/operations"
         shown = await self._node.get(
             path, list[list[PendingOperation]], deadline=deadline, bytes_max=MEMPOOL_BYTES_MAX
         )
         passes = []
         for one in shown:
-            signed = [operation_bytes(_without_metadata(each), network) for each in one]
-            if None in signed:
-                raise NodeAnswerMalformed(f"GET {path}: an operation cannot be written as bytes")
-            passes.append(tuple(each for each in signed if each is not None))
+            signed = []
+            for each in map(_without_metadata, one):
+                data = operation_bytes(each, network)
+                if data is None:
+                    chain = ChainRpc(self._node, self._chain)
+                    data = await forged_by_node(chain, each, deadline=deadline)
+                if data is None:
+                    raise NodeAnswerMalformed(f"GET {path}: {each.hash} has no bytes")
+                signed.append(data)
+            passes.append(tuple(signed))
         return tuple(passes)
 
     async def threshold(self, *, deadline: float) -> int:

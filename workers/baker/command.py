@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -28,12 +26,15 @@ from broker.config import (
 from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
 from broker.telemetry import log_to_stderr
 from signers.errors import SignersError
-from signers.formats.networks import NETWORKS, TEZOS, Network
+from signers.formats.networks import TEZOS
 from signers.keyring.keystore import Keystore
-from workers.baker.automaton import Automaton, insist
+from workers.baker.automaton import Automaton
 from workers.baker.baker_rpc import BakerRpc
 from workers.baker.baker_state import BakerState, ChainRules
+from workers.loop_end import cancel_on_signals
+from workers.node.patience import insist
 from workers.node.rpc import ChainRpc
+from workers.node.served_chain import served_chain
 from workers.node.transport import Node
 from workers.pool import Pool
 from workers.preparation.block_request import ToggleVote
@@ -137,7 +138,7 @@ async def bake(options: BakerOptions) -> Counter[str]:
         automaton = await _assemble(node, pool, options)
         working = asyncio.create_task(automaton.run())
         pool.start(automaton.hear, on_end=working.cancel)
-        _end_on_signals(working, options.parent_fd)
+        cancel_on_signals(working, options.parent_fd)
         try:
             await working
         except asyncio.CancelledError:
@@ -151,48 +152,23 @@ async def bake(options: BakerOptions) -> Counter[str]:
 
 async def _assemble(node: Node, pool: Pool, options: BakerOptions) -> Automaton:
     """Ask the node which chain it serves and by which rules."""
-    main = ChainRpc(node)
-    head = await insist(lambda deadline: main.header("head", deadline=deadline))
-    protocols = await insist(lambda deadline: main.protocols("head", deadline=deadline))
-    constants = await insist(lambda deadline: main.constants("head", deadline=deadline))
-    rpc = BakerRpc(node, head.chain_id)
+    served = await served_chain(node)
+    chain = ChainRpc(node, served.chain_id)
+    constants = await insist(lambda deadline: chain.constants("head", deadline=deadline))
+    rpc = BakerRpc(node, served.chain_id)
     threshold = await insist(lambda deadline: rpc.threshold(deadline=deadline))
-    network = _network_of(protocols.next_protocol)
     rules = ChainRules(
         forging_constants(constants),
         threshold,
-        branch_is_grandparent=network is TEZOS,
+        branch_is_grandparent=served.network is TEZOS,
     )
-    log.info("baking chain=%s delegates=%d", head.chain_id, len(options.delegates))
+    log.info("baking chain=%s delegates=%d", served.chain_id, len(options.delegates))
     return Automaton(
         BakerState(options.delegates, rules),
-        network,
-        ChainRpc(node, head.chain_id),
+        served.network,
+        chain,
         rpc,
         pool.push,
         liquidity_baking_vote=options.liquidity_baking_vote,
         adaptive_issuance_vote=options.adaptive_issuance_vote,
     )
-
-
-def _network_of(protocol_hash: str) -> Network:
-    for network in NETWORKS.values():
-        if any(protocol.hash == protocol_hash for protocol in network.protocols):
-            return network
-    raise Misconfigured(f"the node runs a protocol that is not known here: {protocol_hash}")
-
-
-def _end_on_signals(working: asyncio.Task[None], parent_fd: int | None) -> None:
-    """Cancel the work on SIGTERM, on SIGINT, and when the parent's pipe closes."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, working.cancel)
-    if parent_fd is None:
-        return
-
-    def read() -> None:
-        if not os.read(parent_fd, 64):
-            loop.remove_reader(parent_fd)
-            working.cancel()
-
-    loop.add_reader(parent_fd, read)

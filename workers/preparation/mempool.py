@@ -38,7 +38,7 @@ async def pending_operations(
         else:
             _append(submitted, data, network)
     for operation in left_to_node[:FORGED_BY_NODE_MAX]:
-        data = await _forged_by_node(chain, operation, deadline=deadline)
+        data = await forged_by_node(chain, operation, deadline=deadline)
         if data is not None:
             _append(submitted, data, network)
     return submitted
@@ -51,7 +51,7 @@ def _append(submitted: list[SubmittedOperation], data: bytes, network: Network) 
         log.warning("operation_left_out from=mempool reason=%s", error)
 
 
-async def _forged_by_node(
+async def forged_by_node(
     chain: ChainRpc, operation: PendingOperation, *, deadline: float
 ) -> bytes | None:
     """The bytes of an operation of a rare kind; None when they are not to be had."""

@@ -16,11 +16,12 @@ from signers.formats.signable import Kind
 from workers.sandbox import nonces
 from workers.sandbox.block_tree import Block, Era
 from workers.sandbox.context import Context
+from workers.sandbox.denunciations import check_evidence, first_denounced_level
 from workers.sandbox.ledger import Ledger, NonceCommitment
-from workers.sandbox.levels import FIRST_LEVEL
+from workers.sandbox.levels import FIRST_LEVEL, level_info
 from workers.sandbox.manager_operations import Receipt, Status
 from workers.sandbox.names import text
-from workers.sandbox.operations import SignedOperation
+from workers.sandbox.operations import EVIDENCE, SignedOperation
 from workers.sandbox.refusal import ErrorKind, Refusal, protocol_error
 from workers.sandbox.rules import Rules
 from workers.sandbox.votes import (
@@ -81,6 +82,8 @@ class BlockDraft:
             receipts = self._add_vote(operation)
         elif operation.kind.name == "seed_nonce_revelation":
             receipts = self._add_revelation(operation)
+        elif operation.kind.name in EVIDENCE:
+            receipts = self._add_evidence(operation)
         else:
             receipts = self._add_manager(operation)
         self.kinds[operation.kind.name] += 1
@@ -143,6 +146,8 @@ class BlockDraft:
         ledger.credit(proposer, self.fees + self.reward)
         ledger.credit(baker, self.bonus)
         nonces.forget_old(self.level, ledger, self._rules.constants)
+        if level_info(self._rules.constants, self.level).cycle_position == 0:
+            ledger.forget_denounced(first_denounced_level(self.level, self._rules))
         if nonce_hash is not None:
             ledger.put_nonce(self.level, NonceCommitment(nonce_hash, proposer))
         ledger.put_progress(replace(ledger.progress, level=self.level))
@@ -201,6 +206,15 @@ class BlockDraft:
         commitment = nonces.check_revelation(level, nonce, self.level, self._after, constants)
         self._after.put_nonce(level, replace(commitment, nonce=nonce))
         self._revelations += 1
+        return _DONE
+
+    # -- denunciations --------------------------------------------------------------------------
+
+    def _add_evidence(self, operation: SignedOperation) -> Receipts:
+        # Against the draft: a second denunciation of one offence finds it denounced.
+        content = operation.operation.contents[0]
+        offence = check_evidence(content, self.level, self._after, self._rules)
+        self._after.denounce(offence, operation.hash)
         return _DONE
 
     # -- manager operations ---------------------------------------------------------------------

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from struct import Struct
+from typing import NamedTuple
 
+from signers.formats.signable import Kind
 from workers.sandbox.context import Context, Entry
 
 _ACCOUNT = b"account:"
 _NONCE = b"nonce:"
+_DENOUNCED = b"denounced:"
 _PROGRESS = b"progress"
 
 _ACCOUNT_NUMBERS = Struct(">QQQ")
@@ -63,6 +66,30 @@ class Progress:
         return _PROGRESS_NUMBERS.pack(self.level, self.global_counter, self.burnt)
 
 
+class Offence(NamedTuple):
+    """Two different things signed by one delegate for one level and round."""
+
+    kind: Kind
+    level: int
+    round: int
+    delegate: bytes
+
+    @property
+    def key(self) -> bytes:
+        place = self.level.to_bytes(4) + self.round.to_bytes(4)
+        return _DENOUNCED + place + self.kind.to_bytes() + self.delegate
+
+
+@dataclass(frozen=True, slots=True)
+class Denunciation:
+    """The operation that denounced an offence."""
+
+    operation_hash: bytes
+
+    def encode(self) -> bytes:
+        return self.operation_hash
+
+
 class Ledger:
     """A draft of the state; `base` is the state, or the draft, that it changes."""
 
@@ -98,6 +125,21 @@ class Ledger:
 
     def put_nonce(self, level: int, commitment: NonceCommitment | None) -> None:
         self._changes[_NONCE + level.to_bytes(4)] = commitment
+
+    def is_denounced(self, offence: Offence) -> bool:
+        """Whether a delegate was denounced for this before."""
+        return self.get(offence.key) is not None
+
+    def denounce(self, offence: Offence, operation_hash: bytes) -> None:
+        self._changes[offence.key] = Denunciation(operation_hash)
+
+    def forget_denounced(self, below: int) -> None:
+        """Drop the offences of the levels of the state that lie below this one."""
+        if not isinstance(self._base, Context):
+            raise TypeError("only a draft of the state itself knows all of them")
+        for key in self._base.keys(_DENOUNCED):
+            if int.from_bytes(key[len(_DENOUNCED) :][:4]) < below:
+                self._changes[key] = None
 
     @property
     def progress(self) -> Progress:

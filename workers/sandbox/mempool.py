@@ -18,9 +18,10 @@ from signers.formats.signable import Kind
 from workers.sandbox import nonces
 from workers.sandbox.block_draft import check_signature
 from workers.sandbox.block_tree import Block, BlockTree
+from workers.sandbox.denunciations import check_evidence
 from workers.sandbox.ledger import Ledger
 from workers.sandbox.names import text
-from workers.sandbox.operations import BRANCH_BYTES, SignedOperation
+from workers.sandbox.operations import BRANCH_BYTES, EVIDENCE, SignedOperation
 from workers.sandbox.refusal import ErrorKind, Refusal, protocol_error, shell_error
 from workers.sandbox.rules import Rules
 from workers.sandbox.votes import check_in_mempool, vote_of
@@ -64,7 +65,7 @@ class Classified:
 
 
 class _Claim(NamedTuple):
-    """What only one waiting operation may have: a source, a slot in a round, a nonce."""
+    """What only one waiting operation may have: a source, a slot in a round, a nonce …"""
 
     what: str
     whose: bytes | tuple[int, ...]
@@ -188,6 +189,9 @@ class Mempool:
                 level, nonce, next_level, self._ledger, rules.constants
             )
             return _Claim("nonce", committed.nonce_hash)
+        if content.name in EVIDENCE:
+            offence = check_evidence(content, next_level, self._ledger, rules)
+            return _Claim("denunciation", offence.key)
         check_fees(operation)
         admitted = rules.managers.validate(operation.operation.contents, self._ledger)
         if admitted.gas_limit > rules.constants.hard_gas_limit_per_block:

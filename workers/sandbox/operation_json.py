@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from signers.formats import base58
+from signers.formats.content_kind import ANONYMOUS_PASS
 from signers.formats.operation import Content, Operation
 from workers.sandbox.manager_operations import Receipt, Status
 from workers.sandbox.names import text
@@ -100,7 +101,7 @@ class OperationJson:
     def _metadata(self, content: Content, receipt: Receipt) -> Json:
         if content.kind.validation_pass == 0:
             return _vote_metadata(content, self._rules)
-        if content.name == "seed_nonce_revelation":
+        if content.kind.validation_pass == ANONYMOUS_PASS:
             return {"balance_updates": []}
         source = self._names.address(content.fields["source"])
         fee = content.fields["fee"]

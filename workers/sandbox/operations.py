@@ -8,8 +8,15 @@ from functools import cached_property
 
 from signers.errors import MalformedBytes
 from signers.formats import operation as codec
-from signers.formats.anonymous_operation import SEED_NONCE_REVELATION
-from signers.formats.consensus_operation import ATTESTATION, ATTESTATION_WITH_DAL, PREATTESTATION
+from signers.formats.anonymous_operation import DOUBLE_BAKING_EVIDENCE, SEED_NONCE_REVELATION
+from signers.formats.consensus_operation import (
+    ATTESTATION,
+    ATTESTATION_WITH_DAL,
+    DOUBLE_ATTESTATION_EVIDENCE,
+    DOUBLE_CONSENSUS_OPERATION_EVIDENCE,
+    DOUBLE_PREATTESTATION_EVIDENCE,
+    PREATTESTATION,
+)
 from signers.formats.content_kind import ContentKind
 from signers.formats.hashes import blake2b_32
 from signers.formats.manager_operation import DELEGATION, REVEAL, REVEAL_WITHOUT_PROOF, TRANSACTION
@@ -19,6 +26,15 @@ from workers.sandbox.refusal import ErrorKind, Refusal, shell_error
 
 BRANCH_BYTES = 32
 
+_EVIDENCE_OF_SLOT = (DOUBLE_BAKING_EVIDENCE, DOUBLE_CONSENSUS_OPERATION_EVIDENCE)
+_EVIDENCE = (
+    DOUBLE_BAKING_EVIDENCE,
+    DOUBLE_ATTESTATION_EVIDENCE,
+    DOUBLE_PREATTESTATION_EVIDENCE,
+)
+# The names of what denounces double signing.
+EVIDENCE = frozenset(kind.name for kind in (*_EVIDENCE_OF_SLOT, *_EVIDENCE))
+
 
 def kinds_of(network: Network, protocol: Protocol) -> Mapping[str, ContentKind]:
     """Return the kinds of operation that the chain plays under a protocol, by their names."""
@@ -26,6 +42,7 @@ def kinds_of(network: Network, protocol: Protocol) -> Mapping[str, ContentKind]:
     kinds = [PREATTESTATION, ATTESTATION, SEED_NONCE_REVELATION, reveal, TRANSACTION, DELEGATION]
     if protocol.dal_votes is DalVotes.IN_ATTESTATION:
         kinds.append(ATTESTATION_WITH_DAL)
+    kinds += _EVIDENCE_OF_SLOT if protocol.votes_in_lowest_slot else _EVIDENCE
     return {kind.name: kind for kind in kinds}
 
 

@@ -50,7 +50,8 @@ def check_header(
         return stale(number, Reason.TOO_OLD, text)
     if header.level > position.head_level + position.levels_ahead:
         text = f"level {header.level}, and the head is at {position.head_level}"
-        return stale(number, Reason.TOO_FAR, text)
+        # With what it says: it may be the asker who is behind.
+        return stale(number, Reason.TOO_FAR, text, header_facts(header, blake2b_32(raw)))
     early_ms = header.timestamp * 1000 - position.unix_ms
     if early_ms > rules.duration_ms(0):
         text = f"its time comes in {early_ms} ms, after more than a round"

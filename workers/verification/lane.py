@@ -253,9 +253,9 @@ class Lane:
             self._answer(slice_)
 
     def _answer(self, slice_: _Slice) -> None:
-        # In the order of the items, also when some had to wait for the node.
-        by_number = {verdict.number: verdict for verdict in slice_.verdicts}
-        verdicts = [by_number[item.number] for item in slice_.body.items]
+        # In the order of the items, whichever had to wait for the node.
+        places = {item.number: place for place, item in enumerate(slice_.body.items)}
+        verdicts = sorted(slice_.verdicts, key=lambda verdict: places[verdict.number])
         body = VerdictBody(verdicts, int(slice_.spent_s * 1e6))
         self.answers.append(CheckAnswer(slice_.number, _encode(body)))
 

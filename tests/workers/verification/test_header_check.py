@@ -121,7 +121,11 @@ def test_the_window_of_levels(head: int, final: int, reason: str) -> None:
     _, chain_id, public_key, raw = REAL[0]
     header = block_header.decode(raw)
     position = at(header.level + head, header.timestamp, final=header.level + final)
-    assert judge(chain_id, public_key, raw, raw, position=position).reason == reason
+    verdict = judge(chain_id, public_key, raw, raw, position=position)
+    assert verdict.reason == reason
+    if reason == Reason.TOO_FAR:
+        assert isinstance(verdict.facts, HeaderFacts), "the asker may be behind"
+        assert verdict.facts.level == header.level
 
 
 def test_rights_that_nobody_has_told_or_has() -> None:

@@ -147,12 +147,20 @@ def test_an_item_that_needs_no_node_does_not_wait_for_one() -> None:
     played.tell(rights(LEVEL + 1))
     played.work()
     [verdicts] = played.verdicts().values()
-    # In the order of the items, which is what the asker goes by.
-    assert [(v.number, v.judgement) for v in verdicts] == [
-        (0, Judgement.VALID),
-        (7, Judgement.INVALID),
-        (0, Judgement.VALID),
-    ]
+    assert {v.number: v.judgement for v in verdicts} == {7: Judgement.INVALID, 0: Judgement.VALID}
+
+
+def test_verdicts_come_in_the_order_of_the_items() -> None:
+    """Whoever asked knows them by that; what waited for the node was judged last."""
+    played = Played()
+    played.know(LEVEL)
+    later = DELEGATE.vote(level=LEVEL + 1)
+    played.take(1, [CheckItem(3, later), CheckItem(2, b"junk"), CheckItem(1, DELEGATE.vote())])
+    played.work()
+    played.tell(rights(LEVEL + 1))
+    played.work()
+    [verdicts] = played.verdicts().values()
+    assert [verdict.number for verdict in verdicts] == [3, 2, 1]
 
 
 def test_what_the_node_does_not_tell_is_not_asked_for_again_at_once() -> None:

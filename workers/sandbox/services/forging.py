@@ -9,6 +9,7 @@ from msgspec import Struct
 from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats import operation as codec
+from signers.formats.content_kind import ANONYMOUS_PASS
 from signers.formats.signable import Kind
 from workers.sandbox.block_draft import check_signature
 from workers.sandbox.directory import BadCall, Call, Directory
@@ -101,6 +102,6 @@ class ForgeServices:
             owner = rules.rights.committee(vote.level).owner(vote.slot)
             key = rules.consensus_keys.get(owner or b"", b"\x00" * 33)
             check_signature(rules, operation, key, vote.kind)
-        elif contents[0].name != "seed_nonce_revelation":
+        elif contents[0].kind.validation_pass != ANONYMOUS_PASS:
             admitted = rules.managers.validate(contents, ledger)
             check_signature(rules, operation, admitted.public_key, Kind.GENERIC)

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from signers.errors import MalformedBytes
 from signers.formats import base58
+from signers.formats.block_header import BlockHeader, Fitness
 from signers.formats.codec import INT31_MAX, Reader
 from signers.formats.layout import ENTRYPOINT
 from signers.formats.networks import (
@@ -23,6 +24,7 @@ from signers.formats.networks import (
 )
 from signers.formats.operation import Content, Operation
 from workers.node.micheline_json import from_json as micheline_from_json
+from workers.preparation.chain_view import unix_seconds
 from workers.sandbox.directory import BadCall
 from workers.sandbox.names import Names, read_public_key, read_signature
 from workers.sandbox.operation_json import OLD_NAMES
@@ -33,6 +35,7 @@ Json = dict[str, Any]
 
 # A JSON operation with more contents than any that fits into a block is not worth reading.
 CONTENTS_MAX = 1000
+_UINT8_MAX = 0xFF
 _UINT16_MAX = 0xFFFF
 # Amounts have 64 bits; the widest set of DAL slots has a few hundred.
 _DECIMAL_DIGITS_MAX = 200
@@ -47,6 +50,10 @@ _TAGS = {
     "attestation": ATTESTATION_TAG,
     "attestation_with_dal": ATTESTATION_WITH_DAL_TAG,
     "seed_nonce_revelation": 0x01,
+    "double_attestation_evidence": 0x02,
+    "double_consensus_operation_evidence": 0x02,
+    "double_baking_evidence": 0x03,
+    "double_preattestation_evidence": 0x07,
     "reveal": 107,
     "transaction": 108,
     "delegation": 110,
@@ -151,6 +158,45 @@ def _parameters(value: Any) -> dict[str, bytes] | None:
     return {"entrypoint": entrypoint, "value": expression}
 
 
+def _header(value: Any) -> BlockHeader:
+    """A signed header, as evidence of double baking holds it."""
+    nonce_hash = value.get("seed_nonce_hash")
+    return BlockHeader(
+        level=_number(value["level"], INT31_MAX),
+        proto=_number(value["proto"], _UINT8_MAX),
+        predecessor=base58.decode(base58.BLOCK_HASH, _text(value["predecessor"])),
+        timestamp=unix_seconds(_text(value["timestamp"])),
+        validation_passes=_number(value["validation_pass"], _UINT8_MAX),
+        operations_hash=base58.decode(base58.OPERATIONS_HASH, _text(value["operations_hash"])),
+        fitness=Fitness(tuple(bytes.fromhex(_text(each)) for each in value["fitness"])),
+        context=base58.decode(base58.CONTEXT_HASH, _text(value["context"])),
+        payload_hash=base58.decode(base58.PAYLOAD_HASH, _text(value["payload_hash"])),
+        payload_round=_number(value["payload_round"], INT31_MAX),
+        proof_of_work_nonce=bytes.fromhex(_text(value["proof_of_work_nonce"])),
+        seed_nonce_hash=None
+        if nonce_hash is None
+        else base58.decode(base58.NONCE_HASH, _text(nonce_hash)),
+        # A header without the second vote has zero bits there, as one that says "on".
+        per_block_votes=_VOTE_CODES[_text(value["liquidity_baking_toggle_vote"])]
+        | _VOTE_CODES[_text(value.get("adaptive_issuance_vote", "on"))] << 2,
+        signature=read_signature(_text(value["signature"])),
+    )
+
+
+def _inlined_vote(value: Any, names: Names) -> dict[str, Any]:
+    """A signed vote, as evidence of double voting holds it."""
+    sent = value["operations"]
+    name = _NEW_NAMES.get(_text(sent["kind"]), sent["kind"])
+    if name not in _VOTE_NAMES:
+        raise ValueError("evidence of double voting holds two votes")
+    fields = {key: _READERS[key](sent[key], names) for key in _REQUIRED[name]}
+    return {
+        "branch": base58.decode(base58.BLOCK_HASH, _text(value["branch"])),
+        "operations": (_TAGS[name], fields),
+        "signature": read_signature(_text(value["signature"])),
+    }
+
+
 def _describe(error: Exception) -> str:
     return f"missing field {error}" if isinstance(error, KeyError) else str(error)
 
@@ -170,6 +216,7 @@ def _entrypoints() -> Mapping[str, bytes]:
 _ENTRYPOINT_OF_NAME = _entrypoints()
 _NAMED_ENTRYPOINT = b"\xff"
 
+_VOTE_CODES = {"on": 0, "off": 1, "pass": 2}
 _VOTE_FIELDS = ("slot", "level", "round", "block_payload_hash")
 _MANAGER_FIELDS = ("source", "fee", "counter", "gas_limit", "storage_limit")
 _REQUIRED: Mapping[str, tuple[str, ...]] = {
@@ -177,10 +224,15 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "attestation": _VOTE_FIELDS,
     "attestation_with_dal": (*_VOTE_FIELDS, "dal_attestation"),
     "seed_nonce_revelation": ("level", "nonce"),
+    "double_baking_evidence": ("bh1", "bh2"),
+    "double_attestation_evidence": ("op1", "op2"),
+    "double_preattestation_evidence": ("op1", "op2"),
+    "double_consensus_operation_evidence": ("slot", "op1", "op2"),
     "reveal": (*_MANAGER_FIELDS, "public_key"),
     "transaction": (*_MANAGER_FIELDS, "amount", "destination"),
     "delegation": _MANAGER_FIELDS,
 }
+_VOTE_NAMES = frozenset({"preattestation", "attestation", "attestation_with_dal"})
 _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "reveal": ("proof",),
     "transaction": ("parameters",),
@@ -218,4 +270,8 @@ _READERS: Mapping[str, Callable[[Any, Names], Any]] = {
     "round": _read_level,
     "block_payload_hash": lambda value, _: base58.decode(base58.PAYLOAD_HASH, _text(value)),
     "nonce": lambda value, _: _nonce(value),
+    "bh1": lambda value, _: _header(value),
+    "bh2": lambda value, _: _header(value),
+    "op1": lambda value, names: _inlined_vote(value, names),
+    "op2": lambda value, names: _inlined_vote(value, names),
 }

@@ -12,6 +12,7 @@ from dataclasses import replace
 from msgspec import Struct
 
 from signers.formats import operation as codec
+from signers.formats.content_kind import ANONYMOUS_PASS
 from signers.formats.hashes import blake2b_32
 from workers.sandbox.block_draft import BlockDraft
 from workers.sandbox.directory import BadCall, Call, Directory, NotFound
@@ -72,7 +73,7 @@ class SimulationServices:
                 )
             )
         ledger = Ledger(context)
-        if first.name == "seed_nonce_revelation":
+        if first.kind.validation_pass == ANONYMOUS_PASS:
             receipts: tuple[Receipt, ...] = (Receipt(Status.APPLIED, 0),)
         else:
             rules.managers.validate(operation.contents, ledger)

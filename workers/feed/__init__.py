@@ -1,0 +1,1 @@
+"""The adapter between a real node and the quarantine: `forgepool quarantine feed`."""

@@ -1,0 +1,234 @@
+"""Follows a node, and has the quarantine judge what it says.
+
+    node ── blocks, votes ──► quarantine ── cleared ──► another node
+      ▲                           │
+      └────────── wanted ─────────┘
+
+What is cleared is injected in the order of the events, so a block comes behind its predecessor and
+a vote behind the block that it is for. A node's streams tell only what is new; so the head is
+fetched whenever they begin anew, and what leads up to it when the quarantine wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from broker.client import new_id
+from broker.client_session import Refused
+from broker.messages import HELD, Event, Request
+from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
+from broker.quarantine.notices import WANTED, WantedBody
+from broker.quarantine.turn import CLEARED, OUTCOMES, REJECTED, SHED
+from signers.errors import MalformedBytes
+from signers.formats import base58
+from signers.formats.networks import Network
+from workers.baker.baker_rpc import BakerRpc
+from workers.baker.node_news import MonitoredBlock, proposal_of_block
+from workers.baker.stimuli import Passes
+from workers.feed.injector import Injector
+from workers.feed.pushed_items import Offer, PushedItems
+from workers.node.answers import PendingOperation
+from workers.node.operation_json import operation_bytes
+from workers.node.patience import RETRY_S, follow, soon
+from workers.node.rpc import ChainRpc
+from workers.preparation.preparation_errors import NodeUnavailable, PreparationError
+
+log = logging.getLogger("forgepool.feed")
+
+# Longer than anything is held: the quarantine ends each item by itself.
+TTL_MS = 120_000
+# Blocks to be fetched: what the quarantine asks for in a turn, for a few turns.
+FETCH_MAX = 256
+# As many as the quarantine holds of one peer.
+CATCH_UP_LEVELS = 32
+# The first ask is for those who named the block; a later one for everybody.
+ASK_OF_EVERYBODY = 2
+
+_decode_wanted = msgspec.msgpack.Decoder(WantedBody).decode
+_encode = msgspec.msgpack.encode
+
+
+class Feeder:
+    """Feeds the quarantine from one node.
+
+    Args:
+        peer: the name that the quarantine judges this node by.
+        chain, rpc: the chain on the node that is followed.
+        push: gives a request to the quarantine; its news goes to `hear`, its notices to `notice`.
+        injector: where what was cleared goes; None: nowhere.
+        level_of_ours: the level that the quarantine has reached.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        network: Network,
+        chain: ChainRpc,
+        rpc: BakerRpc,
+        push: Callable[[Request], None],
+        injector: Injector | None,
+        level_of_ours: Callable[[], Awaitable[int]],
+        counts: Counter[str],
+    ) -> None:
+        self.counts = counts
+        self._peer = peer
+        self._network = network
+        self._chain = chain
+        self._rpc = rpc
+        self._push = push
+        self._injector = injector
+        self._level_of_ours = level_of_ours
+        self._pushed = PushedItems()
+        # Since we last caught up: whether there is more to push, and whether there was a step.
+        self._behind = self._stepped = False
+        # A block that was told whole, the name of one, or "" for what leads up to the head.
+        self._to_fetch: deque[MonitoredBlock | str] = deque()
+        self._fetch_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Feed until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                follow(self._rpc.validated_blocks, self._want, lambda: self._want("head"))
+            )
+            group.create_task(follow(self._rpc.consensus_operations, self._votes_seen))
+            group.create_task(self._fetch())
+            if self._injector is not None:
+                group.create_task(self._injector.run())
+
+    # -- blocks -----------------------------------------------------------------------------------
+
+    def notice(self, event: Event) -> None:
+        """Take what the quarantine says of its own accord."""
+        if event.event != WANTED:
+            return
+        try:
+            wanted = _decode_wanted(event.body)
+        except msgspec.MsgspecError:
+            log.error("malformed_notice body=%s", event.body.hex()[:128])
+            return
+        if self._peer in wanted.sources or wanted.ask >= ASK_OF_EVERYBODY:
+            name = base58.encode(base58.BLOCK_HASH, wanted.hash) if wanted.hash else ""
+            log.info("block_wanted block=%s level=%d", name or "-", wanted.level)
+            self._want(name)
+
+    def _want(self, block: MonitoredBlock | str) -> None:
+        if isinstance(block, str) and block in self._to_fetch:
+            return
+        if len(self._to_fetch) >= FETCH_MAX:
+            self.counts["blocks_skipped"] += 1
+            log.warning("block_skipped reason=%d are to be fetched already", FETCH_MAX)
+            return
+        self._to_fetch.append(block)
+        self._fetch_now.set()
+
+    async def _fetch(self) -> None:
+        while True:
+            await self._fetch_now.wait()
+            block = self._to_fetch[0]
+            try:
+                if block == "":
+                    await self._catch_up()
+                else:
+                    await self._fetch_block(block)
+            except NodeUnavailable:
+                await asyncio.sleep(RETRY_S)  # the streams say that it is away
+                continue
+            except (PreparationError, MalformedBytes) as error:
+                self.counts["blocks_not_fetched"] += 1
+                name = block if isinstance(block, str) else block.hash
+                log.warning("block_not_fetched block=%s reason=%s", name or "-", error)
+            self._to_fetch.popleft()
+            if not self._to_fetch:
+                self._fetch_now.clear()
+
+    async def _catch_up(self) -> None:
+        """The quarantine is far behind: give it what comes next."""
+        first = await self._level_of_ours() + 1
+        head = await self._chain.header("head", deadline=soon())
+        for level in range(first, min(first + CATCH_UP_LEVELS, head.level + 1)):
+            await self._fetch_block(str(level))
+        self._behind |= first + CATCH_UP_LEVELS <= head.level
+
+    async def _fetch_block(self, block: MonitoredBlock | str) -> None:
+        operations: Passes | None = None
+        if isinstance(block, MonitoredBlock):
+            name = block.hash
+            operations = proposal_of_block(block).operations
+        else:
+            name = await self._chain.hash(block, deadline=soon())
+        hash_ = base58.decode(base58.BLOCK_HASH, name)
+        if operations is None:
+            operations = await self._rpc.operations(hash_, self._network, deadline=soon())
+        header = bytes.fromhex(await self._chain.raw_header(name, deadline=soon()))
+        offer = BlockOffer(self._peer, header, [list(passed) for passed in operations])
+        self._give(VERIFY_BLOCK, name, offer)
+        self.counts["blocks_pushed"] += 1
+
+    # -- votes ------------------------------------------------------------------------------------
+
+    def _votes_seen(self, line: list[PendingOperation]) -> None:
+        for operation in line:
+            if self._pushed.is_known(operation.hash):
+                continue
+            raw = operation_bytes(operation, self._network)
+            if raw is None:
+                self.counts["votes_unreadable"] += 1
+                log.debug("vote_unreadable hash=%s", operation.hash)
+                continue
+            self._give(VERIFY_VOTE, operation.hash, VoteOffer(self._peer, raw))
+            self.counts["votes_pushed"] += 1
+
+    # -- the quarantine ---------------------------------------------------------------------------
+
+    def _give(self, kind: str, hash_: str, offer: Offer) -> None:
+        id = new_id()
+        if forgotten := self._pushed.put(id, hash_, offer):
+            self.counts["forgotten"] += forgotten
+            log.warning("forgotten count=%d; they have not ended for too long", forgotten)
+        self._push(Request(id, kind, _encode(offer), ttl_ms=TTL_MS))
+
+    def hear(self, news: Any) -> None:
+        """Take how an item ended, or that it could not be pushed."""
+        match news:
+            case Event(event=event, id=id) if event in OUTCOMES:
+                self.counts[event] += 1
+                offer = self._pushed.end(id)
+                if isinstance(offer, BlockOffer):
+                    self._block_ended(event)
+                if event == CLEARED and offer is not None and self._injector is not None:
+                    self._injector.put(offer)
+                elif event in (REJECTED, SHED):
+                    self._complain(event, news.code, news.text)
+            case Event(event=event) if event == HELD:
+                self.counts[HELD] += 1
+            case Refused(ack):
+                self.counts["not_taken"] += 1
+                self._pushed.end(ack.id)
+                log.warning("not_taken code=%s text=%s", ack.code, ack.text)
+            case _:
+                log.warning("events_lost news=%s", news)
+
+    def _block_ended(self, event: str) -> None:
+        """When all have ended, there is room for what comes next.
+
+        But only if there was a step: who is shed whatever he sends must not send it for ever.
+        """
+        self._behind |= event == SHED
+        self._stepped |= event == CLEARED
+        if self._behind and self._stepped and not self._pushed.blocks:
+            self._behind = self._stepped = False
+            self._want("")
+
+    def _complain(self, event: str, code: str, text: str) -> None:
+        """Count what was refused by its reason; the log tells of the first of each."""
+        name = f"{event}_{code}"
+        self.counts[name] += 1
+        level = logging.WARNING if self.counts[name] == 1 else logging.DEBUG
+        log.log(level, "%s code=%s text=%s; more of these are only counted", event, code, text)
