@@ -19,8 +19,9 @@ from hashlib import blake2b
 from broker.membership import Worker, WorkerState
 from broker.verification import CheckAnswer, CheckSlice
 
-# One is being checked while the next is on its way; each is 2 ms of work or a block.
-SLICES_PER_WORKER_MAX = 2
+# Each is 2 ms of work or a block. Two of them are enough work while the answers to four, and the
+# next four, are on their way: one message each, for a message costs as much as two votes.
+SLICES_PER_WORKER_MAX = 6
 
 BUSY = "busy"
 NO_WORKER = "no_worker"

@@ -111,7 +111,7 @@ from broker.ready_lines import COST_US
 from broker.reload import Reload as ReloadUnderWay
 from broker.service_reports import ServiceReports
 from broker.topics import TOPICS, EndedOfClient, LogRecord, Topics
-from broker.verification import CheckAnswer
+from broker.verification import CheckAnswer, CheckSlice
 from broker.wire import portions
 
 # Bounds. At each of them a push is refused as busy, with the time after which to try again.
@@ -296,6 +296,7 @@ class Dispatcher:
         """Give slices to workers; what cannot be given is answered at once."""
         workers: list[Worker] = [] if self.draining else list(self.members)
         ended: list[CheckAnswer] = []
+        to_check: dict[Peer, list[CheckSlice]] = {}
         for each in asked.slices:
             owner = self.members.owner_of_key(each.hint) if each.hint else None
             given = self.checks.give(peer, each, workers, owner)
@@ -303,7 +304,9 @@ class Dispatcher:
                 ended.append(given)
             else:
                 worker, slice_ = given
-                self._to_check.append((worker.peer, CheckSlices([slice_])))
+                to_check.setdefault(worker.peer, []).append(slice_)
+        for worker_peer, slices in to_check.items():
+            self._to_check.append((worker_peer, CheckSlices(slices)))
         if ended or not asked.slices:
             self._reply_checked([(peer, answer) for answer in ended] or [(peer, None)])
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -32,6 +32,8 @@ import click
 import psutil
 from bench_back_ends import TROUBLES, measure_back_ends
 from bench_floor import running_hops
+from bench_quarantine import measure_quarantine
+from bench_quarantine_steps import measure_quarantine_steps
 from bench_signers import measure_signers
 from bench_steps import measure_steps
 from bench_unlock import measure_unlock
@@ -141,6 +143,7 @@ class Pool:
     endpoints: Endpoints
     delegates: list[str]
     client: Client
+    chain_id: str = CHAIN_ID
     level: int = 1
 
     def cpu_s(self) -> dict[str, float]:
@@ -178,7 +181,7 @@ class Pool:
     def batches(self, batches: list[list[str]]) -> Iterator[Request]:
         while True:
             self.level += 1
-            payload = encode(VoteBatch(CHAIN_ID, BRANCH, self.level, 0, PAYLOAD_HASH))
+            payload = encode(VoteBatch(self.chain_id, BRANCH, self.level, 0, PAYLOAD_HASH))
             for names in batches:
                 votes = [Vote(name, slot) for slot, name in enumerate(names)]
                 yield Request(new_id(), FORGE_AND_SIGN_ATTESTATIONS, payload, votes=votes)
@@ -207,6 +210,8 @@ def running_pool(
     prepare: Callable[[Path], None] = lambda _: None,
     *,
     curve: str = "ed25519",
+    chain_id: str = CHAIN_ID,
+    serve_options: Sequence[str] = (),
 ) -> Iterator[Pool]:
     """A pool with fresh test keys in a directory of its own, prepared before it is started."""
     network = "tezos" if curve == "bls" else "mavryk"  # where keys of the curve vote
@@ -214,11 +219,11 @@ def running_pool(
         state_dir = Path(name)
         where = ["--state-dir", name]
         run = lambda *a: subprocess.run(_forgepool(*a), check=True, stdout=subprocess.DEVNULL)  # noqa: E731
-        run("init", *where, "--network", network, "--chain-id", CHAIN_ID)
+        run("init", *where, "--network", network, "--chain-id", chain_id)
         run("keys", "generate", "bench", *where, "--count", str(delegates), "--curve", curve)
         prepare(state_dir)
         log = (state_dir / "log").open("wb")
-        serve = _forgepool("serve", *where, "--workers", str(workers))
+        serve = _forgepool("serve", *where, "--workers", str(workers), *serve_options)
         process = subprocess.Popen(serve, stderr=log)
         try:
             endpoints = resolve_endpoints(state_dir, Endpoints())
@@ -227,7 +232,7 @@ def running_pool(
             client.wait_live()
             keys = [entry.key_hash for entry in Keystore(state_dir / "keys").entries()]
             try:
-                yield Pool(process, state_dir, endpoints, keys, client)
+                yield Pool(process, state_dir, endpoints, keys, client, chain_id)
             finally:
                 client.close()
         finally:
@@ -550,6 +555,10 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "scale": lambda seconds, rounds: measure_scale(seconds),
     "backends": lambda seconds, rounds: measure_back_ends(running_pool, percentile, rounds),
     "signers": lambda seconds, rounds: measure_signers(seconds, rounds, running_pool),
+    "quarantine": lambda seconds, rounds: {
+        **measure_quarantine(running_pool, percentile, rounds),
+        **measure_quarantine_steps(),
+    },
     "unlock": lambda seconds, rounds: measure_unlock(running_pool, percentile, rounds),
 }
 GOALS = {
@@ -562,6 +571,12 @@ GOALS = {
     "idle.percent_of_core": ("≤", 1),
     **{f"backends.{trouble}.p99_ratio": ("≤", 1.5) for trouble in TROUBLES},
     "signers.bls.sign_ratio": ("≥", 0.85),
+    "quarantine.ratio_to_bare": ("≥", 0.7),
+    "quarantine.reverse_chain_cleared": ("≥", 200),
+    "quarantine.rss_plateau": ("=", True),
+    "quarantine.service_us_per_vote": ("≤", 25),
+    "quarantine.lane_us_per_vote": ("≤", 10),
+    "quarantine.own_vote_p99_within_bound": ("=", True),
     "signers.bls.verify_ratio": ("≥", 0.85),
 }
 

@@ -9,6 +9,7 @@ is checked for the quarantine (`verification.lane`) gets the moments in which th
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket as sockets_of_the_system
@@ -16,6 +17,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import zmq
@@ -88,6 +90,14 @@ STALL_MS = STALL_S * 1000
 SIGNING_SLICE_S = 0.05
 JOBS_PER_LOOK = 16  # at the clock: 0.4 ms of Ed25519, 7 ms of BLS
 
+ANSWERS_AT_ONCE = (
+    4  # of slices of 2 ms: whoever asked waits for the first no longer than for a block
+)
+
+# While the store has a batch, the loop sleeps instead of checking: so the store's thread has the
+# GIL, and the kernel lets the loop run as soon as there is an answer. But not for longer than this.
+CHECKS_WAIT_S = 0.01
+
 EXIT_STORE = 3  # the store cannot be trusted by this process any more
 
 
@@ -150,7 +160,10 @@ class WorkerProcess:
             self._preparer.start()
         # The CPU time of this thread: a busy machine does not make a check more expensive.
         self._lane = Lane(
-            network_by_name(store.network), cpu=time.thread_time, has_node=bool(options.nodes)
+            network_by_name(store.network),
+            clock=time.monotonic,
+            cpu=time.thread_time,
+            has_node=bool(options.nodes),
         )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._broker = connect(self._context, zmq.DEALER, options.broker, options.curve)
@@ -158,6 +171,7 @@ class WorkerProcess:
         for source in self._sources():
             self._poller.register(source, zmq.POLLIN)
         self._unsigned: deque[list[SigningJob]] = deque()  # permitted, and left for the next turn
+        self._checked_at = 0.0  # when the lane has worked last
         self.exit_status = 0
 
     def _sources(self) -> list[zmq.Socket[bytes] | int]:
@@ -199,14 +213,16 @@ class WorkerProcess:
         return self.exit_status
 
     def _turn(self) -> bool:
-        deadlines = [self._core.deadline(), self._files.next_look, self._lane.deadline()]
-        if self._preparer is not None and (at := self._preparer.deadline()) is not None:
-            deadlines.append(at)
-        if (at := self._back_ends.deadline()) is not None:
-            deadlines.append(at)
-        wait_ms = max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
-        if self._unsigned or self._lane:
+        preparer_at, back_ends_at = inf, _or_never(self._back_ends.deadline())
+        if self._preparer is not None:
+            preparer_at = _or_never(self._preparer.deadline())
+        own_at = min(self._core.deadline(), self._files.next_look, self._lane.deadline())
+        until = min(own_at, preparer_at, back_ends_at)
+        wait_ms = max(0, int((until - time.monotonic()) * 1000) + 1)
+        if self._unsigned:
             wait_ms = 0
+        elif self._lane:
+            wait_ms = min(wait_ms, self._checks_wait_ms())
         readable = {fd for fd, _ in self._poller.poll(wait_ms)}
         now = time.monotonic()
         if self._signals.fileno() in readable:
@@ -218,10 +234,14 @@ class WorkerProcess:
             self._read_broker(now)
         if self._store.fileno() in readable:
             self._read_store(now)
-        self._read_back_ends(now)
-        self._read_unlocked(now)
-        if self._preparer is not None:
-            for outcome in self._preparer.receive():
+        # To look in vain costs some 10 µs each, mostly for the exception that says so.
+        if self._back_ends.fileno() in readable or now >= back_ends_at:
+            self._read_back_ends(now)
+        if self._unlocking.fileno() in readable:
+            self._read_unlocked(now)
+        preparer = self._preparer
+        if preparer is not None and (preparer.fileno() in readable or now >= preparer_at):
+            for outcome in preparer.receive():
                 if isinstance(outcome, NodeTold) or self._lane.has_asked(outcome.job):
                     self._lane.answered(outcome, now)
                 else:
@@ -396,15 +416,24 @@ class WorkerProcess:
     def _check(self, now: float) -> None:
         """Give the lane a slice of time, unless a duty waits; pass on what it asks and answers."""
         self._lane.wake(now)
-        if not self._unsigned:
+        if self._lane and not self._unsigned and not self._checks_wait_ms():
             self._lane.work(now, SLICE_US_MAX / 1e6)
+            self._checked_at = time.monotonic()
         questions, self._lane.questions = self._lane.questions, []
         for question in questions:
             if self._preparer is not None:
                 self._preparer.submit(question)
+        if self._lane and not self._unsigned and len(self._lane.answers) < ANSWERS_AT_ONCE:
+            return  # more is to come in a moment, and a message costs as much as two votes
         answers, self._lane.answers = self._lane.answers, []
         if answers and not send(self._broker, [wire.encode(SlicesChecked(answers))]):
             self._core.not_sent()
+
+    def _checks_wait_ms(self) -> int:
+        """For how long checks are still to wait for the store."""
+        if not self._core.pipeline.awaits_store:
+            return 0
+        return max(0, math.ceil((self._checked_at + CHECKS_WAIT_S - time.monotonic()) * 1000))
 
     def _sign_for_a_slice(self, now: float) -> None:
         until = time.monotonic() + SIGNING_SLICE_S
@@ -485,3 +514,7 @@ class WorkerProcess:
         self._store.close()
         self._broker.close()
         self._context.term()
+
+
+def _or_never(at: float | None) -> float:
+    return inf if at is None else at

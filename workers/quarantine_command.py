@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,9 @@ from broker.verification import LEVEL_MAX
 from signers.errors import MalformedBytes
 from signers.formats import base58
 
+# A tenth of the weight of broker and workers, where cores are few: own duties come first.
+NICENESS = 10
+
 
 @click.group()
 def quarantine() -> None:
@@ -57,6 +61,7 @@ def run(place: Place, parent_fd: int | None, verbose: bool) -> None:
     from broker.quarantine.service import QuarantineService
 
     log_to_stderr("quarantine", verbose=verbose)
+    os.nice(NICENESS)  # its threads are made from here on
     ended, wakers = end_on_signals(parent_fd)
     service = QuarantineService(
         place.state_dir,

@@ -409,8 +409,9 @@ class QuarantineService:
     def _perform(self, turn: Turn, now: float, unix_now: float) -> None:
         for note in turn.notes:
             log.info("%s", note)
-        for i in range(0, len(turn.slices), CHECK_SLICES_PER_MESSAGE_MAX):
-            self._ask(turn.slices[i : i + CHECK_SLICES_PER_MESSAGE_MAX], now, unix_now)
+        for portion in portions(turn.slices, lambda each: len(each.body)):
+            for i in range(0, len(portion), CHECK_SLICES_PER_MESSAGE_MAX):
+                self._ask(portion[i : i + CHECK_SLICES_PER_MESSAGE_MAX], now, unix_now)
         batch = turn.batch
         if batch is not None:
             self._submit(batch)

@@ -36,6 +36,9 @@ _VERIFIERS: dict[Curve, Callable[[bytes, bytes, bytes], bool]] = {
     Curve.SECP256K1: secp256k1.verify,
     Curve.P256: p256.verify,
 }
+# Python 3.11 takes 0.4 µs for a member's value, and votes are verified by the thousand.
+_BLS = Curve.BLS
+_SIGNATURE_BYTES = {curve: curve.value.signature.payload_bytes for curve in Curve}
 _CURVE_OF_PUBLIC_KEY = {curve.value.public_key: curve for curve in Curve}
 _CURVE_OF_SECRET = {curve.value.secret: curve for curve in Curve if curve.value.secret} | {
     base58.ED25519_LONG_SECRET: Curve.ED25519
@@ -97,9 +100,9 @@ class PublicKey:
         A BLS key needs to be told the scheme. Raises NoBlsScheme, UnsupportedCurve.
         """
         curve = self.curve
-        if len(signature) != curve.value.signature.payload_bytes:
+        if len(signature) != _SIGNATURE_BYTES[curve]:
             return False
-        if curve is Curve.BLS:
+        if curve is _BLS:
             if scheme is None:
                 raise NoBlsScheme("a BLS signature is checked by the scheme of its network")
             return bls.verify(self.raw, message, signature, scheme)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pool_script import PlayedWorker, PoolScript, votes
 
+from broker.check_routing import SLICES_PER_WORKER_MAX
 from broker.messages import (
     CheckAsked,
     Checked,
@@ -64,20 +65,23 @@ def test_a_slice_is_answered_under_the_number_of_who_asked() -> None:
     answer(pool, w, CheckAnswer(given.number, b"verdicts"))
     [reply] = checks.replies()
     assert reply.answers == [CheckAnswer(77, b"verdicts")]
-    assert reply.room == 2
+    assert reply.room == SLICES_PER_WORKER_MAX
     answer(pool, w, CheckAnswer(given.number, b"once more"))
     assert checks.replies() == []
 
 
-def test_a_worker_has_two_slices_in_hand_and_the_next_is_refused() -> None:
+def test_a_worker_has_some_slices_in_hand_in_one_message_and_the_next_is_refused() -> None:
     pool = PoolScript()
     w = pool.worker("w0")
     checks = Checks(pool)
-    assert problems(checks.ask(a_slice(1), a_slice(2), a_slice(3))) == [(3, "busy")]
-    assert [s.body for s in taken(w)] == [b"body 1", b"body 2"]
+    some, one_more = range(SLICES_PER_WORKER_MAX), SLICES_PER_WORKER_MAX
+    asked = [a_slice(n) for n in (*some, one_more)]
+    assert problems(checks.ask(*asked)) == [(one_more, "busy")]
+    [message] = [message for message in w.heard if isinstance(message, CheckSlices)]
+    assert [s.body for s in message.slices] == [b"body %d" % n for n in some]
     answer(pool, w, CheckAnswer(taken(w)[0].number, b"v"))
-    assert problems(checks.replies()) == [(1, "")]
-    assert checks.ask(a_slice(3)) == []
+    assert problems(checks.replies()) == [(0, "")]
+    assert checks.ask(a_slice(one_more)) == []
 
 
 def test_the_owner_of_the_hint_then_whoever_has_the_least_to_check() -> None:
@@ -86,11 +90,12 @@ def test_the_owner_of_the_hint_then_whoever_has_the_least_to_check() -> None:
     owner = pool.core.members.owner_of_key("mv1a")
     assert owner is not None
     checks = Checks(pool)
-    checks.ask(*[a_slice(n, 10, "mv1a") for n in (1, 2)])
-    assert [s.hint for s in taken(workers[owner.name])] == ["mv1a"] * 2
+    checks.ask(*[a_slice(n, 10, "mv1a") for n in range(SLICES_PER_WORKER_MAX)])
+    assert [s.hint for s in taken(workers[owner.name])] == ["mv1a"] * SLICES_PER_WORKER_MAX
     others = [w for name, w in workers.items() if name != owner.name]
-    checks.ask(a_slice(3, 900, "mv1a"), a_slice(4, 10), a_slice(5, 10), a_slice(6, 10))
-    assert sorted([s.cost_us for s in taken(w)] for w in others) == [[10, 10], [900, 10]]
+    checks.ask(a_slice(13, 900, "mv1a"), a_slice(14, 10))
+    checks.ask(a_slice(15, 1000), a_slice(16, 10))
+    assert sorted([s.cost_us for s in taken(w)] for w in others) == [[10, 1000], [900, 10]]
 
 
 def test_checks_take_no_delegates_turn_and_come_behind_duties() -> None:
@@ -149,8 +154,8 @@ def test_a_worker_that_may_not_sign_may_check() -> None:
     pool = PoolScript()
     pool.worker("w0")
     far = pool.worker("far", store="another store")
-    assert Checks(pool).ask(*[a_slice(n) for n in range(4)]) == []
-    assert len(taken(far)) == 2
+    assert Checks(pool).ask(*[a_slice(n) for n in range(2 * SLICES_PER_WORKER_MAX)]) == []
+    assert len(taken(far)) == SLICES_PER_WORKER_MAX
 
 
 def test_asking_for_nothing_tells_the_room() -> None:
@@ -158,9 +163,10 @@ def test_asking_for_nothing_tells_the_room() -> None:
     pool.worker("w0")
     pool.worker("w1")
     checks = Checks(pool)
-    assert [reply.room for reply in checks.ask()] == [4]
+    room = 2 * SLICES_PER_WORKER_MAX
+    assert [reply.room for reply in checks.ask()] == [room]
     checks.ask(a_slice(1))
-    assert [reply.room for reply in checks.ask()] == [3]
+    assert [reply.room for reply in checks.ask()] == [room - 1]
     status = pool.core.status(pool.now)
     assert isinstance(status["workers"], list)
     assert sorted(worker["checking"] for worker in status["workers"]) == [0, 1]

@@ -8,8 +8,9 @@ The worker's loop gives the lane its idle moments: `work` stops when the time it
 so duties never wait for more than that and one item. The node is asked by somebody else; meanwhile
 an item is parked, for half of its slice's time at most, and then judged with what is known.
 
-Pure: slices, the node's answers and the time go in, `answers` and `questions` come out. `cpu` is
-the clock that CPU time is counted by, in seconds.
+Pure: slices, the node's answers and the time go in, `answers` and `questions` come out. `clock`
+tells when to stop, so that a worker that was made to wait looks at its socket at once; `cpu` tells
+what a slice has cost, on a busy machine too. Both are in seconds.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from workers.verification.node_questions import ChainTold, ChainWanted, Question
 from workers.verification.verdicts import Reason, unchecked
 from workers.verification.vote_check import VoteCheck
 
-# What the broker gives at once is two; more is somebody's mistake, and refused.
+# What the broker gives at once is six; more is somebody's mistake, and refused.
 SLICES_MAX = 8
 # Chains at once: one, and another while an operator moves from a test network to the next.
 CHAINS_MAX = 2
@@ -68,18 +69,31 @@ Steps = Iterator[Verdict | None]
 class _Slice:
     """One slice under way."""
 
-    __slots__ = ("body", "chain", "deadline", "left", "number", "park_until", "spent_s", "verdicts")
+    __slots__ = (
+        "body",
+        "chain",
+        "deadline",
+        "is_mixed",
+        "is_votes",
+        "left",
+        "number",
+        "park_until",
+        "spent_s",
+        "verdicts",
+    )  # fmt: skip
 
     def __init__(self, asked: CheckSlice, body: CheckBody, chain: KnownChain, now: float) -> None:
         ttl_s = asked.ttl_ms / 1000
         self.number = asked.number
         self.body = body
+        self.is_votes = body.check == Check.VOTE
         self.chain = chain
         self.deadline = now + ttl_s
         self.park_until = now + ttl_s / 2
         self.left = len(body.items)
         self.verdicts: list[Verdict] = []
         self.spent_s = 0.0
+        self.is_mixed = False  # some item was put behind others
 
 
 class _Work:
@@ -96,10 +110,18 @@ class _Work:
 class Lane:
     """What a worker has to check; see the module's text."""
 
-    def __init__(self, network: Network, *, cpu: Callable[[], float], has_node: bool) -> None:
+    def __init__(
+        self,
+        network: Network,
+        *,
+        clock: Callable[[], float],
+        cpu: Callable[[], float],
+        has_node: bool,
+    ) -> None:
         self.answers: list[CheckAnswer] = []  # to be sent; whoever sends them empties the list
         self.questions: list[NodeQuestion] = []  # to be asked; likewise
         self._network = network
+        self._clock = clock
         self._cpu = cpu
         self._has_node = has_node
         self._chains: OrderedDict[str, KnownChain] = OrderedDict()
@@ -133,18 +155,33 @@ class Lane:
         self._ready.extend(_Work(slice_, item) for item in body.items)
 
     def work(self, now: float, budget_s: float) -> None:
-        """Judge items until the CPU time is spent; the last may go over it.
+        """Judge items until the time is spent; the last may go over it.
 
-        By no more than 1.5 ms, which is what the signature of a tz4 key takes.
+        By no more than 1.5 ms, which is what the signature of a tz4 key takes. CPU time is asked
+        for where a slice begins or ends, as that costs 2 µs, and the clock a tenth.
         """
-        began = last = self._cpu()
-        while self._ready and last - began < budget_s:
+        until, began = self._clock() + budget_s, self._cpu()
+        of: _Slice | None = None
+        while self._ready:
             work = self._ready.popleft()
+            if work.of is not of:
+                began = self._spent(of, began)
+                of = work.of
             self._judge(work, now)
-            this = self._cpu()
-            work.of.spent_s += this - last
-            last = this
-            self._answer_if_done(work.of)
+            is_over = self._clock() >= until
+            if of.left == 0:
+                began = self._spent(of, began)
+                self._answer_if_done(of)
+            if is_over:
+                break
+        self._spent(of, began)
+
+    def _spent(self, of: _Slice | None, began: float) -> float:
+        """Charge the CPU since `began` to a slice; gives the CPU clock."""
+        this = self._cpu()
+        if of is not None:
+            of.spent_s += this - began
+        return this
 
     def has_asked(self, job: int) -> bool:
         """Whether a job of the preparer is a question of the lane."""
@@ -196,18 +233,24 @@ class Lane:
         chain = slice_.chain
         chain.missing.clear()
         try:
-            if work.steps is None:
-                work.steps = self._steps(work, chain, slice_.body.position)
-            verdict = next(work.steps)
+            if slice_.is_votes and (rules := chain.rules) is not None:
+                check = self._votes_of(slice_, rules, chain, slice_.body.position).check
+                verdict: Verdict | None = check(work.item.number, work.item.raw)
+            else:
+                if work.steps is None:
+                    work.steps = self._steps(work, chain, slice_.body.position)
+                verdict = next(work.steps)
         except Exception as error:  # a bug of ours says nothing about the item
             verdict = unchecked(work.item.number, Reason.INTERNAL, repr(error)[:200])
         if verdict is None:
+            slice_.is_mixed = True
             self._ready.append(work)  # others get their turn in between
             return
         if chain.missing and now < slice_.park_until:
             question = chain.to_ask(now) if self._has_node else None
             if question is not None and self._ask(slice_, question, now):
                 work.steps = None
+                slice_.is_mixed = True
                 self._parked.setdefault((slice_.body.chain_id, question), []).append(work)
                 return
         self._end(work, verdict)
@@ -223,8 +266,6 @@ class Lane:
         rules = chain.rules
         if rules is None:
             yield unchecked(number, Reason.CHAIN_UNKNOWN, "the node has not told the rules")
-        elif check == Check.VOTE:
-            yield self._votes_of(work.of, rules, chain, position).check(number, item.raw)
         elif check == Check.HEADER:
             yield check_header(number, item.raw, rules, chain.rights, position)
         elif check == Check.BLOCK:
@@ -253,10 +294,10 @@ class Lane:
             self._answer(slice_)
 
     def _answer(self, slice_: _Slice) -> None:
-        # In the order of the items, whichever had to wait for the node.
-        places = {item.number: place for place, item in enumerate(slice_.body.items)}
-        verdicts = sorted(slice_.verdicts, key=lambda verdict: places[verdict.number])
-        body = VerdictBody(verdicts, int(slice_.spent_s * 1e6))
+        if slice_.is_mixed:  # verdicts go in the order of the items
+            places = {item.number: place for place, item in enumerate(slice_.body.items)}
+            slice_.verdicts.sort(key=lambda verdict: places[verdict.number])
+        body = VerdictBody(slice_.verdicts, int(slice_.spent_s * 1e6))
         self.answers.append(CheckAnswer(slice_.number, _encode(body)))
 
     # -- the node ---------------------------------------------------------------------------------

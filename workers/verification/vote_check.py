@@ -17,10 +17,12 @@ from signers.formats.companion_weight import companion_weight
 from signers.formats.hashes import HASH_BYTES, blake2b_32
 from signers.formats.networks import (
     ATTESTATION_TAG,
+    ATTESTATION_WATERMARK,
     ATTESTATION_WITH_DAL_TAG,
     ATTESTATIONS_AGGREGATE_TAG,
     DAL_ATTESTATION_TAG,
     PREATTESTATION_TAG,
+    PREATTESTATION_WATERMARK,
     PREATTESTATIONS_AGGREGATE_TAG,
     BlsScheme,
     DalVotes,
@@ -55,14 +57,16 @@ ROUNDS_OF_PAST_LEVEL = 64
 # A vote with the widest DAL content has 400 bytes with the signature of a tz4 key.
 VOTE_BYTES_MAX = 4096
 
-KIND_NAMES = {Kind.PREATTESTATION: "preattestation", Kind.ATTESTATION: "attestation"}
+PREATTESTATION, ATTESTATION = "preattestation", "attestation"
 _VOTE_TAGS = frozenset({PREATTESTATION_TAG, ATTESTATION_TAG, ATTESTATION_WITH_DAL_TAG})
 _AGGREGATE_TAGS = frozenset({PREATTESTATIONS_AGGREGATE_TAG, ATTESTATIONS_AGGREGATE_TAG})
 _UNSIGNED_BYTES = HASH_BYTES + 1 + 2 + 4 + 4 + HASH_BYTES  # of a vote without DAL content
-_HEADS = {
-    Kind.PREATTESTATION: b"\x12",
-    Kind.ATTESTATION: b"\x13",
+# The watermark of a vote without DAL content, by its tag.
+_WATERMARKS = {
+    PREATTESTATION_TAG: bytes([PREATTESTATION_WATERMARK]),
+    ATTESTATION_TAG: bytes([ATTESTATION_WATERMARK]),
 }
+_EARLY, _BLS = Kind.PREATTESTATION, Curve.BLS
 
 
 class VoteCheck:
@@ -74,7 +78,7 @@ class VoteCheck:
         self._round_max = _rounds_in_time(rules, position)
         self._head_level = position.head_level
         self._slot_counts = not rules.protocol.votes_in_lowest_slot
-        self._heads = {kind: head + rules.chain_id for kind, head in _HEADS.items()}
+        self._heads = {tag: mark + rules.chain_id for tag, mark in _WATERMARKS.items()}
         self._has_dal = rules.protocol.dal_votes is DalVotes.IN_ATTESTATION
 
     def check(self, number: int, raw: bytes) -> Verdict:
@@ -111,8 +115,8 @@ class VoteCheck:
     def _check_signature(self, number: int, raw: bytes, vote: SignedVote, voter: Voter) -> Verdict:
         facts = self._facts(vote, voter)
         try:
-            if vote.dal is None and voter.key.curve is not Curve.BLS:
-                message = self._heads[vote.kind] + raw[:_UNSIGNED_BYTES]
+            if vote.dal is None and voter.key.curve is not _BLS:
+                message = self._heads[raw[HASH_BYTES]] + raw[:_UNSIGNED_BYTES]
                 is_signed = voter.key.verify(message, vote.signature)
             else:
                 is_signed = is_signed_vote(vote, voter, self._rules)
@@ -130,7 +134,7 @@ class VoteCheck:
         if self._slot_counts:
             said += vote.slot.to_bytes(2)
         return VoteFacts(
-            KIND_NAMES[vote.kind],
+            PREATTESTATION if vote.kind is _EARLY else ATTESTATION,
             vote.level,
             vote.round,
             vote.slot,

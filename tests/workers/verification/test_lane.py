@@ -48,13 +48,13 @@ class Played:
 
     def __init__(self, *, has_node: bool = True) -> None:
         self.now = 100.0
-        self.cpu = 0.0
-        self.step_s = 0.0  # how much CPU each look at the clock shows to be gone
-        self.lane = Lane(TEZOS, cpu=self._look, has_node=has_node)
+        self.clock = 0.0
+        self.step_s = 0.0  # how much each look at the clock shows to be gone; all of it was CPU
+        self.lane = Lane(TEZOS, clock=self._look, cpu=lambda: self.clock, has_node=has_node)
 
     def _look(self) -> float:
-        self.cpu += self.step_s
-        return self.cpu
+        self.clock += self.step_s
+        return self.clock
 
     def take(
         self, number: int, items: list[CheckItem], check: int = Check.VOTE, ttl_ms: int = 4000,
@@ -140,14 +140,16 @@ def test_a_vote_waits_for_rules_and_rights_which_are_asked_for_once() -> None:
 def test_an_item_that_needs_no_node_does_not_wait_for_one() -> None:
     played = Played()
     played.know(LEVEL)
-    played.take(1, [*votes(1, level=LEVEL + 1), CheckItem(7, b"junk"), *votes()])
+    early = CheckItem(1, DELEGATE.vote(level=LEVEL + 1))
+    played.take(1, [early, CheckItem(7, b"junk"), CheckItem(2, DELEGATE.vote())])
     played.work()
     assert played.questions() == [RightsWanted(LEVEL + 1)]
     assert played.verdicts() == {}, "a slice is answered as a whole"
     played.tell(rights(LEVEL + 1))
     played.work()
     [verdicts] = played.verdicts().values()
-    assert {v.number: v.judgement for v in verdicts} == {7: Judgement.INVALID, 0: Judgement.VALID}
+    assert [v.number for v in verdicts] == [1, 7, 2], "in the order in which they were asked"
+    assert judgements(verdicts) == [Judgement.VALID, Judgement.INVALID, Judgement.VALID]
 
 
 def test_verdicts_come_in_the_order_of_the_items() -> None:
