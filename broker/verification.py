@@ -22,6 +22,7 @@ ANCESTORS_MAX = 64
 # A node's own name for the chain it is on. Good for CHAIN alone, whose answer has the id: who does
 # not know the id yet asks by it.
 MAIN_CHAIN = "main"
+LEVEL_MAX = 0x7FFFFFFF  # a level is a signed number of 32 bits
 
 
 class Check(IntEnum):
@@ -146,7 +147,7 @@ class Verdict(Struct, array_like=True, frozen=True, gc=False):
 class VerdictBody(Struct, array_like=True, frozen=True):
     """What is in `CheckAnswer.body`."""
 
-    verdicts: list[Verdict]
+    verdicts: list[Verdict]  # in the order of the items
     spent_us: int  # CPU of this slice, so that the asker learns what an item costs
 
 

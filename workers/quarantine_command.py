@@ -7,6 +7,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from math import inf
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +35,7 @@ from broker.quarantine.administration import (
 )
 from broker.quarantine.bounds import Bounds
 from broker.telemetry import log_to_stderr
+from broker.verification import LEVEL_MAX
 from signers.errors import MalformedBytes
 from signers.formats import base58
 
@@ -65,7 +68,7 @@ def run(place: Place, parent_fd: int | None, verbose: bool) -> None:
         place.endpoints,
         place.quarantine_endpoints,
         place.settings,
-        _bounds(place.quarantine, place.settings.workers),
+        bounds_of(place.quarantine, place.settings.workers),
         ended=ended,
         wakers=wakers,
         parent_fd=parent_fd,
@@ -123,21 +126,36 @@ def feed(
         click.echo(json.dumps(counts))
 
 
-def _bounds(settings: QuarantineSettings, workers: int) -> Bounds:
-    known = Bounds.names()
-    for name in settings.bounds:
-        if name not in known:
+def bounds_of(settings: QuarantineSettings, workers: int) -> Bounds:
+    """The bounds that the settings ask for. Raises Misconfigured."""
+    kinds = Bounds.names()
+    for name, value in settings.bounds.items():
+        if name not in kinds:
             raise Misconfigured(
-                f"[quarantine.bounds] has no {name!r}; there are: {', '.join(sorted(known))}"
+                f"[quarantine.bounds] has no {name!r}; there are: {', '.join(sorted(kinds))}"
             )
+        wanted, fits = _BOUND_KINDS[kinds[name]]
+        if not fits(value):
+            raise Misconfigured(f"[quarantine.bounds] {name} = {value}: it must be {wanted}")
     return Bounds.of(settings.delegates, max(1, workers), **settings.bounds)
+
+
+# By the type of the bound: what is asked for, and whether a value is that.
+_BOUND_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("a whole number above 0", lambda value: type(value) is int and value > 0),
+    "float": (
+        "a number above 0",
+        lambda value: type(value) in (int, float) and 0 < value < inf,
+    ),
+    "bool": ("true or false", lambda value: type(value) is bool),
+}
 
 
 @quarantine.command()
 @at_a_place
 @click.option("--cleared", is_flag=True, help="What was cleared, instead of what is held.")
 @click.option("--hash", "hash_", metavar="HASH", help="Only what has this hash (B… or o…).")
-@click.option("--level", type=click.IntRange(0), help="Only what is of this level.")
+@click.option("--level", type=click.IntRange(0, LEVEL_MAX), help="Only what is of this level.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def show(place: Place, cleared: bool, hash_: str | None, level: int | None, as_json: bool) -> None:
     """List what is held (and for what), or what was cleared."""

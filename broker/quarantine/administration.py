@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeVar
+
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from broker.errors import MalformedMessage
 from broker.messages import Done, Problem, Shutdown, Status, StatusWanted
 from broker.quarantine.held_item import HeldItem
 from broker.quarantine.records import ClearedBlock, ClearedVote
+from broker.verification import LEVEL_MAX
+
+_Message = TypeVar("_Message")
 
 ANSWER_ITEMS_MAX = 1_000  # in one answer; `more` says that there are others
 
@@ -21,7 +26,7 @@ class ClearedWanted(Struct, tag="cleared", tag_field="type", omit_defaults=True)
     """Ask what was cleared: a hash, a level, or (neither given) the newest."""
 
     hash: bytes | None = None
-    level: int | None = None
+    level: Annotated[int, Meta(ge=0, le=LEVEL_MAX)] | None = None
 
 
 class Drop(Struct, tag="drop", tag_field="type"):
@@ -62,15 +67,16 @@ _answer: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 def decode_question(data: bytes) -> Question:
     """Raises MalformedMessage."""
-    try:
-        return _question.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise MalformedMessage(str(e)) from None
+    return _decode(_question, data)
 
 
 def decode_answer(data: bytes) -> Answer:
     """Raises MalformedMessage."""
+    return _decode(_answer, data)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_Message], data: bytes) -> _Message:
     try:
-        return _answer.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise MalformedMessage(str(e)) from None

@@ -28,6 +28,7 @@ class Bounds:
     # Ingress: what nobody has looked at yet.
     ingress_votes: int = 16_384  # then the oldest is shed
     ingress_blocks: int = 1_024  # then the newest is shed
+    ingress_blocks_bytes: int = 64 * 1024 * 1024  # likewise; of all blocks that wait for a worker
     ingress_votes_per_peer: int = 2_048
     ingress_blocks_per_peer: int = 64
     votes_per_s_per_peer: int = 4_096
@@ -40,6 +41,7 @@ class Bounds:
     slice_s: float = 2.0  # without an answer by then it is asked again
     tries: int = 3  # then the item is isolated
     storing: int = 8_192  # given to the store, not yet acknowledged
+    storing_bytes: int = 64 * 1024 * 1024  # of held items; then no header is looked at
     release_per_turn: int = 1_024  # votes that a cleared block lets go at once
 
     # Above the head; blocks beyond are stale, and lead to one question for what is in between.
@@ -49,7 +51,6 @@ class Bounds:
     held_blocks: int = 256
     held_blocks_bytes: int = 64 * 1024 * 1024
     held_blocks_per_peer: int = 32
-    blocks_per_position: int = 2  # of one baker, level and round: they prove the offence already
     held_block_s: float = 60.0
     # Held until its time has come.
     held_for_time: int = 16
@@ -121,5 +122,5 @@ class Bounds:
 
     @classmethod
     def names(cls) -> Mapping[str, str]:
-        """What can be configured, and the type of each."""
-        return {field.name: str(field.type) for field in fields(cls)}
+        """What can be configured, and the type of each; `delegates` is a setting of its own."""
+        return {f.name: str(f.type) for f in fields(cls) if f.name != "delegates"}

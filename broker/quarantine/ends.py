@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from broker.messages import Event
 from broker.quarantine.accounting import Accounting
 from broker.quarantine.cleared_chain import ClearedChain
 from broker.quarantine.held_blocks import HeldBlocks
-from broker.quarantine.items import Item
+from broker.quarantine.items import Item, block_fingerprint
 from broker.quarantine.missing_blocks import MissingBlocks
 from broker.quarantine.moment import Moment
+from broker.quarantine.records import ClearedBlock, ClearedBody, ClearedVote, held_key
 from broker.quarantine.requests import Requests
-from broker.quarantine.turn import Turn
+from broker.quarantine.turn import CLEARED, Turn
 from broker.verification import HeaderFacts
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Ends:
@@ -44,11 +49,16 @@ class Ends:
     def end(self, item: Item, event: str, code: str = "", text: str = "") -> None:
         """The end of an item; it must have left its area."""
         facts = item.facts
-        ended = Event(item.id, "" if facts is None else facts.delegate, event, b"", code, text)
+        delegate, body = "", b""
+        if facts is not None:
+            delegate = facts.delegate
+            if event == CLEARED:
+                body = _encode(ClearedBody.of(facts, item.hash))
+        ended = Event(item.id, delegate, event, body, code, text)
         turn = self.turn
         turn.events.append((item.client, ended, item.fingerprint))
         if item.kept:
-            turn.forget.append(item.fingerprint)
+            turn.forget.append(held_key(item.client, item.id, item.fingerprint))
         self._requests.close(item, ended)
         self._accounting.ended(item.place, event, code)
         item.peer.open -= 1
@@ -57,10 +67,25 @@ class Ends:
 
     def at_once(self, client: str, id_: bytes, mark: bytes, event: str, code: str) -> None:
         """The end of a request that never became an item."""
-        ended = Event(id_, "", event, b"", code)
+        self._at_once(client, mark, Event(id_, "", event, b"", code))
+
+    def cleared_before(self, cleared: ClearedBlock | ClearedVote) -> None:
+        """The end of an item that was stored before a kill, and not told."""
+        if isinstance(cleared, ClearedVote):
+            record = cleared.record
+            mark, delegate = record.hash, record.delegate
+            body = ClearedBody(record.kind, mark, record.level, record.round)
+        else:
+            facts = cleared.facts
+            mark = block_fingerprint(facts.hash, cleared.operations or [])
+            delegate, body = facts.delegate, ClearedBody.of(facts, facts.hash)
+        ended = Event(cleared.id, delegate, CLEARED, _encode(body))
+        self._at_once(cleared.client, mark, ended)
+
+    def _at_once(self, client: str, mark: bytes, ended: Event) -> None:
         self.turn.events.append((client, ended, mark))
-        self._requests.ended.put((client, id_), (mark, ended))
-        self._accounting.passed(event, code)
+        self._requests.ended.put((client, ended.id), (mark, ended))
+        self._accounting.passed(ended.event, ended.code)
 
     def _unlinked(self, item: Item) -> None:
         """A block has ended: who waits for it, and did it wait for anybody?"""

@@ -30,6 +30,11 @@ log = logging.getLogger("forgepool.quarantine")
 DELEGATES_MAX = 65_536
 
 
+# With a disk that takes nothing events pile up here: from this on no request is taken, which would
+# end in one more. About 300 bytes each; a good disk is behind by some thousand.
+WAITING_MAX = 65_536
+
+
 class Told(Struct):
     """The events of a turn, and what may be forgotten when they are in the log."""
 
@@ -58,15 +63,22 @@ class EventStream:
         self._delegates: dict[str, _DelegateEvents] = {}
         self._nobody = _DelegateEvents()
         self._waiting: deque[Told] = deque()
+        self.waiting = 0  # events in it
         self._stored = 0
 
     def tell(self, told: Told) -> None:
         """Publish events when what they tell of is on disk, and what was told before is out."""
         self._waiting.append(told)
+        self.waiting += len(told.events)
 
     def stored(self, numbers: list[int]) -> None:
         """These batches are on disk; they come in the order of their numbers."""
         self._stored = numbers[-1]
+
+    @property
+    def full(self) -> bool:
+        """Whether no more requests may be taken until the store has caught up."""
+        return self.waiting >= WAITING_MAX
 
     def flush(self, unix_now: float, forget: Callable[[Forget], None]) -> None:
         """Log and publish what may go out as one record, then let what it ends be forgotten."""
@@ -74,6 +86,7 @@ class EventStream:
         forgotten: list[Forget] = []
         while self._waiting and self._waiting[0].batch <= self._stored:
             told = self._waiting.popleft()
+            self.waiting -= len(told.events)
             for client, event, fingerprint in told.events:
                 name = client or NOTICES
                 group = ended.get(name)

@@ -57,10 +57,10 @@ class Flight:
 class Flights:
     """All slices without an answer, oldest first."""
 
-    __slots__ = ("_asked", "_chain_id", "_cost_us", "_flights", "_slice_s", "max")
+    __slots__ = ("_asked", "_cost_us", "_flights", "_slice_s", "chain_id", "max")
 
     def __init__(self, chain_id: str, bounds: Bounds) -> None:
-        self._chain_id = chain_id
+        self.chain_id = chain_id
         self.max = bounds.slices_in_flight
         self._flights: AgedMap[int, Flight] = AgedMap(self.max + 1)  # and CHAIN
         self._cost_us: BoundedMap[int, float] = BoundedMap(len(Check))
@@ -86,7 +86,7 @@ class Flights:
         """A slice for these items."""
         self._flights.put(number, Flight(number, check, items, now))
         self._asked.put(check, self.asked(check) + len(items))
-        body = _encode(CheckBody(check, self._chain_id, position, asked))
+        body = _encode(CheckBody(check, self.chain_id, position, asked))
         cost_us = int(self._cost_us.get(check, 0) * len(asked))
         return CheckSlice(number, cost_us, body, int(self._slice_s * 1000), hint)
 

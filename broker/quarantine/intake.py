@@ -6,7 +6,7 @@ the queue. Whatever does not pass has ended, with an event; the rest waits for a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
 from broker.messages import ACCEPTED, REFUSED, Ack, Request
@@ -146,7 +146,10 @@ class Intake:
                 self._ends.at_once(client, id_, mark, SHED, "too_many_bodies")
             elif peer.blocks_queued >= bounds.ingress_blocks_per_peer:
                 self._over_quota(client, id_, mark, peer, "peer_queue")
-            elif self._lanes.headers.queue.count() >= bounds.ingress_blocks:
+            elif (
+                self._lanes.headers.queue.count() >= bounds.ingress_blocks
+                or self._lanes.bytes + len(raw) + size > bounds.ingress_blocks_bytes
+            ):
                 self._ends.at_once(client, id_, mark, SHED, "ingress_full")
             else:
                 self._missing.found(hash_)
@@ -221,7 +224,9 @@ class Intake:
         """An item that was held before a restart: the pipeline runs again from its bytes."""
         client, id_, mark = record.client, record.id, record.fingerprint
         if (client, id_) in self._requests.ended:
-            self._ends.turn.forget.append(mark)  # it has ended, only its record was not forgotten
+            self._ends.turn.forget.append(
+                record.key
+            )  # it has ended, only its record was not forgotten
             return
         is_block = record.operations is not None
         life_s = (
@@ -233,15 +238,22 @@ class Intake:
         if record.hash in self._known.seen or record.hash in self._chain:
             end = (CLEARED, "")
         elif self._moment.unix_now - record.since_unix_ms / 1000 >= life_s:
-            end = (EXPIRED, "restart")
+            end = (EXPIRED, record.reason)
+        elif any(i.fingerprint == mark for i in self._known_as(record.hash)):
+            end = (DUPLICATE, "open")
         elif self._requests.open.full:
             end = (SHED, "ingress_full")
         if end is not None:
-            self._ends.turn.forget.append(mark)
+            self._ends.turn.forget.append(record.key)
             self._ends.at_once(client, id_, mark, *end)
             return
         peer = self._peers.meet(record.peers[0], self._moment.now)
         self._open(client, id_, record.hash, mark, record.raw, record.operations, peer, "", record)
+
+    def _known_as(self, hash_: bytes) -> Iterable[Item]:
+        """The open items with a hash."""
+        vote = self._requests.votes.get(hash_)
+        return self._requests.blocks.get(hash_, ()) if vote is None else (vote,)
 
     def _duplicate(
         self, client: str, id_: bytes, mark: bytes, peer: Peer, known: Item | None

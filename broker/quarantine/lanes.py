@@ -41,7 +41,7 @@ class Lane:
 class Lanes:
     """The four lanes, and whose turn it is."""
 
-    __slots__ = ("_all", "_turn", "blocks", "evidence", "headers", "votes")
+    __slots__ = ("_all", "_turn", "blocks", "bytes", "evidence", "headers", "votes")
 
     def __init__(self, bounds: Bounds) -> None:
         # What may come back, beside what comes in: from workers, and from waiting for rights.
@@ -53,6 +53,7 @@ class Lanes:
         self.votes = Lane(Check.VOTE, bounds.ingress_votes + back)
         self._all = (self.evidence, self.blocks, self.headers, self.votes)
         self._turn = 0
+        self.bytes = 0  # of the blocks that wait
 
     def put(self, item: Item) -> bool:
         """Let an item wait for its next check; whether there was room."""
@@ -65,6 +66,7 @@ class Lanes:
         if not lane.queue.put(item):
             return False
         item.peer.blocks_queued += 1
+        self.bytes += item.bytes
         return True
 
     def put_first(self, item: Item) -> bool:
@@ -78,6 +80,7 @@ class Lanes:
         if not lane.queue.put_first(item):
             return False
         item.peer.blocks_queued += 1
+        self.bytes += item.bytes
         return True
 
     def take(self, lane: Lane, count: int) -> list[Waiting]:
@@ -90,6 +93,7 @@ class Lanes:
                 waiting.peer.votes_queued -= 1
             else:
                 waiting.peer.blocks_queued -= 1
+                self.bytes -= waiting.bytes
         return taken
 
     def next(self, closed: tuple[Lane, ...]) -> Lane | None:

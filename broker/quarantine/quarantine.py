@@ -135,7 +135,7 @@ class Quarantine:
         self.holding = Holding(bounds)
         self.lanes = Lanes(bounds)
         self.flights = Flights(chain_id, bounds)
-        self.storing = Storing(bounds.storing, 1)
+        self.storing = Storing(bounds.storing, bounds.storing_bytes, 1)
         self.load = Load(bounds)
         self.requests = Requests(bounds.open, bounds.ended_requests)
         self.watch = ChainWatch(now)
@@ -182,7 +182,7 @@ class Quarantine:
         """
         self._moment.set(now, unix_now)
         for ended in kept.ended:
-            event = Event(ended.id, ended.delegate, ended.event, b"", ended.code, ended.text)
+            event = Event(ended.id, ended.delegate, ended.event, ended.body, ended.code, ended.text)
             self.requests.ended.put((ended.client, ended.id), (ended.fingerprint, event))
         for block in kept.blocks:
             self.chain.add(block)
@@ -198,6 +198,8 @@ class Quarantine:
             self._tell_slashable(evidence)
         if self.chain.head is not None:
             self._head_moved()
+        for cleared in kept.untold_cleared:
+            self.ends.cleared_before(cleared)
         for held in kept.held:
             self._intake.take_back(held)
 
@@ -391,7 +393,8 @@ class Quarantine:
         if valid >= self.storing.room:
             closed = (lanes.votes, lanes.blocks)
         ahead = lanes.blocks.queue.count() + asked(Check.BLOCK) + asked(Check.HEADER)
-        if ahead + len(self.holding.blocks) >= lanes.blocks.queue.max:
+        # What is held is given to the store too, with its operations.
+        if not self.storing.room or ahead + len(self.holding.blocks) >= lanes.blocks.queue.max:
             closed = (*closed, lanes.headers)
         return closed
 
@@ -642,14 +645,23 @@ class Quarantine:
         for child in self.holding.blocks.release(facts.hash):
             self._queue(child)
         for vote in self.holding.votes.release(facts.level, facts.round, facts.payload_hash):
-            vote.place = RELEASED  # from FOR_TARGET: both are held
-            self.holding.released.put(vote)
+            if self.holding.released.put(vote):
+                vote.place = RELEASED  # from FOR_TARGET: both are held
+            else:  # many are being let go still, and as many were held again meanwhile
+                self.ends.end(vote, SHED, "held_full")
 
     def _chain_told(self, verdicts: list[Verdict]) -> None:
         """The node's blocks are as good as cleared, once they are stored like those."""
         facts = verdicts[0].facts if verdicts else None
         if not isinstance(facts, ChainFacts) or len(facts.blocks) != len(facts.headers):
             self.watch.failed(self._moment.now)
+            return
+        if facts.chain_id != self.flights.chain_id:
+            self._tell(f"the node is on chain {facts.chain_id}, we are on {self.flights.chain_id}")
+            self.watch.failed(self._moment.now)
+            return
+        if not facts.final or not self.storing.room:
+            self.watch.failed(self._moment.now)  # asked again; the store would not take more
             return
         self.watch.round_ms = facts.round_ms
         if facts.delegates > self.bounds.delegates and not self._warned:
@@ -751,7 +763,7 @@ class Quarantine:
             item.client, item.id, item.senders, item.raw, item.operations, item.since_unix_ms,
             reason,
         )  # fmt: skip
-        self.storing.filling.batch.held.append(record)
+        self.storing.held(record, item.bytes)
         event = Event(item.id, item.delegate, HELD, b"", reason)
         self.ends.turn.events.append((item.client, event, item.fingerprint))
 

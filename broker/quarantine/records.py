@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+from typing import TypeVar
+
 from msgspec import Struct
 
-from broker.verification import HeaderFacts
+from broker.verification import HeaderFacts, VoteFacts
 
 # What a delegate may sign only once for a level and round.
 BLOCK = 0
@@ -29,7 +32,7 @@ class SignedRecord(Struct, array_like=True, frozen=True, gc=False):
 class HeldRecord(Struct, array_like=True, frozen=True):
     """A held item as it was sent: after a restart everything is checked again from here."""
 
-    fingerprint: bytes  # key
+    fingerprint: bytes
     hash: bytes
     kind: str  # verify_block, verify_vote
     client: str
@@ -39,6 +42,16 @@ class HeldRecord(Struct, array_like=True, frozen=True):
     operations: list[list[bytes]] | None  # None: a vote
     since_unix_ms: int  # first seen
     reason: str  # parent, target, time, rights
+
+    @property
+    def key(self) -> bytes:
+        """What tells it from the record of another request for the same bytes."""
+        return held_key(self.client, self.id, self.fingerprint)
+
+
+def held_key(client: str, id_: bytes, fingerprint: bytes) -> bytes:
+    """The key of a request's held record: one that is forgotten late takes no other along."""
+    return fingerprint + id_ + client.encode()
 
 
 class ClearedBlock(Struct, array_like=True, frozen=True):
@@ -85,6 +98,21 @@ class EvidenceRecord(Struct, array_like=True, frozen=True, gc=False):
     operation: bytes  # unsigned, with a zero signature: ready to be injected
 
 
+class ClearedBody(Struct, array_like=True, frozen=True, gc=False):
+    """Body of `cleared`: what it was, for those who did not push it."""
+
+    kind: int  # BLOCK or one of KIND_OF_VOTE
+    hash: bytes
+    level: int
+    round: int
+
+    @classmethod
+    def of(cls, facts: HeaderFacts | VoteFacts, hash_: bytes) -> ClearedBody:
+        """What is said of a block or vote with these facts."""
+        kind = BLOCK if isinstance(facts, HeaderFacts) else KIND_OF_VOTE[facts.kind]
+        return cls(kind, hash_, facts.level, facts.round)
+
+
 class Batch(Struct):
     """What the store must have, in one transaction, before `stored(number)` is said."""
 
@@ -110,6 +138,7 @@ class Ended(Struct, frozen=True, gc=False):
     delegate: str
     code: str
     text: str
+    body: bytes = b""
 
 
 class Restored(Struct):
@@ -122,3 +151,25 @@ class Restored(Struct):
     untold: list[EvidenceRecord]  # evidence whose event is not in the log
     held: list[HeldRecord]  # oldest first
     ended: list[Ended]  # oldest first
+    untold_cleared: list[ClearedBlock | ClearedVote] = []  # whose event is not in the log
+
+
+Cleared = TypeVar("Cleared", ClearedBlock, ClearedVote)
+
+
+def untold(newest_first: Iterable[Cleared], told: Container[tuple[str, bytes]]) -> list[Cleared]:
+    """Of what was cleared, that of which nobody was told before a kill; oldest first.
+
+    Events are logged in the order of clearing, so it is what comes after the last one that was
+    told. With none of those in the log nothing is known, and nothing told again.
+
+    Args:
+        told: client and id of requests that have ended lately, by the log.
+    """
+    found: list[Cleared] = []
+    for each in newest_first:
+        if (each.client, each.id) in told:
+            return found[::-1]
+        if each.client:
+            found.append(each)
+    return []

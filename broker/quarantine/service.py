@@ -64,7 +64,14 @@ from broker.quarantine.event_stream import EventStream, Told
 from broker.quarantine.notices import NOTICES, notices
 from broker.quarantine.quarantine import Quarantine
 from broker.quarantine.records import Ended, EvidenceRecord, Restored
-from broker.quarantine.store import STORE_NAME, QuarantineStore, Window, open_store, read_cleared
+from broker.quarantine.store import (
+    STORE_NAME,
+    UNREADABLE,
+    QuarantineStore,
+    Window,
+    open_store,
+    read_cleared,
+)
 from broker.quarantine.store_thread import Forget, Job, Probed, Stored, StoreThread, Trouble
 from broker.quarantine.turn import OUTCOMES, SLASHABLE, Turn
 from broker.replays import Replays
@@ -90,7 +97,8 @@ MESSAGES_PER_TURN = 256
 # A push of 1,024 votes takes some 20 ms; verdicts and the store are looked at between them.
 CLIENTS_S_MAX = 0.01
 POLL_MAX_MS = 1000
-BUSY_RETRY_MS = 500  # until the chain is known
+BUSY_RETRY_MS = 500  # until the chain is known, or the disk takes something again
+NO_CHAIN = "the chain is not known yet: no worker has told it"
 CHAIN_ASK_S = 0.5  # how often it is asked for at the start
 CHAIN_COST_US = 1000
 CHAIN_TTL_MS = 5000
@@ -217,12 +225,17 @@ class QuarantineService:
     def _chain_known(self, chain_id: str, now: float, unix_now: float) -> None:
         """Open the store of this chain and go on with what it holds."""
         path = self._directory / STORE_NAME
-        store, damage = open_store(path, chain_id, int(unix_now))
+        try:
+            store, kept, damage = open_store(path, chain_id, int(unix_now), self._restored)
+        except (OSError, sqlite3.OperationalError) as e:  # a full disk: tried again
+            self._store_trouble(str(e))
+            return
+        self._store_trouble("")
         if damage:
             log.critical("quarantine_store_damaged %s; it was put aside, what was held is lost",
                          damage)  # fmt: skip
+        self._ends = deque(), set()
         core = Quarantine(chain_id, self._bounds, now, unix_now)
-        kept = self._restored(store)
         core.restored(kept, now, unix_now)
         log.info("chain_known id=%s held=%d cleared_blocks=%d", chain_id, len(kept.held),
                  len(kept.blocks))  # fmt: skip
@@ -232,15 +245,18 @@ class QuarantineService:
 
     def _restored(self, store: QuarantineStore) -> Restored:
         ends, told = self._ends
-        self._ends = deque(), set()
+        evidence = [(each, wire.encode(each) in told) for each in store.untold()]
+        # Their events are in the log, which forgets in time what it has told.
+        store.commit([], told=[each for each, logged in evidence if logged])
         return Restored(
             blocks=store.cleared_blocks(),
             votes=store.cleared_votes(),
             seen=store.latest_seen(self._bounds.table),
             denounced=store.denounced(),
-            untold=[each for each in store.untold() if wire.encode(each) not in told],
+            untold=[each for each, logged in evidence if not logged],
             held=store.held(),
             ended=list(ends),
+            untold_cleared=store.untold_cleared({(each.client, each.id) for each in ends}),
         )
 
     # -- in ---------------------------------------------------------------------------------------
@@ -268,11 +284,16 @@ class QuarantineService:
         for answer in answers:
             if not answer.body:
                 continue
-            [verdict] = wire.decode_as(VerdictBody, answer.body).verdicts
-            if isinstance(verdict.facts, ChainFacts):
-                self._chain_known(verdict.facts.chain_id, now, unix_now)
-                return
-            log.warning("chain_unknown %s %s", verdict.reason, verdict.text)
+            try:
+                verdicts = wire.decode_as(VerdictBody, answer.body).verdicts
+            except MalformedMessage as e:
+                log.error("malformed_answer error=%s", e)
+                continue
+            for verdict in verdicts:
+                if isinstance(verdict.facts, ChainFacts):
+                    self._chain_known(verdict.facts.chain_id, now, unix_now)
+                    return
+                log.warning("chain_unknown %s %s", verdict.reason, verdict.text)
 
     def _read_store(self, now: float, unix_now: float) -> None:
         assert self._store is not None
@@ -286,12 +307,17 @@ class QuarantineService:
                 case Probed():
                     self._core.probed(answer.record, answer.found, now)
                 case Trouble():
-                    self._trouble = answer.text
-                    if answer.text:
-                        log.critical("quarantine_store %s; nothing is cleared until it can be "
-                                     "written", answer.text)  # fmt: skip
-                    else:
-                        log.warning("quarantine_store can be written again")
+                    self._store_trouble(answer.text)
+
+    def _store_trouble(self, text: str) -> None:
+        """The store cannot be opened or written, or (without a text) it can again."""
+        if text == self._trouble:
+            return
+        self._trouble = text
+        if text:
+            log.critical("quarantine_store %s; nothing is cleared until it can be written", text)
+        else:
+            log.warning("quarantine_store can be written again")
 
     def _read_feeders(self, now: float, unix_now: float) -> None:
         named = self._access.is_guarded("requests")
@@ -323,13 +349,12 @@ class QuarantineService:
                 self._reply(peer, Problem(e.code, f"{e}. {e.advice}"))
 
     def _take(self, peer: Peer, push: Push, name: str, now: float, unix_now: float) -> None:
-        if name and push.client != name:
-            raise MalformedMessage(f"this connection is of client {name!r}, not of {push.client!r}")
-        if push.client == NOTICES:
-            raise MalformedMessage(f"{NOTICES!r} is the quarantine's own name")
         core = self._core
-        if core is None:
-            text = "the chain is not known yet: no worker has told it"
+        if (name and push.client != name) or push.client == NOTICES:
+            text = f"this connection is not of client {push.client!r}"
+            acks = [Ack(r.id, REFUSED, "wrong_client", text) for r in push.requests]
+        elif core is None or self._stream.full:
+            text = NO_CHAIN if core is None else "the store cannot keep up, or cannot be written"
             acks = [Ack(r.id, REFUSED, "busy", text, BUSY_RETRY_MS) for r in push.requests]
         else:
             acks = [core.pushed(push.client, r, now, unix_now) for r in push.requests]
@@ -355,7 +380,7 @@ class QuarantineService:
             return Done(self.epoch)
         core = self._core
         if core is None:
-            return Problem("busy", "the chain is not known yet: no worker has told it")
+            return Problem("busy", NO_CHAIN)
         match question:
             case HeldWanted():
                 items = core.held()
@@ -373,7 +398,7 @@ class QuarantineService:
             blocks, votes = read_cleared(
                 self._directory / STORE_NAME, wanted.hash, wanted.level, count
             )
-        except sqlite3.Error as e:
+        except (sqlite3.Error, *UNREADABLE) as e:
             return Problem("quarantine_store", str(e))
         portion = next(portions(blocks[:count], lambda each: len(wire.encode(each))), [])
         more = len(blocks) > len(portion) or len(votes) > count
@@ -457,7 +482,12 @@ class QuarantineService:
         """How the quarantine is, for people and for `--json`."""
         core = self._core
         if core is None:
-            return {"epoch": self.epoch, "pid": os.getpid(), "chain_id": None}
+            return {
+                "epoch": self.epoch,
+                "pid": os.getpid(),
+                "chain_id": None,
+                "store_trouble": self._trouble,
+            }
         head = core.chain.head
         accounting = core.accounting
         return {
@@ -506,7 +536,7 @@ def _ends_in(events: EventLog, count: int) -> tuple[deque[Ended], set[bytes]]:
                     ends.append(
                         Ended(
                             group.client, event.id, fingerprints[event.id], event.event,
-                            event.delegate, event.code, event.text,
+                            event.delegate, event.code, event.text, event.body,
                         )
                     )  # fmt: skip
     return ends, told

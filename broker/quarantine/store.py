@@ -1,7 +1,7 @@
 """What the quarantine must not forget, in a SQLite file of its own: quarantine.db.
 
     meta            chain id and layout
-    held            items as they were sent, by fingerprint
+    held            items as they were sent, by request
     cleared_blocks  what holds, in the order in which it was cleared
     cleared_votes   likewise, a row for each batch that was stored
     seen            what delegates have signed, for detection, a row for each batch
@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -31,17 +32,20 @@ from broker.quarantine.records import (
     EvidenceRecord,
     HeldRecord,
     SignedRecord,
+    untold,
 )
+from broker.verification import LEVEL_MAX
 
 STORE_NAME = "quarantine.db"
 LAYOUT = 1
 BUSY_S = 1.0  # somebody looks into the file with a tool
-LEVEL_MAX = 0x7FFFFFFF
+# What decoding a record raises whose bytes have changed: pages of SQLite have no checksums.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 COPIES_MAX = 2  # of one place: who signs a hundred is denounced by two
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS held (fingerprint BLOB PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS held (key BLOB PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS cleared_blocks (
     position INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, level INTEGER NOT NULL,
     record BLOB NOT NULL);
@@ -58,6 +62,8 @@ CREATE TABLE IF NOT EXISTS evidence (
     told INTEGER NOT NULL, record BLOB NOT NULL,
     PRIMARY KEY (level, kind, round, delegate)) WITHOUT ROWID;
 """
+
+Kept = TypeVar("Kept")
 
 _encode = msgspec.msgpack.Encoder().encode
 _held = msgspec.msgpack.Decoder(HeldRecord).decode
@@ -154,7 +160,7 @@ class QuarantineStore:
             for batch in batches:
                 self._write(batch)
             found = [self._probe(record) for record in probes]
-            db.executemany("DELETE FROM held WHERE fingerprint = ?", [(f,) for f in forget])
+            db.executemany("DELETE FROM held WHERE key = ?", [(key,) for key in forget])
             db.executemany(
                 "UPDATE evidence SET told = 1 WHERE level = ? AND kind = ? AND round = ? "
                 "AND delegate = ?",
@@ -173,7 +179,7 @@ class QuarantineStore:
         db = self._db
         db.executemany(
             "INSERT OR REPLACE INTO held VALUES (?, ?)",
-            [(held.fingerprint, _encode(held)) for held in batch.held],
+            [(held.key, _encode(held)) for held in batch.held],
         )
         if batch.seen:
             self._write_seen(batch.seen)
@@ -239,6 +245,14 @@ class QuarantineStore:
         """Hash and level of each, the oldest first."""
         newest_first = _votes_of(self._db, None, None)
         return [(vote.record.hash, vote.record.level) for vote in newest_first][::-1]
+
+    def untold_cleared(
+        self, told: Container[tuple[str, bytes]]
+    ) -> list[ClearedBlock | ClearedVote]:
+        """What was cleared and not told, by the requests that were: blocks first."""
+        rows = self._db.execute("SELECT record FROM cleared_blocks ORDER BY position DESC")
+        blocks = untold((_block(record) for (record,) in rows), told)
+        return [*blocks, *untold(_votes_of(self._db, None, None), told)]
 
     def latest_seen(self, count: int) -> list[SignedRecord]:
         """What was seen last, at most so many, oldest first."""
@@ -306,17 +320,33 @@ def _where(
     return "", ()
 
 
-def open_store(path: Path, chain_id: str, moment: int) -> tuple[QuarantineStore, str]:
-    """The store, and what had to be put aside for it to open; empty: nothing.
+def open_store(
+    path: Path, chain_id: str, moment: int, read: Callable[[QuarantineStore], Kept]
+) -> tuple[QuarantineStore, Kept, str]:
+    """The store, what is read from it, and the damage for which it was put aside; empty: none.
 
     A damaged file must not keep the pool from verifying: it is renamed, and an empty one begun.
-    `moment` (Unix seconds) becomes part of its name.
+    `moment` (Unix seconds) becomes part of its name. Raises as `QuarantineStore` does otherwise.
     """
     try:
-        return QuarantineStore(path, chain_id), ""
+        return *_opened(path, chain_id, read), ""
     except StoreDamaged as e:
         for suffix in ("", "-wal", "-shm"):
             part = path.with_name(path.name + suffix)
             if part.exists():
                 part.rename(path.with_name(f"{path.name}.damaged-{moment}{suffix}"))
-        return QuarantineStore(path, chain_id), str(e)
+        return *_opened(path, chain_id, read), str(e)
+
+
+def _opened(
+    path: Path, chain_id: str, read: Callable[[QuarantineStore], Kept]
+) -> tuple[QuarantineStore, Kept]:
+    store = QuarantineStore(path, chain_id)
+    try:
+        return store, read(store)
+    except sqlite3.OperationalError:
+        store.close()
+        raise
+    except (sqlite3.DatabaseError, *UNREADABLE) as e:
+        store.close()
+        raise StoreDamaged(f"{path}: {e}") from None

@@ -61,6 +61,7 @@ class StoreThread:
         self._answers: deque[Answer] = deque()
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._ended = threading.Event()
+        self._broken: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
@@ -71,6 +72,9 @@ class StoreThread:
         self._jobs.put(job)
 
     def receive(self) -> list[Answer]:
+        """The answers since the last look; raises what has ended the thread, if anything has."""
+        if self._broken is not None:
+            raise self._broken
         with suppress(BlockingIOError):
             os.eventfd_read(self._waker)
         return [self._answers.popleft() for _ in range(len(self._answers))]
@@ -84,6 +88,13 @@ class StoreThread:
         os.close(self._waker)
 
     def _run(self) -> None:
+        try:
+            self._write_all()
+        except Exception as e:  # a record that cannot be read: without a store nothing goes on
+            self._broken = e
+            os.eventfd_write(self._waker, 1)
+
+    def _write_all(self) -> None:
         while True:
             jobs = [self._jobs.get()]
             with suppress(queue.Empty):

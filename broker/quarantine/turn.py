@@ -61,7 +61,7 @@ class Turn(Struct):
     batch: Batch | None
     # Client and fingerprint of the request, both empty for `slashable`, which nobody asked for.
     events: list[tuple[str, Event, bytes]]
-    forget: list[bytes]  # fingerprints of held records
+    forget: list[bytes]  # keys of held records
     probes: list[SignedRecord]  # keep the first two of a place, and tell `probed` what was there
     peers: list[PeerEvent]
     wanted: list[Wanted]

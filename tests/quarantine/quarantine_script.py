@@ -23,6 +23,7 @@ from broker.quarantine.records import (
     HeldRecord,
     Restored,
     SignedRecord,
+    untold,
 )
 from broker.quarantine.turn import SLASHABLE, LoadChange, PeerEvent, Turn, Wanted
 from broker.verification import CheckAnswer, CheckSlice
@@ -45,7 +46,7 @@ class Store:
 
     def commit(self, batch: Batch) -> None:
         for held in batch.held:
-            self.held[held.fingerprint] = held
+            self.held[held.key] = held
         for record in batch.seen:
             self._keep(record)
         self.blocks += batch.blocks
@@ -58,6 +59,7 @@ class Store:
         return found
 
     def restored(self) -> Restored:
+        told = {(ended.client, ended.id) for ended in self.log}
         return Restored(
             list(self.blocks),
             [(vote.record.hash, vote.record.level) for vote in self.votes],
@@ -66,6 +68,7 @@ class Store:
             [e for e in self.evidence if e.operation not in self.told],
             sorted(self.held.values(), key=lambda record: record.since_unix_ms),
             list(self.log),
+            [*untold(self.blocks[::-1], told), *untold(self.votes[::-1], told)],
         )
 
     @staticmethod
@@ -169,10 +172,13 @@ class Script:
             self.events.append((name, event.event, event.code))
             if event.event != HELD:
                 self.store.log.append(
-                    Ended(client, event.id, mark, event.event, event.delegate, event.code, "")
-                )
-        for mark in turn.forget:
-            self.store.held.pop(mark, None)
+                    Ended(
+                        client, event.id, mark, event.event, event.delegate, event.code, "",
+                        event.body,
+                    )
+                )  # fmt: skip
+        for key in turn.forget:
+            self.store.held.pop(key, None)
         for probe in turn.probes:
             self.core.probed(probe, self.store.probe(probe), self.now)
         self.peers += turn.peers

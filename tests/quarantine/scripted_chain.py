@@ -130,6 +130,7 @@ class ScriptedWorker:
         self, node: list[Block], *, slot_counts: bool = True, window: int = WINDOW_ABOVE
     ) -> None:
         self.node = node  # what the node has, oldest first
+        self.chain_id = CHAIN_ID
         self.slot_counts = slot_counts  # whether a differing slot is an offence, as on Mavryk
         self.window = window  # levels above the head that are looked at
         self.votes_window = 1  # levels below the head
@@ -172,7 +173,9 @@ class ScriptedWorker:
     def _chain(self, item: CheckItem) -> Verdict:
         blocks = [block.facts for block in self.node]
         headers = [block.raw for block in self.node]
-        facts = ChainFacts(blocks[0].hash, blocks, headers, 400, 7000, ROUND_S * 1000, CHAIN_ID)
+        facts = ChainFacts(
+            blocks[0].hash, blocks, headers, 400, 7000, ROUND_S * 1000, self.chain_id
+        )
         return Verdict(item.number, Judgement.VALID, facts=facts)
 
     def _vote(self, body: CheckBody, item: CheckItem, vote: Vote) -> Verdict:

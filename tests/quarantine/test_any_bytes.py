@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quarantine_script import CLIENT, Script
 from scripted_chain import encode, vote_for
 
+from broker.errors import MalformedMessage
 from broker.messages import Request
+from broker.quarantine.administration import decode_question
 from broker.verification import CheckAnswer, Judgement, Verdict, VerdictBody
 
 names = st.text(max_size=3)
@@ -62,3 +65,18 @@ def test_whatever_a_worker_answers_the_item_ends(answer: bytes) -> None:
     script.later(130)
     assert script.core.accounting.held == script.core.accounting.in_flight == 0
     assert len(script.ends()) == 2
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        b"\xc1",
+        b"\x82\xa4type\xa4held\xa1x" + b"\x91" * 5_000 + b"\x90",
+        encode({"type": "cleared", "level": 2**63}),
+        encode({"type": "cleared", "level": -1}),
+        encode({"type": "drop"}),
+    ],
+)
+def test_what_no_operator_asks_is_called_malformed(question: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        decode_question(question)

@@ -11,7 +11,7 @@ import zmq
 from broker import wire
 from broker.event_log import EventLog
 from broker.messages import Event
-from broker.quarantine.event_stream import EventStream, Told
+from broker.quarantine.event_stream import WAITING_MAX, EventStream, Told
 from broker.quarantine.store_thread import Forget
 from broker.sockets import make_socket
 
@@ -81,6 +81,18 @@ def test_an_event_waits_for_the_disk_and_later_ones_for_it(script: Script) -> No
     script.stream.stored([3])
     script.flush()
     assert script.published() == [("c/feeder", 4, [b"d"])]
+
+
+def test_with_a_disk_that_takes_nothing_it_is_full_at_some_time(script: Script) -> None:
+    event = ("feeder", Event(b"a", "d", "shed"), b"f")
+    script.stream.tell(Told(1, [event] * (WAITING_MAX - 1), Forget([], [])))
+    script.flush()
+    assert not script.stream.full
+    script.stream.tell(told(0, b"b"))
+    assert script.stream.full
+    script.stream.stored([1])
+    script.flush()
+    assert not script.stream.full
 
 
 def test_what_is_published_can_be_replayed(script: Script) -> None:

@@ -270,3 +270,47 @@ def test_a_peer_over_its_rate_loses_a_point_a_second_not_one_an_item() -> None:
     script.vote(other, "quiet")
     script.run()
     assert script.last(name_of_vote(other)) == ("cleared", "")
+
+
+def test_blocks_that_wait_for_a_worker_are_bounded_in_bytes() -> None:
+    first, second = orphan(0), orphan(1)
+    big = [[b"o" * 600], [], [], []]
+    script = Script(Bounds(ingress_blocks_bytes=1_200))
+    script.block(Block(first.header, big))
+    script.block(Block(second.header, big))
+    script.turn()
+    assert script.last(name_of(second)) == ("shed", "ingress_full")
+    script.run()
+    assert script.core.lanes.bytes == 0
+    script.block(Block(second.header, big))
+    script.run()
+    assert script.last(name_of(second)) == ("held", "parent")
+
+
+def test_no_header_is_looked_at_while_the_store_has_too_much_of_what_is_held() -> None:
+    script = Script(Bounds(storing_bytes=1))
+    script.block(orphan(0))
+    while not script.core.storing.bytes:
+        script.turn()
+        script.answer()
+    script.turn()
+    script.block(orphan(1))
+    script.turn()
+    assert not script.unanswered
+    script.confirm()
+    script.run()
+    assert script.counts() == {}
+    assert len(script.core.held()) == 2
+    assert script.core.storing.bytes == 0
+
+
+def test_a_vote_that_finds_no_room_among_the_released_is_shed_and_not_lost() -> None:
+    script = Script()
+    block = script.root.child()
+    for name in ("d1", "d2"):
+        script.vote(vote_for(block, name))
+    script.run()
+    script.core.holding.released.max = 1
+    script.block(block)
+    script.run()
+    assert script.counts() == {"cleared": 2, "shed": 1}

@@ -8,6 +8,7 @@ from scripted_chain import GOOD, Block, digest, encode, vote_for
 
 from broker.messages import Request
 from broker.quarantine.items import VERIFY_BLOCK
+from broker.quarantine.records import BLOCK, KIND_OF_VOTE, ClearedBody
 from broker.verification import Check
 
 
@@ -72,7 +73,7 @@ def test_37d_a_record_that_claims_too_much_is_believed_nothing() -> None:
     _, child = held_pair(script)
     [record] = [r for r in script.store.held.values() if r.kind == VERIFY_BLOCK]
     forged = Block(msgspec.structs.replace(child.header, signature=b"forged"))
-    script.store.held[record.fingerprint] = msgspec.structs.replace(
+    script.store.held[record.key] = msgspec.structs.replace(
         record, raw=forged.raw, hash=forged.hash
     )
     script.restart()
@@ -184,3 +185,63 @@ def test_an_operator_drops_or_releases_what_is_held() -> None:
     assert script.last(name_of(child)) == ("shed", "dropped")
     assert script.last(name_of_vote(vote)) == ("held", "target")
     assert script.worker.checked.count((Check.VOTE, digest(encode(vote)))) == 2
+
+
+def test_of_two_records_of_the_same_bytes_one_goes_on() -> None:
+    script = Script()
+    parent, child = script.root.chain(2)
+    script.block(child, id_=b"i" * 16)
+    script.run()
+    [record] = script.store.held.values()
+    script.core.drop(child.hash, script.now)
+    script.block(child, id_=b"j" * 16)
+    script.run()
+    # Killed before the end of the first was logged, and its record forgotten.
+    script.store.log = [ended for ended in script.store.log if ended.id != b"i" * 16]
+    script.store.held = {record.key: record} | script.store.held
+    script.restart()
+    script.run()
+    assert script.events[-1][1:] == ("duplicate", "open")
+    script.block(parent)
+    script.run()
+    assert script.ends(name_of(child)) == ["shed", "duplicate", "cleared"]
+    assert script.store.held == {}
+
+
+def test_what_was_cleared_stands_in_its_event_also_after_a_restart() -> None:
+    script = Script()
+    block = script.root.child()
+    script.block(block, id_=b"i" * 16)
+    script.vote(vote_for(block, "d"), id_=b"j" * 16)
+    script.run()
+    script.restart()
+    header = block.header
+    for id_, kind, hash_ in (
+        (b"i" * 16, BLOCK, block.hash),
+        (b"j" * 16, KIND_OF_VOTE["attestation"], digest(encode(vote_for(block, "d")))),
+    ):
+        _, event = script.core.requests.ended.get((CLIENT, id_), (b"", None))
+        assert event is not None
+        body = msgspec.msgpack.decode(event.body, type=ClearedBody)
+        assert body == ClearedBody(kind, hash_, header.level, header.round)
+
+
+def test_what_was_stored_and_not_told_is_told_after_the_restart() -> None:
+    script = Script()
+    first, second = script.root.chain(2)
+    votes = [vote_for(first, name) for name in ("d1", "d2")]
+    script.block(first)
+    script.vote(votes[0])
+    script.run()
+    script.block(second)
+    script.vote(votes[1])
+    while not (len(script.store.blocks) == 3 and len(script.store.votes) == 2):
+        script.turn()
+        script.answer()
+    assert script.counts() == {"cleared": 2}
+    for _ in range(2):  # and only once
+        script.restart()
+        script.run()
+        assert sorted(script.cleared()) == sorted(
+            [name_of(first), name_of(second), *map(name_of_vote, votes)]
+        )

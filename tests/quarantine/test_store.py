@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from broker.errors import Misconfigured
@@ -85,12 +86,15 @@ def test_what_was_stored_is_there_for_the_next_process(path: Path) -> None:
         votes=[vote(7, b"x"), vote(8, b"y")],
         evidence=[evidence(7)],
     )
-    store.commit([kept, batch(2, votes=[vote(8, b"z")])], forget=[b"a"])
+    store.commit([kept, batch(2, votes=[vote(8, b"z")])], forget=[held(b"a").key])
     store.close()
     again = QuarantineStore(path, CHAIN)
     assert again.held() == [held(b"b")]
     assert again.cleared_blocks() == kept.blocks
     assert again.cleared_votes() == [(b"x", 7), (b"y", 8), (b"z", 8)]
+    told = {("feeder", b"B7"), ("feeder", b"y")}
+    assert again.untold_cleared(told) == [block(8, b"B8"), vote(8, b"z")]
+    assert again.untold_cleared(set()) == [], "a log that was lost tells nothing"
     assert again.latest_seen(10) == kept.seen
     assert again.latest_seen(1) == kept.seen[-1:]
     assert again.untold() == kept.evidence
@@ -98,6 +102,16 @@ def test_what_was_stored_is_there_for_the_next_process(path: Path) -> None:
     assert again.untold() == []
     assert again.denounced() == [(ATTESTATION, 7, 0, "d")]
     again.close()
+
+
+def test_a_record_that_is_forgotten_late_takes_no_other_request_along(
+    store: QuarantineStore,
+) -> None:
+    first = held(b"a")
+    again = msgspec.structs.replace(first, id=b"other")
+    store.commit([batch(held=[first])])
+    store.commit([batch(2, held=[again])], forget=[first.key])
+    assert store.held() == [again]
 
 
 def test_what_is_below_the_window_is_forgotten(store: QuarantineStore) -> None:
@@ -152,12 +166,30 @@ def test_another_chain_and_a_newer_layout_are_refused(path: Path) -> None:
 
 def test_a_damaged_file_is_put_aside(path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
-    store, damage = open_store(path, CHAIN, 1_700_000_000)
+    store, kept, damage = open_store(path, CHAIN, 1_700_000_000, QuarantineStore.held)
     assert "not a database" in damage
+    assert kept == []
     store.commit([batch(held=[held(b"a")])])
     store.close()
     aside = path.with_name("quarantine.db.damaged-1700000000")
     assert aside.read_bytes().startswith(b"no database")
+
+
+def damage(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE seen SET records = ?", (b"\xc1",))
+    db.close()
+
+
+def test_so_is_one_with_a_record_that_cannot_be_read(path: Path) -> None:
+    store = QuarantineStore(path, CHAIN)
+    store.commit([batch(seen=[signed(7, b"x")])])
+    store.close()
+    damage(path)
+    store, kept, why = open_store(path, CHAIN, 1_700_000_000, lambda s: s.latest_seen(9))
+    assert (kept, "quarantine.db" in why) == ([], True)
+    store.close()
+    assert path.with_name("quarantine.db.damaged-1700000000").exists()
 
 
 # -- the thread -----------------------------------------------------------------------------------
@@ -205,6 +237,17 @@ def test_a_store_that_cannot_be_written_is_tried_until_it_can(
     other.execute("ROLLBACK")
     other.close()
     assert script.hears(3) == [Trouble(""), Stored([3]), Stored([4])]
+
+
+def test_a_record_that_cannot_be_read_ends_the_store_and_says_so(
+    script: ThreadScript, path: Path
+) -> None:
+    script.thread.submit(batch(3, seen=[signed(7, b"x")]))
+    script.hears(1)
+    damage(path)
+    script.thread.submit(signed(7, b"y"))
+    with pytest.raises(msgspec.DecodeError):
+        script.hears(1)
 
 
 def test_the_end_does_not_wait_for_a_disk_that_takes_nothing(path: Path) -> None:

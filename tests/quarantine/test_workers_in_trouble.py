@@ -214,3 +214,14 @@ def test_what_a_check_costs_is_learnt_from_the_workers() -> None:
         script.vote(vote_for(script.root, f"d{i}"))
     script.run()
     assert script.core.flights.fits(Check.VOTE) > first, "they took half of what was guessed"
+
+
+def test_a_node_that_is_on_another_chain_now_is_not_believed() -> None:
+    script = Script()
+    before = len(script.store.blocks)
+    script.worker.node.append(script.root.child())
+    script.worker.chain_id = "NetXother"
+    script.block(script.root.child(round_=1))
+    script.later(3)
+    assert len(script.store.blocks) == before + 1, "what was pushed, and nothing of the node's"
+    assert any("NetXother" in note for note in script.notes)

@@ -182,6 +182,12 @@ def _check_body(
     if attested is None and operations.passes[CONSENSUS_PASS]:
         yield rights_unknown(number, predecessor.level, facts)
         return
+    # Taken now: other checks may push these levels out before the votes are looked at.
+    is_locked = header.fitness.locked_round is not None
+    preattested = context.rights(header.level) if is_locked else None
+    if preattested is None and is_locked:
+        yield rights_unknown(number, header.level, facts)
+        return
     yield from context.read_operations(item.ancestors, ancestors)
     state = context.state(ancestors, operations)
     if isinstance(state, list):
@@ -204,7 +210,7 @@ def _check_body(
         if operation.hash in included:
             text = f"the operation {operation.hash.hex()} is in an ancestor already"
             raise _Wrong(Reason.OPERATION_TWICE, text)
-    yield from _check_votes(header, predecessor, operations, attested, rules, context)
+    yield from _check_votes(header, predecessor, operations, attested, preattested, rules)
     yield from _check_others(operations, state, rules)
     yield valid(number, facts)
 
@@ -249,8 +255,8 @@ def _check_votes(
     predecessor: AncestorBlock,
     operations: BlockOperations,
     attested: LevelRights | None,
+    preattested: LevelRights | None,
     rules: ChainRules,
-    context: KnownChain,
 ) -> Steps:
     """Each vote, then whether they are enough. Raises _Wrong."""
     of_predecessor = None
@@ -260,13 +266,12 @@ def _check_votes(
     of_lock = None
     if locked_round is not None:
         of_lock = Target(header.level, locked_round, header.payload_hash)
-    votes = BlockVotes(rules, of_predecessor, attested, of_lock, context.rights(header.level))
+    votes = BlockVotes(rules, of_predecessor, attested, of_lock, preattested)
     for operation in operations.passes[CONSENSUS_PASS]:
         try:
-            votes.add(operation.decoded, operation.data)
+            yield from votes.add_steps(operation.decoded)
         except WrongVote as error:
             raise _Wrong(error.reason, str(error)) from None
-        yield None
     threshold = rules.consensus_threshold
     if of_predecessor is not None and votes.attesting_power < threshold:
         text = f"attestations of {votes.attesting_power} slots, {threshold} are a quorum"

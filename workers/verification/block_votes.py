@@ -9,7 +9,7 @@ Source: protocol ``validate.ml`` (``Consensus``, in blocks).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ _KINDS = {
     "preattestations_aggregate": Kind.PREATTESTATION,
     "attestations_aggregate": Kind.ATTESTATION,
 }
+# Each takes 80 µs when it is read for the first time.
+KEYS_PER_STEP = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +75,22 @@ class BlockVotes:
         self._counted: set[tuple[Kind, str]] = set()
         self._dal_votes: set[str] = set()
 
-    def add(self, operation: Operation, signed: bytes) -> None:
-        """Check a consensus operation and count it. Raises WrongVote."""
+    def add_steps(self, operation: Operation) -> Iterator[None]:
+        """Check a consensus operation and count it, in steps. Raises WrongVote."""
         content = operation.contents[0]
         kind = _KINDS.get(content.name)
         try:
             if kind is None:
                 self._add_dal_attestation(operation, content)
             elif "consensus_content" in content.fields:
-                self._add_aggregate(operation, content, kind)
+                yield from self._add_aggregate(operation, content, kind)
             else:
                 self._add_vote(operation, content.fields, kind)
         except UnsupportedCurve as error:
             raise WrongVote(Reason.UNSUPPORTED_KEY, str(error)) from None
         except NoCompanionKey as error:
             raise WrongVote(Reason.NO_COMPANION_KEY, str(error)) from None
+        yield
 
     def _add_vote(self, operation: Operation, fields: Mapping[str, Any], kind: Kind) -> None:
         voter = self._voter(kind, fields, fields["slot"])
@@ -108,7 +111,7 @@ class BlockVotes:
             raise _bad_signature(voter.delegate)
         self._count(kind, voter)
 
-    def _add_aggregate(self, operation: Operation, content: Content, kind: Kind) -> None:
+    def _add_aggregate(self, operation: Operation, content: Content, kind: Kind) -> Iterator[None]:
         """Votes of tz4 keys, whose signatures were added up, and so are their keys."""
         rules, fields = self._rules, content.fields
         if not rules.protocol.bls_votes:
@@ -123,7 +126,7 @@ class BlockVotes:
             common["block_payload_hash"],
         )
         message = template.bls_signable()
-        keys = []
+        keys: list[bytes] = []
         for member in fields["committee"]:
             slot, dal = (
                 (member["slot"], member["dal_attestation"])
@@ -135,10 +138,10 @@ class BlockVotes:
                 raise WrongVote(Reason.WRONG_VOTE, f"{voter.delegate} has no tz4 key")
             keys.append(bls_vote_key(voter, message[WATERMARK_BYTES:], dal, rules).raw)
             self._count(kind, voter)
-        try:
-            total = PublicKey(Curve.BLS, bls.add_public_keys(keys))
-        except MalformedBytes as error:
-            raise WrongVote(Reason.WRONG_VOTE, str(error)) from None
+            if len(keys) >= KEYS_PER_STEP:
+                keys = [_sum(keys)]
+            yield
+        total = PublicKey(Curve.BLS, _sum(keys))
         if not keys or not total.verify(message, operation.signature or b"", BlsScheme.POSSESSION):
             raise _bad_signature("the committee of an aggregate")
 
@@ -183,6 +186,13 @@ class BlockVotes:
             self.attesting_power += voter.power
         else:
             self.preattesting_power += voter.power
+
+
+def _sum(keys: Iterable[bytes]) -> bytes:
+    try:
+        return bls.add_public_keys(keys)
+    except MalformedBytes as error:
+        raise WrongVote(Reason.WRONG_VOTE, str(error)) from None
 
 
 def _bad_signature(who: str) -> WrongVote:

@@ -89,6 +89,8 @@ class KnownChain:
         known = self._rights.get(level)
         if known is None:
             self.missing.append(RightsWanted(level))
+        else:  # levels far ahead, which anybody may name, must not push out those in use
+            self._rights.move_to_end(level)
         return known
 
     def read_operations(

@@ -13,7 +13,7 @@ import real_objects
 from bakery import ACCOUNTS, BAKERS, STRANGERS, Bakery, genesis_of
 from sandbox_context import Checker, item_of, other_hash
 
-from broker.verification import CheckItem, Judgement, Verdict
+from broker.verification import Ancestor, CheckItem, Judgement, Verdict
 from signers.curves import bls
 from signers.formats import block_header
 from signers.formats.anonymous_operation import SEED_NONCE_REVELATION
@@ -27,8 +27,10 @@ from signers.formats.vote import VoteTemplate
 from signers.keyring.curve import Curve
 from workers.sandbox.accounts import SandboxKey
 from workers.sandbox.chain import Chain
-from workers.verification.block_check import check_block
-from workers.verification.node_questions import IncludedWanted
+from workers.verification import block_votes
+from workers.verification.block_check import block_steps, check_block
+from workers.verification.known_chain import LEVELS_KEPT
+from workers.verification.node_questions import IncludedWanted, RightsTold, RightsWanted
 from workers.verification.verdicts import Reason
 
 
@@ -184,17 +186,22 @@ def test_attestations_that_are_missing_twice_or_for_something_else(case: Case) -
         assert (verdict.judgement, verdict.reason) == (Judgement.INVALID, reason), verdict
 
 
+LOCKED = {"round": 1, "payload_round": 0, "locked_round": 0}
+
+
+def locked_passes(case: Case) -> tuple[list[bytes], list[list[bytes]]]:
+    """The preattestations that lock a proposal, and its operations."""
+    bakery, passes = case.bakery, case.passes()
+    bakery.inject(bakery.signed(bakery.header(passes)), passes)
+    return bakery.preattestations(bakery.head), passes
+
+
 def test_a_locked_payload_is_proposed_again(case: Case) -> None:
-    bakery, predecessor = case.bakery, case.predecessor
-    passes = case.passes()
-    proposal = bakery.header(passes)
-    bakery.inject(bakery.signed(proposal), passes)
-    block = bakery.head
-    lock = bakery.preattestations(block)
+    lock, passes = locked_passes(case)
     again = [[*lock, *passes[0]], *passes[1:]]
-    where = {"round": 1, "payload_round": 0, "locked_round": 0}
+    where = LOCKED
     assert case.judge(again, **where).judgement == Judgement.VALID
-    assert predecessor.level == block.level - 1
+    assert case.predecessor.level == case.bakery.head.level - 1
     reasons = [
         case.judge([[*lock[:1], *passes[0]], *passes[1:]], **where).reason,
         case.judge(again, round=1, payload_round=0).reason,
@@ -284,7 +291,11 @@ def test_a_place_on_the_chain_that_is_not(case: Case) -> None:
     assert on_final.judgement == Judgement.VALID
 
 
-def test_votes_of_tz4_keys_come_added_up() -> None:
+@pytest.mark.parametrize("keys_per_step", [2, 16])
+def test_votes_of_tz4_keys_come_added_up(
+    keys_per_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_votes, "KEYS_PER_STEP", keys_per_step)
     keys = [SandboxKey(blake2b_32(b"tz4 %d" % n), Curve.BLS) for n in range(3)]
     bakery = new_bakery(TEZOS, bakers=keys, level=3)
     case = Case(bakery)
@@ -429,3 +440,40 @@ def test_real_bodies_belong_to_their_headers() -> None:
         assert payload_hash(header.predecessor, header.payload_round, flat) == header.payload_hash
         checked += 1
     assert checked >= 3
+
+
+def test_rights_that_are_forgotten_during_a_check_make_no_block_invalid(case: Case) -> None:
+    lock, passes = locked_passes(case)
+    again = [[*lock, *passes[0]], *passes[1:]]
+    header = case.bakery.header(again, predecessor=case.predecessor, **LOCKED)
+    raw = case.bakery.signed(header)
+    bare = item_of(case.bakery, raw, again, case.predecessor)
+    # To read what its ancestors held takes steps of its own.
+    ancestors = [Ancestor(each.header, [[], [b"any"], [], []]) for each in bare.ancestors]
+    full = msgspec.structs.replace(bare, ancestors=ancestors)
+    position = case.checker.position(case.bakery.head, header.timestamp)
+    told = case.checker.node.answer(RightsWanted(4))
+    assert isinstance(told, RightsTold)
+    found = []
+    for forgotten_after in range(40):
+        case.checker = Checker(case.bakery)  # which has read no ancestor's operations yet
+        assert case.check(bare, header.timestamp).judgement == Judgement.VALID
+        chain = case.checker.chain
+        assert chain.rules is not None
+        for place, verdict in enumerate(block_steps(full, chain.rules, chain, position)):
+            if verdict is not None:
+                found.append(verdict.judgement)
+            if place == forgotten_after:
+                for level in range(1_000, 1_000 + LEVELS_KEPT):
+                    chain.told(RightsWanted(level), RightsTold(level, told.voters))
+    assert set(found) == {Judgement.RIGHTS_UNKNOWN, Judgement.VALID}
+
+
+def test_rights_in_use_are_not_pushed_out_by_those_of_levels_that_anybody_names() -> None:
+    checker = Checker(new_bakery())
+    checker.learn(lambda chain: chain.rules and chain.rights(4))
+    told = checker.node.answer(RightsWanted(4))
+    assert isinstance(told, RightsTold)
+    for level in range(1_000, 1_000 + 2 * LEVELS_KEPT):
+        checker.chain.told(RightsWanted(level), RightsTold(level, told.voters))
+        assert checker.chain.rights(4) is not None
