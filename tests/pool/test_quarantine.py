@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,15 +22,16 @@ from typing import Any
 import msgspec
 import pytest
 import zmq
+from msgpack import packb
 from nacl.signing import SigningKey
 from pool_process import ANSWER_S, END_S, an_empty_pool, until
 from test_blocks import Chain
 from test_checks import attest, bake
 
-from broker.client import Client, RequestRefused
+from broker.client import Client, RequestRefused, new_id
 from broker.config import QuarantineSettings, quarantine_endpoints
 from broker.errors import EXIT_MISCONFIGURED, NoAnswer
-from broker.messages import Event, StatusWanted
+from broker.messages import ATTESTATION_READY, Event, Request, StatusWanted
 from broker.quarantine.admin_client import QuarantineAdmin
 from broker.quarantine.administration import HeldItems, HeldWanted
 from broker.quarantine.records import EvidenceRecord
@@ -311,6 +313,38 @@ def _sent(socket: zmq.Socket[bytes], frames: list[bytes]) -> bool:
     except zmq.Again:
         return False
     return True
+
+
+def test_own_duties_are_served_while_strangers_wait(running: Running) -> None:
+    """Scenario 36: no gossip stands before a duty, however much of it there is."""
+    pool, good = running.baked.pool, running.baked.votes[0][0]
+    with running.client() as client, pool.client() as baker:
+        junk = [good[:-8] + n.to_bytes(8) for n in range(3_000)]
+        offers = [Request(new_id(), "verify_vote", packb({"peer": f"p{n % 9}", "raw": raw}))
+                  for n, raw in enumerate(junk)]  # fmt: skip
+        for n in range(0, len(offers), 1000):
+            client.push_all(offers[n : n + 1000])
+        until(lambda: running.status()["in_flight"] > 1_000, what="a queue of strangers' votes")
+        batch_of_one = pool.attest(baker, 1_000_000, pool.delegates[:1])
+        assert [event.event for event in baker.wait(batch_of_one, ANSWER_S)] == [ATTESTATION_READY]
+        assert running.status()["in_flight"] > 0, "the strangers still wait"
+
+
+def test_half_messages_of_many_connections_hold_nothing_up(running: Running) -> None:
+    """Scenario 39: who never ends his greeting keeps a descriptor, and nobody waiting."""
+    path = running.endpoints.requests.removeprefix("ipc://")
+    slow = []
+    try:
+        for _ in range(200):
+            stranger = socket.socket(socket.AF_UNIX)
+            slow.append(stranger)
+            stranger.connect(path)
+            stranger.sendall(b"\xff\0\0")
+        with running.client() as client:
+            assert end_of(client, push_block(client, running.baked.blocks[0])).event == "cleared"
+    finally:
+        for stranger in slow:
+            stranger.close()
 
 
 def test_a_damaged_store_is_put_aside_and_one_of_another_chain_refused(running: Running) -> None:

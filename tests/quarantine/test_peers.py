@@ -52,6 +52,22 @@ def test_every_sender_of_a_bad_item_pays_and_four_are_noted() -> None:
     assert [script.weights(f"p{i}") for i in range(6)] == [-10] * 4 + [0, 0]
 
 
+def test_a_bad_vote_among_many_costs_its_sender_alone() -> None:
+    """Scenario 34: each vote is judged by itself, so that there is no batch to poison."""
+    script = Script()
+    for turn in range(2):
+        for i in range(64):
+            if i == 31:
+                forged = vote_for(script.root, f"evil{turn}", signature=b"forged")
+                script.vote(forged, "poisoner", name="forged")
+            else:
+                script.vote(vote_for(script.root, f"d{turn}.{i}"), "honest", name="good")
+        script.run()
+    assert script.ends("good") == ["cleared"] * 126
+    assert script.last("forged") == ("rejected", "bad_signature")
+    assert (script.weights("honest"), script.weights("poisoner")) == (0, -40)
+
+
 def test_a_banned_peer_is_not_looked_at_and_comes_back_after_a_while() -> None:
     script = Script()
     for i in range(3):
