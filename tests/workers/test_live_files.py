@@ -188,8 +188,11 @@ def test_a_reload_takes_a_file_that_is_gone_for_meant(tmp_path: Path) -> None:
     assert place.kinds == 4
 
 
-def test_a_thousand_reloads_leave_nothing_behind(asked: Place) -> None:
+def test_a_thousand_reloads_leave_nothing_behind(
+    asked: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     """Keys and rules come and go; memory and descriptors are as after the first hundred."""
+    caplog.set_level(logging.CRITICAL, "forgepool")  # pytest would keep each line of the log
     whole = (asked.base_dir / "public_key_hashs").read_text()
     policies = [NOTHING, f'[[rule]]\nname = "x"\nkeys = ["{A}"]\nkinds = ["block"]\n']
 
