@@ -237,7 +237,15 @@ def _vote(text: str) -> Vote:
     return Vote(delegate, int(slot or 0))
 
 
-def _print_event(event: Event | EventsLost | Refused, as_json: bool) -> None:
+def _hex_body(event: Event) -> dict[str, object]:
+    return {"body": event.body.hex()} if event.body else {}
+
+
+def _print_event(
+    event: Event | EventsLost | Refused,
+    as_json: bool,
+    read_body: Callable[[Event], dict[str, object]] = _hex_body,
+) -> None:
     if isinstance(event, EventsLost):
         click.echo(f"events_lost topic={event.topic} first={event.first} last={event.last}")
         return
@@ -257,8 +265,8 @@ def _print_event(event: Event | EventsLost | Refused, as_json: bool) -> None:
             fields["operations"] = [[o.hex() for o in p] for p in block.operations]
         else:
             fields["operations"] = "+".join(str(len(p)) for p in block.operations)
-    elif event.body:
-        fields["body"] = event.body.hex()
+    else:
+        fields |= read_body(event)
     if event.code or event.text:
         fields |= {"code": event.code, "text": event.text}
     if as_json:
@@ -272,17 +280,27 @@ def _print_event(event: Event | EventsLost | Refused, as_json: bool) -> None:
 @click.argument("topic", default="all")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")
-def watch(place: Place, topic: str, as_json: bool, count: int | None) -> None:
-    """Print the events of a topic: all, d/<delegate> or c/<client>."""
+@click.option("--quarantine", is_flag=True, help="Of the quarantine, which has its own events.")
+def watch(place: Place, topic: str, as_json: bool, count: int | None, quarantine: bool) -> None:
+    """Print the events of a topic: all, d/<delegate> or c/<client>.
+
+    With --quarantine those of the quarantine; its own words are on c/quarantine there.
+    """
     if not re.fullmatch(r"all|[cd]/[A-Za-z0-9._-]+", topic):
         raise click.UsageError(f"no topic {topic!r}; there are all, d/<delegate>, c/<client>")
-    watcher = Watcher(place.endpoints, topic, curve=place.curve)
+    endpoints, read_body, nobody = place.endpoints, _hex_body, NoAnswer.at_all
+    if quarantine:
+        from broker.quarantine import admin_client, notices
+
+        endpoints, read_body = place.quarantine_endpoints, notices.read_body
+        nobody = admin_client.nobody_answered
+    watcher = Watcher(endpoints, topic, curve=place.curve)
     seen = 0
     complain_at = time.monotonic() + CALL_S
     try:
         while True:
             for event in watcher.poll(1.0):
-                _print_event(event, as_json)
+                _print_event(event, as_json, read_body)
                 sys.stdout.flush()
                 seen += 1
                 if count is not None and seen >= count:
@@ -291,7 +309,7 @@ def watch(place: Place, topic: str, as_json: bool, count: int | None) -> None:
                 complain_at = math.inf
             elif time.monotonic() > complain_at:
                 complain_at = math.inf
-                click.echo(f"forgepool: {NoAnswer.at_all()} Still waiting.", err=True)
+                click.echo(f"forgepool: {nobody()} Still waiting.", err=True)
     finally:
         watcher.close()
 

@@ -100,7 +100,8 @@ def feed(
 ) -> None:
     """Follow a node that nobody trusts: its blocks and votes go through the quarantine.
 
-    What is cleared goes into our node, in order. Ends on SIGTERM or Ctrl-C.
+    What is cleared goes into our node, in order. Nodes that are away are waited for. Ends on
+    SIGTERM or Ctrl-C.
     """
     from broker.quarantine.items import PeerName
     from workers.feed.feeding import FeedOptions, feed

@@ -43,10 +43,10 @@ class QuarantineAdmin:
         until = time.monotonic() + timeout_s
         while not send(self._socket, [wire.encode(question)]):
             if time.monotonic() > until:
-                raise _nobody()
+                raise nobody_answered()
             time.sleep(SEND_AGAIN_S)
         if not self._socket.poll(max(0, int((until - time.monotonic()) * 1000))):
-            raise _nobody()
+            raise nobody_answered()
         frames = receive(self._socket)
         assert frames is not None
         answer = decode_answer(frames[-1])
@@ -70,7 +70,8 @@ class QuarantineAdmin:
         self.close()
 
 
-def _nobody() -> NoAnswer:
+def nobody_answered() -> NoAnswer:
+    """No quarantine was there to answer."""
     return NoAnswer(
         "no quarantine has answered. Is `forgepool serve --quarantine` (or `forgepool quarantine "
         "run`) running, and is --state-dir the right one?"
