@@ -28,8 +28,6 @@ log = logging.getLogger("forgepool.quarantine")
 # With events since the start. Only who has rights has events, so that no chain comes near; those
 # beyond have their events on the other topics only.
 DELEGATES_MAX = 65_536
-
-
 # With a disk that takes nothing events pile up here: from this on no request is taken, which would
 # end in one more. About 300 bytes each; a good disk is behind by some thousand.
 WAITING_MAX = 65_536
@@ -56,7 +54,6 @@ class EventStream:
     """Log and socket around the topics of one epoch."""
 
     def __init__(self, epoch: str, events: EventLog, socket: zmq.Socket[bytes]) -> None:
-        self.epoch = epoch
         self._log = events
         self._socket = socket
         self._topics = Topics(epoch)

@@ -57,30 +57,26 @@ class Lanes:
 
     def put(self, item: Item) -> bool:
         """Let an item wait for its next check; whether there was room."""
-        if item.operations is None:
-            if not self.votes.queue.put(item):
-                return False
-            item.peer.votes_queued += 1
-            return True
-        lane = self.headers if item.facts is None else self.blocks
-        if not lane.queue.put(item):
-            return False
-        item.peer.blocks_queued += 1
-        self.bytes += item.bytes
-        return True
+        lane = self._lane_of(item)
+        return lane.queue.put(item) and self._entered(item)
 
     def put_first(self, item: Item) -> bool:
         """The same for one that was asked about before: it is next."""
+        lane = self._lane_of(item)
+        return lane.queue.put_first(item) and self._entered(item)
+
+    def _lane_of(self, item: Item) -> Lane:
         if item.operations is None:
-            if not self.votes.queue.put_first(item):
-                return False
+            return self.votes
+        return self.headers if item.facts is None else self.blocks
+
+    def _entered(self, item: Item) -> bool:
+        """Count what an item that was taken in occupies."""
+        if item.operations is None:
             item.peer.votes_queued += 1
-            return True
-        lane = self.headers if item.facts is None else self.blocks
-        if not lane.queue.put_first(item):
-            return False
-        item.peer.blocks_queued += 1
-        self.bytes += item.bytes
+        else:
+            item.peer.blocks_queued += 1
+            self.bytes += item.bytes
         return True
 
     def take(self, lane: Lane, count: int) -> list[Waiting]:
