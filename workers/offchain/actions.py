@@ -1,8 +1,8 @@
 """What an application asks for, and what is given back to it, as values and as JSON.
 
-Source: Linera, `linera-base/src/task_processor.rs` (`ProcessorActions`, `Task`, `TaskOutcome`). Keys are
-in snake case inside these scalars. An `id` that is absent stays absent in both directions: an
-application that knows no ids gets the ordered semantics of the first version.
+Source: Linera, `linera-base/src/task_processor.rs` (`ProcessorActions`, `Task`, `TaskOutcome`).
+Keys are in snake case inside these scalars. An `id` that is absent stays absent in both
+directions: an application that knows no ids gets the ordered semantics of the first version.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TaskOutcome(Struct, frozen=True):
 
 
 class TaskGroup(Struct, frozen=True):
-    """Tasks of one id, or all without: their outcomes keep the order in which they were asked for."""
+    """Tasks of one id, or all without one: their outcomes keep the order of the requests."""
 
     id: str | None
     tasks: Sequence[Task]

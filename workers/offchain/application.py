@@ -51,7 +51,8 @@ class Application(Struct, frozen=True, order=True):
             return cls.of_key(text)
         if not slash and not chain_id:
             raise Misconfigured(
-                f"application {text}: on which chain? Set tasks.chain_id, or write CHAIN/APPLICATION"
+                f"application {text}: on which chain? Set tasks.chain_id, "
+                "or write CHAIN/APPLICATION"
             )
         chain = chain if slash else chain_id
         return cls(checked_id(chain, "chain"), checked_id(application, "application"))

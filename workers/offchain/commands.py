@@ -1,9 +1,9 @@
 """What a task processor wants done.
 
 The commands of one turn are performed in two steps: everything for the journal in one transaction,
-and only when that is on disk the rest, in its order. An entry of an application whose epoch the journal
-no longer goes by is not written, and nothing else is done for that application: the core is told by
-`EpochRefused`.
+and only when that is on disk the rest, in its order. An entry of an application whose epoch the
+journal no longer goes by is not written, and nothing else is done for that application: the core is
+told by `EpochRefused`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class UnwatchChain(Struct, frozen=True):
 
 
 class Ask(Struct, frozen=True):
-    """Query `nextActions`; answered by Answered or NotAnswered, within `limit_s` if that is given."""
+    """Query `nextActions`; answered by Answered or NotAnswered, within `limit_s` if given."""
 
     ask: int
     application: Application

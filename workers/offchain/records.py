@@ -21,8 +21,8 @@ class TaskState(StrEnum):
 class TaskRecord(Struct, frozen=True):
     """A task that an application has asked for, and how far it is.
 
-    It is known again by group, operator and input: an application without ids asks for
-    the same list at each poll, shorter by what was committed. Of equal tasks the oldest comes first.
+    It is known again by group, operator and input: an application without ids asks for the same
+    list at each poll, shorter by what was committed. Of equal tasks the oldest comes first.
     """
 
     serial: int  # counts the tasks of the application; part of the idempotency key
