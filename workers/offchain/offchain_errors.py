@@ -17,3 +17,17 @@ class MalformedActions(OffchainError):
 
     code = "malformed_actions"
     advice = "The application's answer is wrong; its author must mend it."
+
+
+class JournalUnusable(OffchainError):
+    """The journal of off-chain tasks cannot be used as it is."""
+
+    code = "journal_unusable"
+    advice = "No operator is run meanwhile; signing goes on."
+
+
+class NoSuchTask(OffchainError):
+    """The journal knows no such task, or it is not dead."""
+
+    code = "no_such_task"
+    advice = "`forgepool tasks list` shows what there is."

@@ -1,0 +1,232 @@
+"""The journal: real SQLite, real processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workers.offchain.application import Application
+from workers.offchain.commands import (
+    ForgetTask,
+    KeepCallback,
+    KeepCursor,
+    KeepTask,
+    Publish,
+    Run,
+    TakeEpoch,
+)
+from workers.offchain.journal import Journal, Places
+from workers.offchain.journal_tables import JOURNAL_NAME, open_to_read, open_to_write
+from workers.offchain.offchain_errors import JournalUnusable
+from workers.offchain.records import TaskRecord, TaskState
+from workers.offchain.stimuli import EpochRefused
+
+APP = Application("c" * 64, "a" * 64)
+OTHER = Application("c" * 64, "b" * 64)
+PLACES = Places(total=2)
+
+# Another processor on this host: takes an application, starts a run, and waits to be killed.
+HOLDER = """
+import sys
+from pathlib import Path
+from workers.offchain.application import Application
+from workers.offchain.commands import KeepTask, Run, TakeEpoch
+from workers.offchain.journal import Journal, Places
+from workers.offchain.records import TaskRecord, TaskState
+
+app, epoch = Application.of_key(sys.argv[2]), int(sys.argv[3])
+journal = Journal(Path(sys.argv[1]), Places(total=2))
+task = TaskRecord(1, None, "echo", "in", TaskState.RUNNING, attempts=1)
+run = Run(1, app, 1, 1, None, "echo", "in")
+written = journal.commit([TakeEpoch(app, epoch), KeepTask(app, task)], [run])
+print(written.started[0].token, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / JOURNAL_NAME
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    opened = Journal(path, PLACES)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path), APP.key, "7"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield child
+    child.kill()
+    child.communicate()
+
+
+def task(serial: int = 1, state: TaskState = TaskState.WAITING, **fields: object) -> TaskRecord:
+    return TaskRecord(serial, None, "echo", f"input {serial}", state, **fields)  # type: ignore[arg-type]
+
+
+def run(number: int, operator: str = "echo", application: Application = APP) -> Run:
+    return Run(number, application, number, 1, None, operator, "in")
+
+
+def event(serial: int = 1) -> Publish:
+    return Publish(APP, "task_started", serial, None, "echo", 1)
+
+
+def test_what_was_kept_is_there_for_the_next_owner(path: Path, journal: Journal) -> None:
+    computed = task(2, TaskState.COMPUTED, attempts=3, output="out", why="exit: 1", stderr="oh")
+    journal.commit(
+        [
+            TakeEpoch(APP, 1),
+            KeepCursor(APP, "page-7"),
+            KeepCallback(APP, 99),
+            KeepTask(APP, task(1)),
+            KeepTask(APP, computed),
+        ]
+    )
+    journal.commit([KeepTask(APP, task(1, TaskState.DEAD)), ForgetTask(APP, 2)])
+    journal.commit([KeepTask(APP, computed)])
+
+    later = Journal(path, PLACES)
+    (taken,) = later.commit([TakeEpoch(APP, 2)]).taken
+    later.close()
+    assert (taken.cursor, taken.callback_unix_us, taken.next_serial) == ("page-7", 99, 3)
+    assert taken.tasks == [task(1, TaskState.DEAD), computed]
+
+
+def test_an_output_stays_through_its_submission_and_goes_when_it_is_dropped(
+    journal: Journal,
+) -> None:
+    def kept(*states: tuple[TaskState, str | None]) -> str | None:
+        journal.commit([KeepTask(APP, task(1, state, output=output)) for state, output in states])
+        (taken,) = journal.commit([TakeEpoch(APP, 1)]).taken
+        return taken.tasks[0].output
+
+    journal.commit([TakeEpoch(APP, 1)])
+    assert kept((TaskState.COMPUTED, "one"), (TaskState.SUBMITTING, "one")) == "one"
+    assert kept((TaskState.WAITING, None)) is None
+    assert kept((TaskState.SUBMITTING, "two")) == "two"
+
+
+def test_an_old_owner_writes_nothing_more(path: Path, journal: Journal) -> None:
+    """T23, T48: the door is closed by the newer epoch, whoever comes late."""
+    journal.commit([TakeEpoch(APP, 1), TakeEpoch(OTHER, 1), KeepTask(APP, task(1))])
+    later = Journal(path, PLACES)
+    later.commit([TakeEpoch(APP, 2)])
+
+    submitting = KeepTask(APP, task(1, TaskState.SUBMITTING))
+    written = journal.commit(
+        [submitting, KeepCursor(OTHER, "mine"), event()], [run(1), run(2, application=OTHER)]
+    )
+    assert written.refused == [EpochRefused(APP, 1)]
+    assert [s.run for s in written.started] == [2]
+    assert not written.posted
+    (taken,) = later.commit([TakeEpoch(APP, 3)]).taken
+    assert taken.tasks == [task(1)]
+    assert journal.commit([TakeEpoch(APP, 2)]).refused == [EpochRefused(APP, 2)]
+    assert journal.commit([TakeEpoch(OTHER, 2)]).taken[0].cursor == "mine"
+    later.close()
+
+
+def test_nobody_takes_the_epoch_of_a_living_owner(
+    path: Path, journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    assert holder.stdout is not None
+    token = holder.stdout.readline().strip()
+    assert journal.commit([TakeEpoch(APP, 7)]).refused == [EpochRefused(APP, 7)]
+    assert journal.orphans() == []
+
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert journal.orphans() == [token]
+    (taken,) = journal.commit([TakeEpoch(APP, 7)]).taken  # its worker has started it again
+    assert taken.tasks[0].state is TaskState.RUNNING
+    journal.buried([token])
+    assert journal.orphans() == []
+
+
+def test_the_places_of_the_host_are_shared(
+    path: Path, journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    """T42: whoever runs operators on this host, together they are no more than the cap."""
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    written = journal.commit(
+        [TakeEpoch(OTHER, 1)], [run(1, application=OTHER), run(2, application=OTHER)]
+    )
+    assert [s.run for s in written.started] == [1]
+    assert written.no_place == [2]
+    token = written.started[0].token
+    again = journal.commit([], [run(2, application=OTHER)], ended=[token])
+    assert [s.run for s in again.started] == [2]
+
+
+def test_an_operator_has_a_cap_of_its_own(path: Path) -> None:
+    journal = Journal(path, Places(total=3, of_operator={"slow": 1}))
+    runs = [run(1, "slow"), run(2, "slow"), run(3), run(4)]
+    written = journal.commit([TakeEpoch(APP, 1)], runs)
+    assert [s.run for s in written.started] == [1, 3, 4]
+    assert written.no_place == [2]
+    journal.close()
+
+
+def test_events_are_kept_until_they_are_confirmed(path: Path, journal: Journal) -> None:
+    first, second = journal.commit([TakeEpoch(APP, 1), event(1), event(2)]).posted
+    journal.confirmed([first.number])
+    later = Journal(path, PLACES)
+    assert later.commit([TakeEpoch(APP, 2)]).posted == [second]  # with the same id
+    later.close()
+
+
+def test_a_journal_that_cannot_be_used_says_so(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(JournalUnusable, match=r"damaged.*move"):
+        Journal(path, PLACES)
+    path.unlink()
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA user_version=5")
+    other.close()
+    with pytest.raises(JournalUnusable, match="another program"):
+        Journal(path, PLACES)
+    path.unlink()
+    newer = open_to_write(path)
+    newer.execute("PRAGMA user_version=9")
+    newer.close()
+    with pytest.raises(JournalUnusable, match="layout 9"):
+        open_to_read(path)
+
+
+def test_a_read_needs_a_journal(path: Path) -> None:
+    with pytest.raises(JournalUnusable, match="no off-chain task was ever"):
+        open_to_read(path)
+
+
+def test_a_full_disk_writes_nothing_and_says_so(path: Path, journal: Journal) -> None:
+    journal.commit([TakeEpoch(APP, 1), KeepTask(APP, task(1))])
+    (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
+    journal._db.execute(f"PRAGMA max_page_count={pages}")
+    big = KeepTask(APP, task(2, TaskState.COMPUTED, output="x" * 100_000))
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        journal.commit([KeepTask(APP, task(1, TaskState.DEAD)), big])
+    assert [t.state for t in journal.commit([TakeEpoch(APP, 1)]).taken[0].tasks] == [
+        TaskState.WAITING
+    ]
+
+
+def test_the_file_is_for_its_owner_alone(path: Path, journal: Journal) -> None:
+    assert os.stat(path).st_mode & 0o777 == 0o600
