@@ -23,10 +23,11 @@ from workers.offchain.commands import (
     TakeEpoch,
 )
 from workers.offchain.journal import Journal, Places
+from workers.offchain.journal_reports import find_task, leave_wish
 from workers.offchain.journal_tables import JOURNAL_NAME, open_to_read, open_to_write
-from workers.offchain.offchain_errors import JournalUnusable
+from workers.offchain.offchain_errors import JournalUnusable, NoSuchTask
 from workers.offchain.records import TaskRecord, TaskState
-from workers.offchain.stimuli import EpochRefused
+from workers.offchain.stimuli import EpochRefused, Wish, Wished
 
 APP = Application("c" * 64, "a" * 64)
 OTHER = Application("c" * 64, "b" * 64)
@@ -230,3 +231,38 @@ def test_a_full_disk_writes_nothing_and_says_so(path: Path, journal: Journal) ->
 
 def test_the_file_is_for_its_owner_alone(path: Path, journal: Journal) -> None:
     assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+def test_a_wish_waits_in_the_journal_until_it_is_carried_out(path: Path, journal: Journal) -> None:
+    journal.commit(
+        [TakeEpoch(APP, 1), KeepTask(APP, task(1, TaskState.DEAD)), KeepTask(APP, task(2))]
+    )
+    known = find_task(path, "aaaa:1")
+    leave_wish(path, known, Wish.RETRY)
+    assert find_task(path, known.name).wish is Wish.RETRY
+
+    (wished,) = journal.wishes([OTHER, APP])
+    assert wished == Wished(APP, 1, Wish.RETRY)
+    journal.commit([KeepTask(APP, task(1))], heard=[wished])
+    assert journal.wishes([APP]) == []
+    with pytest.raises(NoSuchTask, match="is waiting"):
+        leave_wish(path, find_task(path, "aaaa:1"), Wish.DROP)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("17", "names no task"), ("aaaa:9", "there is no task"), ("a:1", "could be any of")],
+)
+def test_a_task_is_named_well(path: Path, journal: Journal, name: str, problem: str) -> None:
+    like_it = Application("d" * 64, "a" * 63 + "b")
+    journal.commit(
+        [
+            TakeEpoch(APP, 1),
+            TakeEpoch(like_it, 1),
+            KeepTask(APP, task(1)),
+            KeepTask(like_it, task(1)),
+        ]
+    )
+    with pytest.raises(NoSuchTask, match=problem):
+        find_task(path, name)
+    assert find_task(path, "cc:1").application == APP
