@@ -126,7 +126,7 @@ class Child:
         self._ended = child.process
         if now - child.started >= HEALTHY_AFTER_S:
             self._deaths_in_a_row = 0
-        self._pause(now)
+        self.try_later(now)
         return f"(pid {child.process.pid}) {why}"
 
     def restarted(self, now: float) -> bool:
@@ -144,7 +144,7 @@ class Child:
         try:
             self.start(now)
         except OSError:
-            self._pause(now)
+            self.try_later(now)
             return False
         self._restart_at = None
         return True
@@ -164,7 +164,8 @@ class Child:
                 self._ended.kill()
                 self._ended.wait()
 
-    def _pause(self, now: float) -> None:
+    def try_later(self, now: float) -> None:
+        """Have `restarted` start it after a pause."""
         pause = min(RESTART_S_FIRST * 2**self._deaths_in_a_row, RESTART_S_MAX)
         self._deaths_in_a_row += 1
         self._restart_at = now + pause

@@ -134,12 +134,12 @@ def test_an_old_owner_writes_nothing_more(path: Path, journal: Journal) -> None:
     written = journal.commit(
         [submitting, KeepCursor(OTHER, "mine"), event()], [run(1), run(2, application=OTHER)]
     )
-    assert written.refused == [EpochRefused(APP, 1)]
+    assert written.refused == [EpochRefused(APP, 1, 2)]
     assert [s.run for s in written.started] == [2]
     assert not written.posted
     (taken,) = later.commit([TakeEpoch(APP, 3)]).taken
     assert taken.tasks == [task(1)]
-    assert journal.commit([TakeEpoch(APP, 2)]).refused == [EpochRefused(APP, 2)]
+    assert journal.commit([TakeEpoch(APP, 2)]).refused == [EpochRefused(APP, 2, 3)]
     assert journal.commit([TakeEpoch(OTHER, 2)]).taken[0].cursor == "mine"
     later.close()
 
@@ -149,7 +149,7 @@ def test_nobody_takes_the_epoch_of_a_living_owner(
 ) -> None:
     assert holder.stdout is not None
     token = holder.stdout.readline().strip()
-    assert journal.commit([TakeEpoch(APP, 7)]).refused == [EpochRefused(APP, 7)]
+    assert journal.commit([TakeEpoch(APP, 7)]).refused == [EpochRefused(APP, 7, 7)]
     assert journal.orphans() == []
 
     holder.send_signal(signal.SIGKILL)

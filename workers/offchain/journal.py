@@ -160,17 +160,17 @@ class Journal:
                 "DELETE FROM wishes WHERE key = ? AND serial = ?",
                 [(w.application.key, w.serial) for w in heard if w.application not in lost],
             )
-        for application in lost:
+        for application, newest in lost.items():
             epoch = self._epochs.pop(application, 0)
-            written.refused.append(EpochRefused(application, epoch))
+            written.refused.append(EpochRefused(application, epoch, newest))
         return written
 
     def _lost(
         self, applications: set[Application], commands: Sequence[JournalCommand]
-    ) -> set[Application]:
-        """The applications that the journal gives to somebody else."""
+    ) -> dict[Application, int]:
+        """The applications that the journal gives to somebody else, and its epochs of them."""
         wanted = {c.application: c.epoch for c in commands if isinstance(c, TakeEpoch)}
-        lost = set()
+        lost: dict[Application, int] = {}
         for application in applications:
             row = self._db.execute(
                 "SELECT epoch, owner FROM applications WHERE key = ?", (application.key,)
@@ -178,9 +178,11 @@ class Journal:
             if application in wanted:
                 epoch = self._epochs[application] = wanted[application]
                 if row is not None and not self._may_take(epoch, *row):
-                    lost.add(application)
-            elif row is None or (row[0], row[1]) != (self._epochs.get(application), self._owner):
-                lost.add(application)
+                    lost[application] = row[0]
+            elif row is None:
+                lost[application] = 0
+            elif (row[0], row[1]) != (self._epochs.get(application), self._owner):
+                lost[application] = row[0]
         return lost
 
     def _may_take(self, epoch: int, newest: int, owner: bytes) -> bool:
