@@ -24,7 +24,7 @@ import zmq
 
 from broker import wire
 from broker.collector import tune_collector
-from broker.config import SignerSettings
+from broker.config import SignerSettings, TaskSettings
 from broker.errors import MalformedMessage
 from broker.messages import (
     CREDIT_US_DEFAULT,
@@ -116,6 +116,7 @@ class WorkerOptions:
     parent_fd: int | None = None  # read end of the supervisor's pipe: closed = drain and end
     curve: CurveIdentity | None = None  # our key pair, for a broker on TCP
     signers: SignerSettings = field(default_factory=SignerSettings)
+    tasks: TaskSettings = field(default_factory=TaskSettings)  # off-chain, of applications
 
 
 class WorkerProcess:
