@@ -1,7 +1,7 @@
 """What a worker and its task processor say to each other, in frames (`workers/frames.py`).
 
-The processor speaks the broker's own messages; the worker passes them on, both ways, and reads what it
-must know itself: the list of applications, to say it again to a processor that was started anew.
+The processor speaks the broker's own messages; the worker passes them on, both ways, and reads what
+it must know itself: the list of applications, to say it again to a processor that was started anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The worker's side of its task processor: a child process that runs what applications ask for.
 
 It holds no key and is nice, so neither what it does nor what it runs is in the way of signing. The
-worker starts it with the first application that the broker gives it, passes messages between the two, and
-starts it again when it has died or stands still. Nothing here blocks, as with every child.
+worker starts it with the first application that the broker gives it, passes messages between the
+two, and starts it again when it has died or stands still. Nothing here blocks, as with every child.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from math import inf
 
 from broker import wire
-from broker.messages import Applications, LookAgain, TaskEventsAck
+from broker.messages import Applications, ApplicationsHeld, LookAgain, TaskEventsAck
 from workers.child import Child
 from workers.frames import BrokenFrame
 from workers.offchain.channel import (
@@ -44,6 +44,7 @@ class TaskProcessor:
         self._list: Applications | None = None  # what the broker has said last
         self._next_ping = inf
         self._heard_at = 0.0
+        self._was_started = False
         self._finishing = False
 
     @property
@@ -63,20 +64,39 @@ class TaskProcessor:
         restart = self._child.deadline()
         return min(self._next_ping, inf if restart is None or self._finishing else restart)
 
-    def take(self, message: Applications | LookAgain | TaskEventsAck, now: float) -> None:
-        """Pass on what the broker says; with the first application a processor is started."""
-        if isinstance(message, Applications):
-            first = self._list is None and bool(message.shares)
-            if first or self._list is not None:
-                self._list = message
-            if first and not self._finishing:
-                self._start(now)
-                return
-        self._send_on(message)
+    def take(self, message: Applications | LookAgain | TaskEventsAck, now: float) -> list[bytes]:
+        """Pass on what the broker says; with the first application a processor is started.
 
-    def welcomed(self) -> None:
-        """The worker has a broker, perhaps a new one."""
+        Returns what there is to say to the broker without one.
+        """
+        if isinstance(message, Applications):
+            self._list = message
+            if not self._is_needed:
+                return self._has_nothing()
+            if not self._was_started:
+                self._was_started = True
+                self._start(now)
+                return []
+        self._send_on(message)
+        return []
+
+    @property
+    def _is_needed(self) -> bool:
+        """Whether there is a processor, or is to be one."""
+        if self._finishing:
+            return self.pid is not None
+        return self._was_started or bool(self._list and self._list.shares)
+
+    def _has_nothing(self) -> list[bytes]:
+        seen = self._list or Applications("", 0, [])
+        return [wire.encode(ApplicationsHeld(seen.epoch, seen.number, []))]
+
+    def welcomed(self) -> list[bytes]:
+        """The worker has a broker, perhaps a new one: what there is to say without a processor."""
+        if not self._is_needed:
+            return self._has_nothing()
         self._child.send(encode_frame(Welcomed()))
+        return []
 
     def finish(self) -> None:
         """End it in good order; `holds` says when that is done."""
