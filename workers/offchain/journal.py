@@ -77,12 +77,21 @@ class Posted(NamedTuple):
     event: Publish
 
 
+class Taken(NamedTuple):
+    """An application that is ours now."""
+
+    told: EpochTaken
+    # The owner before us, if it still runs and an outcome of its may be on its way. It begins
+    # nothing more; what it has begun must have ended before anybody submits the same.
+    predecessor: ProcessIdentity | None
+
+
 class Written(NamedTuple):
     """What a transaction came to."""
 
     started: list[Started]
     no_place: list[int]  # runs that must wait
-    taken: list[EpochTaken]
+    taken: list[Taken]
     refused: list[EpochRefused]  # of these applications nothing was written
     posted: list[Posted]
 
@@ -195,13 +204,14 @@ class Journal:
         key = command.application.key
         match command:
             case TakeEpoch():
+                before = self._owner_of(key)
                 self._db.execute(
                     "INSERT INTO applications (key, epoch, owner) VALUES (?, ?, ?)"
                     " ON CONFLICT (key) DO UPDATE SET epoch = excluded.epoch,"
                     " owner = excluded.owner",
                     (key, command.epoch, self._owner),
                 )
-                written.taken.append(self._taken(command))
+                written.taken.append(self._taken(command, before))
                 written.posted.extend(self._unconfirmed(key))
             case KeepCursor():
                 self._set(key, "cursor", command.cursor)
@@ -288,19 +298,21 @@ class Journal:
 
     # -- what it has kept -------------------------------------------------------------------------
 
-    def _taken(self, command: TakeEpoch) -> EpochTaken:
+    def _owner_of(self, key: str) -> bytes:
+        row = self._db.execute("SELECT owner FROM applications WHERE key = ?", (key,)).fetchone()
+        return row[0] if row is not None else self._owner
+
+    def _taken(self, command: TakeEpoch, owner_before: bytes) -> Taken:
         key = command.application.key
         cursor, callback, next_serial = self._db.execute(
             "SELECT cursor, callback_us, next_serial FROM applications WHERE key = ?", (key,)
         ).fetchone()
-        return EpochTaken(
-            command.application,
-            command.epoch,
-            cursor,
-            callback,
-            [task for _, task, _ in read_tasks(self._db, key)],
-            next_serial,
-        )
+        tasks = [task for _, task, _ in read_tasks(self._db, key)]
+        told = EpochTaken(command.application, command.epoch, cursor, callback, tasks, next_serial)
+        before = _decode_owner(owner_before)
+        is_on_its_way = any(task.state is TaskState.SUBMITTING for task in tasks)
+        waits = is_on_its_way and owner_before != self._owner and before.is_alive()
+        return Taken(told, before if waits else None)
 
     def _unconfirmed(self, key: str) -> Iterator[Posted]:
         rows = self._db.execute(
