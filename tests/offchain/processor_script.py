@@ -230,6 +230,17 @@ class Script:
             case Submit():
                 self.submits[command.application] = command
 
+    def play(self, reply: Callable[[Command], Happening | None]) -> list[Command]:
+        """Answer whatever is wanted, until nothing more is. Returns everything that was."""
+        played = []
+        while self.wanted:
+            command = self.wanted.pop(0)
+            played.append(command)
+            happening = reply(command)
+            if happening is not None:
+                self._tell(happening(self))
+        return played
+
     # -- what a test may look at --
 
     def seen(self) -> list[Command]:
@@ -254,9 +265,13 @@ Happening = Callable[[Script], Stimulus]
 
 
 def script(
-    core: Callable[..., Any] = Processor, *, journal: PlayedJournal | None = None, **settings: Any
+    core: Callable[..., Any] = Processor,
+    *,
+    journal: PlayedJournal | None = None,
+    chance: Random | None = None,
+    **settings: Any,
 ) -> Script:
-    return Script(core(ProcessorSettings(**settings), LongestPauses(0)), journal)
+    return Script(core(ProcessorSettings(**settings), chance or LongestPauses(0)), journal)
 
 
 # -- what happens ---------------------------------------------------------------------------------

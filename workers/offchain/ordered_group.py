@@ -118,6 +118,12 @@ class OrderedGroup:
         self.order.popleft()
         self.gate.succeeded()
 
+    def was_committed(self, task: OpenTask) -> None:
+        """It is gone, and so is the reason why the gate was closed."""
+        if self.gate.until == task.not_before:
+            self.gate.open()
+            self.ask_first = False
+
     # -- what may be done -------------------------------------------------------------------------
 
     def next_to_run(self, now: float) -> OpenTask | None:

@@ -235,6 +235,7 @@ class WatchedApplication:
         if task.uncertain:
             text = "the application no longer asks for it"
             self._publish("task_outcome", task, turn, code=SubmitEnd.AMBIGUOUS, text=text)
+            self._group_of(task).was_committed(task)
         if task.run is not None:
             turn.do(Kill(task.run))
             self.runs[task.run] = None
