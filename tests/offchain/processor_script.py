@@ -197,7 +197,9 @@ class Script:
             case RunEnded() | PlaceRefused():
                 self.runs = {i: r for i, r in self.runs.items() if r.run != stimulus.run}
             case SubmitEnded():
-                del self.submits[stimulus.application]
+                open_ = self.submits.get(stimulus.application)
+                if open_ is not None and open_.serial == stimulus.serial:
+                    del self.submits[stimulus.application]
 
     def _perform(self, commands: Sequence[Command]) -> None:
         if isinstance(self.core, Processor):

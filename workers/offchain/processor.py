@@ -75,6 +75,7 @@ class Processor:
         self.asks: dict[int, WatchedApplication] = {}
         self.runs: dict[int, tuple[WatchedApplication, str]] = {}  # and the operator
         self.submitting: dict[str, WatchedApplication] = {}  # by chain
+        self._watched_chains: set[str] = set()
         self._in_turn: deque[WatchedApplication] = deque()  # who starts and submits next
         self._last_ask = 0
         self._last_run = 0
@@ -205,7 +206,8 @@ class Processor:
 
     def _begin(self, share: Share, turn: ProcessorTurn) -> None:
         chain_id = share.application.chain_id
-        if not self._on(chain_id):
+        if chain_id not in self._watched_chains:
+            self._watched_chains.add(chain_id)
             turn.do(WatchChain(chain_id))
         watched = WatchedApplication(share, self.settings, self._chance, turn)
         self.applications[share.application] = watched
@@ -230,6 +232,7 @@ class Processor:
             if share is not None:
                 self._begin(share, turn)
             elif not self._on(application.chain_id):
+                self._watched_chains.remove(application.chain_id)
                 turn.do(UnwatchChain(application.chain_id))
         if self._cancelled and not self.applications and not self._done:
             self._done = True

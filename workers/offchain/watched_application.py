@@ -87,7 +87,7 @@ class WatchedApplication:
         self._chance = chance
         self._cursor: str | None = None
         self._cursor_after: str | None = None  # counts when nothing is open any more
-        self._fenced = False
+        self._fenced = self._killed = False
         # Until then an outcome of a lost owner may arrive; after it, the application is asked.
         self._submit_not_before = turn.now + share.wait_s
         self._may_submit = False
@@ -120,7 +120,7 @@ class WatchedApplication:
         group.gate.until = max(group.gate.until, turn.now + gate_s if gate_s else 0.0)
         task.not_before = group.gate.until
         if task is group.head:
-            group.gate.failures = max(0, record.attempts - 1) + record.fruitless
+            group.gate.failures = record.fruitless + record.attempts - (record.output is not None)
         match record.state:
             case TaskState.RUNNING:  # it ended with its processor
                 task.change(state=TaskState.WAITING)
@@ -153,8 +153,9 @@ class WatchedApplication:
             if self.asking.open is not None:
                 turn.do(StopAsking(self.asking.open))
                 self.asking.stopped()
-        if kill:
-            for run in self.runs:
+        if kill and not self._killed:
+            self._killed = True
+            for run in [run for run, task in self.runs.items() if task is not None]:
                 turn.do(Kill(run))
 
     @property
