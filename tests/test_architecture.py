@@ -57,12 +57,13 @@ PURE = {
     "workers": {
         "actions", "ancestor_block", "application", "asking", "block_check", "block_operations",
         "block_state", "block_votes", "bls_vote", "chain_rules", "chain_verdict", "chance",
-        "denials", "evidence_check", "gate", "header_check", "http_protocol", "key_listing",
-        "known_chain", "lane", "level_rights", "node_questions", "offchain.commands",
+        "deadline_heap", "denials", "evidence_check", "gate", "header_check", "http_protocol",
+        "key_listing", "known_chain", "lane", "level_rights", "node_questions", "offchain.commands",
         "offchain.ends", "offchain.records", "offchain.stimuli", "open_task", "ordered_group",
         "pipeline", "places", "processor", "processor_invariants", "processor_settings",
-        "processor_turn", "retry_gate", "signing_job", "socket_answers", "task_list", "verdicts",
-        "vote_check", "warm_up", "watched_application", "worker",
+        "processor_turn", "retry_gate", "seed_batch", "seed_processor", "signing_job",
+        "socket_answers", "standing", "task_list", "verdicts", "vote_check", "warm_up",
+        "watched_application", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",

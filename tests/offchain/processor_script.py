@@ -142,8 +142,8 @@ class Script:
         self.events: list[Publish] = []
         self.notes: list[Note] = []
         self.asks: dict[Application, Ask] = {}  # not answered yet
-        self.runs: dict[str, Run] = {}  # not ended yet, by input
-        self.submits: dict[Application, Submit] = {}
+        self.runs: list[Run] = []  # not ended yet
+        self.submits: list[Submit] = []  # likewise
 
     def __rshift__(self, happening: Happening) -> Script:
         self.nothing_more()
@@ -195,11 +195,10 @@ class Script:
             case Answered() | NotAnswered():
                 self.asks = {a: q for a, q in self.asks.items() if q.ask != stimulus.ask}
             case RunEnded() | PlaceRefused():
-                self.runs = {i: r for i, r in self.runs.items() if r.run != stimulus.run}
+                self.runs = [r for r in self.runs if r.run != stimulus.run]
             case SubmitEnded():
-                open_ = self.submits.get(stimulus.application)
-                if open_ is not None and open_.serial == stimulus.serial:
-                    del self.submits[stimulus.application]
+                ended = (stimulus.application, stimulus.serial)
+                self.submits = [s for s in self.submits if (s.application, s.serial) != ended]
 
     def _perform(self, commands: Sequence[Command]) -> None:
         if isinstance(self.core, Processor):
@@ -228,9 +227,9 @@ class Script:
             case StopAsking():
                 self.asks = {a: q for a, q in self.asks.items() if q.ask != command.ask}
             case Run():
-                self.runs[command.input] = command
+                self.runs.append(command)
             case Submit():
-                self.submits[command.application] = command
+                self.submits.append(command)
 
     def play(self, reply: Callable[[Command], Happening | None]) -> list[Command]:
         """Answer whatever is wanted, until nothing more is. Returns everything that was."""
@@ -242,6 +241,14 @@ class Script:
             if happening is not None:
                 self._tell(happening(self))
         return played
+
+    def run(self, input: str) -> int:
+        """The number of the run with this input that began first."""
+        return next(r.run for r in self.runs if r.input == input)
+
+    def submission(self, application: Application) -> int:
+        """The serial of the application's submission that began first."""
+        return next(s.serial for s in self.submits if s.application == application)
 
     # -- what a test may look at --
 
@@ -311,13 +318,13 @@ def stream_opened(chain_id: str = CHAIN) -> Happening:
 
 def output(input: str, text: str | None = None) -> Happening:
     result = RunResult(RunEnd.OUTPUT, f"{input}!" if text is None else text)
-    return lambda s: RunEnded(s.runs[input].run, result)
+    return lambda s: RunEnded(s.run(input), result)
 
 
 def failed(
     input: str, end: RunEnd = RunEnd.TRANSIENT, text: str = "exit status 1", stderr: str = ""
 ) -> Happening:
-    return lambda s: RunEnded(s.runs[input].run, RunResult(end, text=text, stderr=stderr))
+    return lambda s: RunEnded(s.run(input), RunResult(end, text=text, stderr=stderr))
 
 
 def cancelled_run(input: str) -> Happening:
@@ -325,16 +332,16 @@ def cancelled_run(input: str) -> Happening:
 
 
 def slow(input: str, seconds: float = 300.0) -> Happening:
-    return lambda s: RunIsSlow(s.runs[input].run, seconds)
+    return lambda s: RunIsSlow(s.run(input), seconds)
 
 
 def no_place(input: str) -> Happening:
-    return lambda s: PlaceRefused(s.runs[input].run)
+    return lambda s: PlaceRefused(s.run(input))
 
 
 def submitted(application: Application, end: SubmitEnd, **result: Any) -> Happening:
     return lambda s: SubmitEnded(
-        application, s.submits[application].serial, SubmitResult(end, **result)
+        application, s.submission(application), SubmitResult(end, **result)
     )
 
 
@@ -388,7 +395,7 @@ def runs(input: str, **fields: Any) -> Expected:
 
 
 def kills(s: Script, input: str) -> Expected:
-    return Expected(Kill, {"run": s.runs[input].run})
+    return Expected(Kill, {"run": s.run(input)})
 
 
 def submits(outcome: str, **fields: Any) -> Expected:

@@ -21,14 +21,13 @@ from functools import partial
 from math import inf
 from typing import assert_never
 
-from msgspec import Struct
-
 from workers.offchain.application import Application
 from workers.offchain.chance import Chance
 from workers.offchain.commands import Command, Done, UnwatchChain, WatchChain
 from workers.offchain.places import Places
 from workers.offchain.processor_settings import ProcessorSettings
 from workers.offchain.processor_turn import ProcessorTurn
+from workers.offchain.standing import Standing
 from workers.offchain.stimuli import (
     Answered,
     Cancelled,
@@ -49,18 +48,6 @@ from workers.offchain.stimuli import (
 from workers.offchain.watched_application import Phase, WatchedApplication
 
 NEW_BLOCK, NEW_ROUND = "NewBlock", "NewRound"  # the other reasons change nothing for a task
-
-
-class Standing(Struct, frozen=True):
-    """How an application stands, for people and for the broker."""
-
-    application: Application
-    epoch: int
-    phase: str
-    running: int
-    waiting: int
-    dead: int
-    oldest_s: float  # how long the oldest open task has been known; 0: there is none
 
 
 class Processor:
