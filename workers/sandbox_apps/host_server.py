@@ -70,6 +70,7 @@ class HostServer:
         self.host = host
         self._runner: web.AppRunner | None = None
         self._listeners: set[_Listener] = set()
+        self.refused_streams = 0  # how many wanted to listen and were not let in
         host.tell = self._tell
 
     async def start(self, address: str, port: int) -> int:
@@ -180,6 +181,7 @@ class HostServer:
         known = [_LEGACY] if switches.legacy_streams else [_TRANSPORT_WS, _LEGACY]
         offered = request.headers.get("Sec-WebSocket-Protocol", "")
         if switches.refuse_streams or not set(known) & set(offered.replace(",", " ").split()):
+            self.refused_streams += 1
             return web.Response(status=503 if switches.refuse_streams else 400)
         socket = web.WebSocketResponse(protocols=known, max_msg_size=FRAME_BYTES_MAX)
         await socket.prepare(request)
