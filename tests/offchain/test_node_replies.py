@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -210,7 +211,5 @@ _BODIES = (
 def test_any_bytes_give_a_value_or_an_error(status: int, body: bytes) -> None:
     assert isinstance(read_submission(status, body).end, SubmitEnd)
     for read in (read_next_actions, read_local_worker_state, read_chain_tip):
-        try:
+        with contextlib.suppress(OffchainError):
             read(status, body)
-        except OffchainError as error:
-            assert str(error)
