@@ -5,6 +5,8 @@
 <state-dir>/broker.lock        held by the one broker of this directory
 <state-dir>/events/            event log
 <state-dir>/quarantine/        what waits to be verified, what was, and its event log
+<state-dir>/applications.json  which applications have their off-chain tasks processed
+<state-dir>/tasks.db           journal of their tasks (workers only)
 <state-dir>/watermarks.db      watermark store (workers only)
 <state-dir>/policy.toml        which key may sign what, for whom (workers only; optional)
 <state-dir>/keys/              key store, an Octez/Mavryk client directory (workers only)
@@ -21,6 +23,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from broker.applications import OPERATORS_PER_APPLICATION_MAX, OperatorName
 from broker.errors import Misconfigured
 
 STATE_DIR_ENV = "FORGEPOOL_STATE_DIR"
@@ -100,6 +103,70 @@ class QuarantineSettings(Struct, frozen=True, forbid_unknown_fields=True):
     event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024
 
 
+# An operator has its input and output in memory, twice for the time of a copy.
+OPERATOR_BYTES_MAX = 64 * 1024 * 1024
+DAY_S = 24 * 3600.0
+OperatorSeconds = Annotated[float, Meta(ge=0, le=7 * DAY_S)]  # 0: no such limit
+OperatorBytes = Annotated[int, Meta(ge=1, le=OPERATOR_BYTES_MAX)]
+Limit = Annotated[int, Meta(ge=1, le=2**63 - 1)]  # of the system, in its 64 bits
+
+
+class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """A program that applications may have run, and within which bounds."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]  # without a slash: found in PATH
+    timeout_s: OperatorSeconds = 600.0
+    # After a run that was too slow the next one gets twice the time, but not more than this.
+    timeout_max_s: OperatorSeconds = 3600.0
+    slow_after_s: OperatorSeconds = 300.0  # people are told
+    grace_s: Annotated[float, Meta(ge=0, le=600)] = 5.0  # between SIGTERM and SIGKILL
+    idle_timeout_s: OperatorSeconds = 0.0  # without a byte of output
+    output_bytes_max: OperatorBytes = 1024 * 1024  # a node service takes 2 MiB, escaped as JSON
+    input_bytes_max: OperatorBytes = 1024 * 1024
+    lossy: bool = False  # replace what is not UTF-8, as the source system does
+    env: list[str] = []  # names of variables that it inherits besides PATH, LANG and TZ
+    set_env: dict[str, str] = {}
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] | None = None  # absent: that of all
+    # Exit statuses that say that another run would give the same (BSD sysexits.h).
+    permanent_exits: tuple[Annotated[int, Meta(ge=1, le=255)], ...] = (64, 65, 78)
+    memory_bytes: Limit | None = None  # address space of each of its processes
+    cpu_s: Limit | None = None
+    open_files: Limit | None = None
+    file_bytes: Limit | None = None
+    processes: Limit | None = None  # of the user
+
+
+class ApplicationSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """An application whose tasks the pool processes."""
+
+    # Which it may use; ["*"]: every one.
+    operators: Annotated[
+        list[OperatorName], Meta(min_length=1, max_length=OPERATORS_PER_APPLICATION_MAX)
+    ]
+
+
+class TaskSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Off-chain tasks of applications; see docs/offchain.md."""
+
+    node_service: str = "http://127.0.0.1:8080"  # base URL; empty: workers process none
+    chain_id: str = ""  # of applications that are named without a chain
+    mode: Annotated[str, Meta(pattern=r"^(hardened|compat)\Z")] = "hardened"
+    controller: str = ""  # an application that says on the chain which ones are ours
+    retry_delay_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 5.0  # the first pause
+    retry_max_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 300.0  # the longest
+    max_attempts: Annotated[int, Meta(ge=1, le=1_000_000)] = 10  # then it is a dead letter
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] = 8  # operators at once on this host
+    per_application: Annotated[int, Meta(ge=1, le=1024)] = 4  # of one application
+    submit_limit_s: Annotated[float, Meta(ge=1, le=3600)] = 120.0  # of one submission
+    # What becomes of operators that run when their application goes to another worker.
+    unassign: Annotated[str, Meta(pattern=r"^(kill|finish)\Z")] = "kill"
+    # When an application's new cursor counts: at once, or when the tasks given with it are done.
+    cursor_commit: Annotated[str, Meta(pattern=r"^(poll|after_batch)\Z")] = "poll"
+    operators: dict[OperatorName, OperatorSettings] = {}
+    # By CHAIN/APPLICATION, or APPLICATION on the chain `chain_id`.
+    applications: dict[str, ApplicationSettings] = {}
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that forgepool.toml may set."""
 
@@ -119,6 +186,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     signers: SignerSettings = SignerSettings()
     gateway: Gateway | None = None  # absent: `serve` starts none
     quarantine: QuarantineSettings | None = None  # likewise
+    tasks: TaskSettings = TaskSettings()
 
 
 def default_state_dir() -> Path:
@@ -148,8 +216,17 @@ def node_url(url: str) -> str:
     Raises:
         Misconfigured: it is no http:// or https:// URL with a host.
     """
+    return _checked_url(url, "the node's URL is http://HOST:PORT")
+
+
+def service_url(url: str) -> str:
+    """A node service's address, likewise. Raises Misconfigured."""
+    return _checked_url(url, "the node service's URL is http://HOST:PORT")
+
+
+def _checked_url(url: str, how: str) -> str:
     if url and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
-        raise Misconfigured(f"the node's URL is http://HOST:PORT or https://…, not {url!r}")
+        raise Misconfigured(f"{how} or https://…, not {url!r}")
     return url
 
 

@@ -17,6 +17,7 @@ PACKAGES = ("broker", "workers", "signers")
 # What of the broker a worker may use: the leaves that hold messages, sockets and settings.
 BROKER_LEAVES = {
     "broker.access",
+    "broker.applications",
     "broker.client",
     "broker.client_session",
     "broker.collector",
@@ -34,6 +35,7 @@ BROKER_LEAVES = {
     "broker.quarantine.turn",
     "broker.ring",
     "broker.sockets",
+    "broker.task_options",
     "broker.telemetry",
     "broker.topic_reader",
     "broker.verification",
@@ -43,14 +45,14 @@ BROKER_LEAVES = {
 # State machines, codecs and rules: no clock, no socket, no file, no chance of their own.
 PURE = {
     "broker": {
-        "accounting", "areas", "backoff", "bounds", "chain_watch", "check_routing", "cleared_chain",
-        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "ends", "errors",
-        "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding", "intake",
-        "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
-        "messages", "missing_blocks", "moment", "notices", "offences", "peers",
-        "quarantine.quarantine",
-        "ready_lines", "records", "reload", "requests", "restart_policy", "ring", "slashing_table",
-        "storing", "topic_reader", "topics", "turn", "verification", "wire",
+        "accounting", "applications", "areas", "backoff", "bounds", "chain_watch",
+        "check_routing", "cleared_chain", "client_session", "conduct", "deadlines",
+        "delegate_queue", "dispatcher", "ends", "errors", "flights", "held_blocks",
+        "held_briefly", "held_item", "held_votes", "holding", "intake", "invariants", "items",
+        "known_hashes", "known_requests", "lanes", "load", "membership", "messages",
+        "missing_blocks", "moment", "notices", "offences", "peers", "quarantine.quarantine",
+        "ready_lines", "records", "reload", "requests", "restart_policy", "ring",
+        "slashing_table", "storing", "topic_reader", "topics", "turn", "verification", "wire",
     },
     "workers": {
         "ancestor_block", "application_host", "application_kind", "attempts", "block_check",

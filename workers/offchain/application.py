@@ -6,14 +6,9 @@ written as 64 lower-case hexadecimal digits.
 
 from __future__ import annotations
 
-import re
-
 from msgspec import Struct
 
-from broker.errors import Misconfigured
-
-ID_DIGITS = 64
-_ID = re.compile(r"[0-9a-f]{64}\Z")
+from broker.applications import ID_DIGITS, application_key, checked_id
 
 
 class Application(Struct, frozen=True, order=True):
@@ -46,23 +41,7 @@ class Application(Struct, frozen=True, order=True):
         Raises:
             Misconfigured: saying which part is wrong, and how it is written.
         """
-        chain, slash, application = text.rpartition("/")
-        if not slash and len(text) == 2 * ID_DIGITS:
-            return cls.of_key(text)
-        if not slash and not chain_id:
-            raise Misconfigured(
-                f"application {text}: on which chain? Set tasks.chain_id, "
-                "or write CHAIN/APPLICATION"
-            )
-        chain = chain if slash else chain_id
-        return cls(checked_id(chain, "chain"), checked_id(application, "application"))
+        return cls.of_key(application_key(text, chain_id))
 
     def __str__(self) -> str:
         return f"{self.chain_id}/{self.application_id}"
-
-
-def checked_id(text: str, what: str) -> str:
-    """The id as it is, if it is one. Raises Misconfigured."""
-    if _ID.match(text) is None:
-        raise Misconfigured(f"a {what} id is 64 digits of 0-9a-f, not {text[:80]!r}")
-    return text

@@ -77,12 +77,21 @@ class Posted(NamedTuple):
     event: Publish
 
 
+class Taken(NamedTuple):
+    """An application that is ours now."""
+
+    told: EpochTaken
+    # The owner before us, if it still runs and an outcome of its may be on its way. It begins
+    # nothing more; what it has begun must have ended before anybody submits the same.
+    predecessor: ProcessIdentity | None
+
+
 class Written(NamedTuple):
     """What a transaction came to."""
 
     started: list[Started]
     no_place: list[int]  # runs that must wait
-    taken: list[EpochTaken]
+    taken: list[Taken]
     refused: list[EpochRefused]  # of these applications nothing was written
     posted: list[Posted]
 
@@ -160,17 +169,17 @@ class Journal:
                 "DELETE FROM wishes WHERE key = ? AND serial = ?",
                 [(w.application.key, w.serial) for w in heard if w.application not in lost],
             )
-        for application in lost:
+        for application, newest in lost.items():
             epoch = self._epochs.pop(application, 0)
-            written.refused.append(EpochRefused(application, epoch))
+            written.refused.append(EpochRefused(application, epoch, newest))
         return written
 
     def _lost(
         self, applications: set[Application], commands: Sequence[JournalCommand]
-    ) -> set[Application]:
-        """The applications that the journal gives to somebody else."""
+    ) -> dict[Application, int]:
+        """The applications that the journal gives to somebody else, and its epochs of them."""
         wanted = {c.application: c.epoch for c in commands if isinstance(c, TakeEpoch)}
-        lost = set()
+        lost: dict[Application, int] = {}
         for application in applications:
             row = self._db.execute(
                 "SELECT epoch, owner FROM applications WHERE key = ?", (application.key,)
@@ -178,9 +187,11 @@ class Journal:
             if application in wanted:
                 epoch = self._epochs[application] = wanted[application]
                 if row is not None and not self._may_take(epoch, *row):
-                    lost.add(application)
-            elif row is None or (row[0], row[1]) != (self._epochs.get(application), self._owner):
-                lost.add(application)
+                    lost[application] = row[0]
+            elif row is None:
+                lost[application] = 0
+            elif (row[0], row[1]) != (self._epochs.get(application), self._owner):
+                lost[application] = row[0]
         return lost
 
     def _may_take(self, epoch: int, newest: int, owner: bytes) -> bool:
@@ -193,13 +204,14 @@ class Journal:
         key = command.application.key
         match command:
             case TakeEpoch():
+                before = self._owner_of(key)
                 self._db.execute(
                     "INSERT INTO applications (key, epoch, owner) VALUES (?, ?, ?)"
                     " ON CONFLICT (key) DO UPDATE SET epoch = excluded.epoch,"
                     " owner = excluded.owner",
                     (key, command.epoch, self._owner),
                 )
-                written.taken.append(self._taken(command))
+                written.taken.append(self._taken(command, before))
                 written.posted.extend(self._unconfirmed(key))
             case KeepCursor():
                 self._set(key, "cursor", command.cursor)
@@ -286,19 +298,21 @@ class Journal:
 
     # -- what it has kept -------------------------------------------------------------------------
 
-    def _taken(self, command: TakeEpoch) -> EpochTaken:
+    def _owner_of(self, key: str) -> bytes:
+        row = self._db.execute("SELECT owner FROM applications WHERE key = ?", (key,)).fetchone()
+        return row[0] if row is not None else self._owner
+
+    def _taken(self, command: TakeEpoch, owner_before: bytes) -> Taken:
         key = command.application.key
         cursor, callback, next_serial = self._db.execute(
             "SELECT cursor, callback_us, next_serial FROM applications WHERE key = ?", (key,)
         ).fetchone()
-        return EpochTaken(
-            command.application,
-            command.epoch,
-            cursor,
-            callback,
-            [task for _, task, _ in read_tasks(self._db, key)],
-            next_serial,
-        )
+        tasks = [task for _, task, _ in read_tasks(self._db, key)]
+        told = EpochTaken(command.application, command.epoch, cursor, callback, tasks, next_serial)
+        before = _decode_owner(owner_before)
+        is_on_its_way = any(task.state is TaskState.SUBMITTING for task in tasks)
+        waits = is_on_its_way and owner_before != self._owner and before.is_alive()
+        return Taken(told, before if waits else None)
 
     def _unconfirmed(self, key: str) -> Iterator[Posted]:
         rows = self._db.execute(

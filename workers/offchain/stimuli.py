@@ -44,6 +44,7 @@ class EpochRefused(Struct, frozen=True):
 
     application: Application
     epoch: int
+    newest: int
 
 
 class Notified(Struct, frozen=True):
