@@ -173,11 +173,11 @@ async def _make_blocks(host: Any, every_s: float | None) -> None:
 def _announce(described: dict[str, Any], ready_file: Path | None) -> None:
     """Say in one line, and in the ready file, where the host listens and what is on it."""
     line = json.dumps(described)
-    print(line, flush=True)
     if ready_file is not None:
         partial = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
         partial.write_text(line + "\n")
         partial.replace(ready_file)
+    print(line, flush=True)
 
 
 def _address(text: str) -> tuple[str, int]:
