@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import inf
 
+from broker.applications import checked_id
 from broker.errors import Misconfigured
-from workers.offchain.application import Application, checked_id
+from workers.offchain.application import Application
 from workers.offchain.attempts import Attempts
 from workers.offchain.commands import Note, WatchChain
 from workers.offchain.controller_words import (
