@@ -17,7 +17,7 @@ from workers.offchain.offchain_errors import MalformedActions
 
 TIMESTAMP_MAX = 2**64 - 1  # microseconds since the Unix epoch, in 64 bits
 
-Timestamp = Annotated[int, Meta(ge=0, le=TIMESTAMP_MAX)]
+Timestamp = Annotated[int, Meta(ge=0)]  # msgspec knows no bounds beyond 63 bits
 
 
 class Task(Struct, frozen=True):
@@ -58,9 +58,12 @@ def read_actions(value: object) -> ProcessorActions:
         MalformedActions: it has another shape; the text says where.
     """
     try:
-        return msgspec.convert(value, ProcessorActions)
+        actions = msgspec.convert(value, ProcessorActions)
     except msgspec.ValidationError as e:
         raise MalformedActions(f"nextActions: {e}") from None
+    if (actions.request_callback or 0) > TIMESTAMP_MAX:
+        raise MalformedActions("nextActions: request_callback has more than 64 bits")
+    return actions
 
 
 def group_tasks(tasks: Sequence[Task]) -> list[TaskGroup]:

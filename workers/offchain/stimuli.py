@@ -52,6 +52,7 @@ class Notified(Struct, frozen=True):
 
     chain_id: str
     reason: str
+    height: int | None = None  # of the block, where the reason tells one
 
 
 class StreamOpened(Struct, frozen=True):
