@@ -100,6 +100,32 @@ class QuarantineSettings(Struct, frozen=True, forbid_unknown_fields=True):
     event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024
 
 
+class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """An operator: the program that performs an off-chain task, and what a run of it may use."""
+
+    path: str  # without a slash: looked for in PATH; relative: seen from the state directory
+    timeout_s: Annotated[float, Meta(ge=0)] = 600.0  # of the first attempt; 0: none
+    # Each further attempt may take twice as long, up to this; absent: eight times `timeout_s`.
+    timeout_max_s: Annotated[float, Meta(ge=0)] | None = None
+    slow_after_s: Annotated[float, Meta(ge=0)] = 300.0  # then it is told of once; 0: never
+    grace_s: Annotated[float, Meta(ge=0, le=300)] = 5.0  # between SIGTERM and SIGKILL
+    idle_timeout_s: Annotated[float, Meta(ge=0)] = 0.0  # without a byte of output; 0: none
+    # The node service takes 2 MiB at a time, and JSON may write a byte as six.
+    output_bytes_max: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)] = 1024 * 1024
+    input_bytes_max: Annotated[int, Meta(ge=0, le=64 * 1024 * 1024)] = 1024 * 1024
+    lossy: bool = False  # output that is not UTF-8: replaced as the source system does, or refused
+    env: list[str] = []  # names of variables that it inherits besides PATH, LANG and TZ
+    set_env: dict[str, str] = {}
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] | None = None  # at once on this host
+    permanent_exits: list[Annotated[int, Meta(ge=1, le=255)]] = [64, 65, 78]  # sysexits.h
+    # Limits of the system (setrlimit(2)) for each of its processes; absent: those of the worker.
+    memory_bytes: Annotated[int, Meta(ge=1)] | None = None  # of address space
+    cpu_s: Annotated[int, Meta(ge=1)] | None = None
+    open_files: Annotated[int, Meta(ge=3)] | None = None
+    file_bytes: Annotated[int, Meta(ge=0)] | None = None  # of a file that it writes
+    processes: Annotated[int, Meta(ge=1)] | None = None  # of its user
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that forgepool.toml may set."""
 
