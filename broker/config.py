@@ -103,7 +103,8 @@ class QuarantineSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """An operator: the program that performs an off-chain task, and what a run of it may use."""
 
-    path: str  # without a slash: looked for in PATH; relative: seen from the state directory
+    # Without a slash: looked for in PATH; relative: seen from the state directory.
+    path: Annotated[str, Meta(pattern=r"^[^\0]*\Z")]
     timeout_s: Annotated[float, Meta(ge=0)] = 600.0  # of the first attempt; 0: none
     # Each further attempt may take twice as long, up to this; absent: eight times `timeout_s`.
     timeout_max_s: Annotated[float, Meta(ge=0)] | None = None
@@ -117,7 +118,7 @@ class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     env: list[str] = []  # names of variables that it inherits besides PATH, LANG and TZ
     set_env: dict[str, str] = {}
     concurrency: Annotated[int, Meta(ge=1, le=1024)] | None = None  # at once on this host
-    permanent_exits: list[Annotated[int, Meta(ge=1, le=255)]] = [64, 65, 78]  # sysexits.h
+    permanent_exits: tuple[Annotated[int, Meta(ge=1, le=255)], ...] = (64, 65, 78)  # sysexits.h
     # Limits of the system (setrlimit(2)) for each of its processes; absent: those of the worker.
     memory_bytes: Annotated[int, Meta(ge=1)] | None = None  # of address space
     cpu_s: Annotated[int, Meta(ge=1)] | None = None
