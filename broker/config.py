@@ -18,7 +18,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -147,7 +147,7 @@ class TaskSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     node_service: str = "http://127.0.0.1:8080"  # base URL; empty: workers process none
     chain_id: str = ""  # of applications that are named without a chain
-    mode: Annotated[str, Meta(pattern=r"^(hardened|compat)\Z")] = "hardened"
+    mode: Literal["hardened", "compat"] = "hardened"
     controller: str = ""  # an application that says on the chain which ones are ours
     retry_delay_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 5.0  # the first pause
     retry_max_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 300.0  # the longest
@@ -156,9 +156,9 @@ class TaskSettings(Struct, frozen=True, forbid_unknown_fields=True):
     per_application: Annotated[int, Meta(ge=1, le=1024)] = 4  # of one application
     submit_limit_s: Annotated[float, Meta(ge=1, le=3600)] = 120.0  # of one submission
     # What becomes of operators that run when their application goes to another worker.
-    unassign: Annotated[str, Meta(pattern=r"^(kill|finish)\Z")] = "kill"
+    unassign: Literal["kill", "finish"] = "kill"
     # When an application's new cursor counts: at once, or when the tasks given with it are done.
-    cursor_commit: Annotated[str, Meta(pattern=r"^(poll|after_batch)\Z")] = "poll"
+    cursor_commit: Literal["poll", "after_batch"] = "poll"
     operators: dict[OperatorName, OperatorSettings] = {}
     # By CHAIN/APPLICATION, or APPLICATION on the chain `chain_id`.
     applications: dict[str, ApplicationSettings] = {}
