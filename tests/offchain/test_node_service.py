@@ -116,7 +116,8 @@ def test_an_answer_carries_cursor_and_callback_of_64_bits() -> None:
         (FaultKind.TOO_LARGE, {}, SubmitEnd.OUTCOME_TOO_LARGE, "length limit"),
         (FaultKind.REFUSE, {"text": "no such task"}, SubmitEnd.REJECTED, "no such task"),
         (FaultKind.NO_EFFECT, {}, SubmitEnd.NO_EFFECT, '{"processTaskOutcome":true}'),
-        (FaultKind.ERROR, {"text": "no fees"}, SubmitEnd.TRANSIENT, "status 500: no fees"),
+        (FaultKind.ERROR, {"text": "no quorum"}, SubmitEnd.AMBIGUOUS, "status 500: no quorum"),
+        (FaultKind.ERROR, {"status": 503}, SubmitEnd.TRANSIENT, "status 503"),
         (FaultKind.ERROR, {"status": 504}, SubmitEnd.AMBIGUOUS, "status 504"),
         (FaultKind.ANSWER, {"text": "<html>"}, SubmitEnd.AMBIGUOUS, "<html>"),
         (FaultKind.ANSWER, {"text": "{}"}, SubmitEnd.AMBIGUOUS, "neither data nor errors"),
@@ -215,6 +216,18 @@ def test_a_submission_that_is_not_answered_in_time_is_ambiguous() -> None:
         each.fault(FaultKind.COMMIT_AND_HANG, field="processTaskOutcome")
         assert (await submit(each, limit_s=0.1)).end is SubmitEnd.AMBIGUOUS
         assert each.results == ["hello"]
+
+    scenario(steps)
+
+
+def test_a_submission_may_wait_for_its_round() -> None:
+    async def steps(each: Served) -> None:
+        each.request_task("echo", "hello")
+        each.fault(FaultKind.DELAY, field="processTaskOutcome", seconds=0.05)
+        submission = asyncio.create_task(submit(each))
+        await until(lambda: each.host.requests.asking("processTaskOutcome"))
+        assert len((await ask(each)).execute_tasks) == 1, "questions are answered meanwhile"
+        assert (await submission).end is SubmitEnd.COMMITTED
 
     scenario(steps)
 
