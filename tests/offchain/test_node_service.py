@@ -317,6 +317,21 @@ def test_a_connection_that_is_not_accepted_in_time_means_surely_not_sent(
     asyncio.run(steps())
 
 
+def test_a_node_service_that_went_away_and_came_back_is_found_again() -> None:
+    async def steps() -> None:
+        async with served() as each:
+            assert (await ask(each)).execute_tasks == []
+            await each.server.stop()  # the kept connection is closed with it
+            assert (await submit(each)).end is SubmitEnd.TRANSIENT
+            port = int(each.url.rpartition(":")[2])
+            async with served(port=port) as again:
+                again.request_task("echo", "hello")
+                assert (await submit(each)).end is SubmitEnd.COMMITTED
+                assert again.results == ["hello"]
+
+    asyncio.run(steps())
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "image/png"])
 def test_replies_are_read_by_what_they_hold(content_type: str) -> None:
     async def reply(_: web.Request) -> web.Response:
