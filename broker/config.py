@@ -18,7 +18,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -103,37 +103,34 @@ class QuarantineSettings(Struct, frozen=True, forbid_unknown_fields=True):
     event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024
 
 
-# An operator has its input and output in memory, twice for the time of a copy.
-OPERATOR_BYTES_MAX = 64 * 1024 * 1024
 DAY_S = 24 * 3600.0
-OperatorSeconds = Annotated[float, Meta(ge=0, le=7 * DAY_S)]  # 0: no such limit
-OperatorBytes = Annotated[int, Meta(ge=1, le=OPERATOR_BYTES_MAX)]
-Limit = Annotated[int, Meta(ge=1, le=2**63 - 1)]  # of the system, in its 64 bits
 
 
 class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """A program that applications may have run, and within which bounds."""
+    """An operator: the program that performs an off-chain task, and what a run of it may use."""
 
-    path: Annotated[str, Meta(min_length=1, max_length=4096)]  # without a slash: found in PATH
-    timeout_s: OperatorSeconds = 600.0
-    # After a run that was too slow the next one gets twice the time, but not more than this.
-    timeout_max_s: OperatorSeconds = 3600.0
-    slow_after_s: OperatorSeconds = 300.0  # people are told
-    grace_s: Annotated[float, Meta(ge=0, le=600)] = 5.0  # between SIGTERM and SIGKILL
-    idle_timeout_s: OperatorSeconds = 0.0  # without a byte of output
-    output_bytes_max: OperatorBytes = 1024 * 1024  # a node service takes 2 MiB, escaped as JSON
-    input_bytes_max: OperatorBytes = 1024 * 1024
-    lossy: bool = False  # replace what is not UTF-8, as the source system does
+    # Without a slash: looked for in PATH; relative: seen from the state directory.
+    path: Annotated[str, Meta(pattern=r"^[^\0]*\Z")]
+    timeout_s: Annotated[float, Meta(ge=0)] = 600.0  # of the first attempt; 0: none
+    # Each further attempt may take twice as long, up to this; absent: eight times `timeout_s`.
+    timeout_max_s: Annotated[float, Meta(ge=0)] | None = None
+    slow_after_s: Annotated[float, Meta(ge=0)] = 300.0  # then it is told of once; 0: never
+    grace_s: Annotated[float, Meta(ge=0, le=300)] = 5.0  # between SIGTERM and SIGKILL
+    idle_timeout_s: Annotated[float, Meta(ge=0)] = 0.0  # without a byte of output; 0: none
+    # The node service takes 2 MiB at a time, and JSON may write a byte as six.
+    output_bytes_max: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)] = 1024 * 1024
+    input_bytes_max: Annotated[int, Meta(ge=0, le=64 * 1024 * 1024)] = 1024 * 1024
+    lossy: bool = False  # output that is not UTF-8: replaced as the source system does, or refused
     env: list[str] = []  # names of variables that it inherits besides PATH, LANG and TZ
     set_env: dict[str, str] = {}
-    concurrency: Annotated[int, Meta(ge=1, le=1024)] | None = None  # absent: that of all
-    # Exit statuses that say that another run would give the same (BSD sysexits.h).
-    permanent_exits: tuple[Annotated[int, Meta(ge=1, le=255)], ...] = (64, 65, 78)
-    memory_bytes: Limit | None = None  # address space of each of its processes
-    cpu_s: Limit | None = None
-    open_files: Limit | None = None
-    file_bytes: Limit | None = None
-    processes: Limit | None = None  # of the user
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] | None = None  # at once on this host
+    permanent_exits: tuple[Annotated[int, Meta(ge=1, le=255)], ...] = (64, 65, 78)  # sysexits.h
+    # Limits of the system (setrlimit(2)) for each of its processes; absent: those of the worker.
+    memory_bytes: Annotated[int, Meta(ge=1)] | None = None  # of address space
+    cpu_s: Annotated[int, Meta(ge=1)] | None = None
+    open_files: Annotated[int, Meta(ge=3)] | None = None
+    file_bytes: Annotated[int, Meta(ge=0)] | None = None  # of a file that it writes
+    processes: Annotated[int, Meta(ge=1)] | None = None  # of its user
 
 
 class ApplicationSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,7 +147,7 @@ class TaskSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     node_service: str = "http://127.0.0.1:8080"  # base URL; empty: workers process none
     chain_id: str = ""  # of applications that are named without a chain
-    mode: Annotated[str, Meta(pattern=r"^(hardened|compat)\Z")] = "hardened"
+    mode: Literal["hardened", "compat"] = "hardened"
     controller: str = ""  # an application that says on the chain which ones are ours
     retry_delay_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 5.0  # the first pause
     retry_max_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 300.0  # the longest
@@ -159,9 +156,9 @@ class TaskSettings(Struct, frozen=True, forbid_unknown_fields=True):
     per_application: Annotated[int, Meta(ge=1, le=1024)] = 4  # of one application
     submit_limit_s: Annotated[float, Meta(ge=1, le=3600)] = 120.0  # of one submission
     # What becomes of operators that run when their application goes to another worker.
-    unassign: Annotated[str, Meta(pattern=r"^(kill|finish)\Z")] = "kill"
+    unassign: Literal["kill", "finish"] = "kill"
     # When an application's new cursor counts: at once, or when the tasks given with it are done.
-    cursor_commit: Annotated[str, Meta(pattern=r"^(poll|after_batch)\Z")] = "poll"
+    cursor_commit: Literal["poll", "after_batch"] = "poll"
     operators: dict[OperatorName, OperatorSettings] = {}
     # By CHAIN/APPLICATION, or APPLICATION on the chain `chain_id`.
     applications: dict[str, ApplicationSettings] = {}

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sqlite3
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from broker.client import Admin
-from broker.errors import BrokerError, Misconfigured, NoAnswer
+from broker.errors import NoAnswer
 from broker.place import Place, at_a_place
-from workers.offchain.application import Application
 from workers.offchain.journal_reports import KnownTask, find_task, known_tasks, leave_wish
 from workers.offchain.journal_tables import JOURNAL_NAME
 from workers.offchain.records import TaskState
@@ -130,7 +126,7 @@ def _row(known: KnownTask) -> dict[str, Any]:
 
 def _line(known: KnownTask) -> str:
     task = known.task
-    text = f"{str(task.state):10} {known.short_name}  {task.operator}"
+    text = f"{task.state!s:10} {known.short_name}  {task.operator}"
     text += f"  group {task.group}" if task.group is not None else ""
     text += f"  {task.attempts} attempts" if task.attempts != 1 else "  1 attempt"
     text += f"  {task.why}" if task.why else ""

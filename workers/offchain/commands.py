@@ -3,7 +3,8 @@
 The commands of one turn are performed in two steps: everything for the journal in one transaction,
 and only when that is on disk the rest, in its order. An entry of an application whose epoch the
 journal no longer goes by is not written, and nothing else is done for that application: the core is
-told by `EpochRefused`.
+told by `EpochRefused`, and what it waits for ends as never begun: `RunEnded` as cancelled,
+`SubmitEnded` as fenced, `NotAnswered`.
 """
 
 from __future__ import annotations
@@ -95,13 +96,17 @@ class Ask(Struct, frozen=True):
 
 
 class StopAsking(Struct, frozen=True):
-    """The answer is not wanted any more."""
+    """The answer is not wanted any more; if it comes nevertheless, it is not heard."""
 
     ask: int
 
 
 class Run(Struct, frozen=True):
-    """Run an operator; answered by RunEnded, or by PlaceRefused."""
+    """Run an operator; answered by RunEnded, or by PlaceRefused.
+
+    What the same turn says of a task whose run is refused (that it runs, `task_started`) need not
+    be written: the core says how the task stands when it hears of the refusal.
+    """
 
     run: int
     application: Application
@@ -113,7 +118,10 @@ class Run(Struct, frozen=True):
 
 
 class Kill(Struct, frozen=True):
-    """End a run with everything that it has started; answered by RunEnded(CANCELLED)."""
+    """End a run with everything that it has started; answered by RunEnded(CANCELLED).
+
+    A run that has ended meanwhile needs no second answer.
+    """
 
     run: int
 

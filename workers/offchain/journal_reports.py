@@ -17,6 +17,7 @@ from workers.offchain.stimuli import Wish
 
 # Of these a person decides.
 STOPPED = frozenset({TaskState.DEAD, TaskState.DROPPED})
+SHORT_DIGITS = 12
 
 
 class KnownTask(NamedTuple):
@@ -31,6 +32,16 @@ class KnownTask(NamedTuple):
     def name(self) -> str:
         """As people name it: application and serial number."""
         return f"{self.application}:{self.task.serial}"
+
+    @property
+    def short_name(self) -> str:
+        """The same with less of the id: enough for the few applications of a pool."""
+        return f"{self.application.application_id[:SHORT_DIGITS]}:{self.task.serial}"
+
+    def is_of(self, application: str) -> bool:
+        """Whether that is its application; the id may be cut short, or stand behind its chain's."""
+        known = self.application
+        return known.application_id.startswith(application) or str(known).startswith(application)
 
 
 def known_tasks(path: Path) -> Iterator[KnownTask]:
@@ -58,7 +69,7 @@ def find_task(path: Path, name: str) -> KnownTask:
     found = [
         known
         for known in known_tasks(path)
-        if known.task.serial == int(serial) and _is_named(known.application, application)
+        if known.task.serial == int(serial) and known.is_of(application)
     ]
     if not found:
         raise NoSuchTask(f"there is no task {name}; see `forgepool tasks list`")
@@ -66,10 +77,6 @@ def find_task(path: Path, name: str) -> KnownTask:
         names = ", ".join(known.name for known in found)
         raise NoSuchTask(f"{name} could be any of {names}; write more of the id")
     return found[0]
-
-
-def _is_named(application: Application, text: str) -> bool:
-    return application.application_id.startswith(text) or str(application).startswith(text)
 
 
 def leave_wish(path: Path, known: KnownTask, wish: Wish) -> None:

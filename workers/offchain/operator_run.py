@@ -1,0 +1,216 @@
+"""One run of an operator: from its start until nothing of it is left.
+
+It gets its input and is listened to at the same time. Whatever ends it, the end has the same
+steps: its output is read to the end (for a second at most, if a process that it has left behind
+holds the pipe), then everything in its process group is killed, and only then is the result told.
+When it was ended by force, or something else held its pipes, the whole machine is searched for what
+it has started (`orphans`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import signal
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+
+from workers.offchain.child_process import ChildProcess
+from workers.offchain.descriptors import Descriptors
+from workers.offchain.ends import RunEnd, RunResult
+from workers.offchain.exit_class import exit_class
+from workers.offchain.operator_table import Operator
+from workers.offchain.orphans import end_orphans
+from workers.offchain.pipes import Feed, Tap
+from workers.offchain.process_table import living_members, process_row
+from workers.offchain.scratch import RunDirectory, Scratch
+
+log = logging.getLogger("forgepool.operators")
+
+STDERR_BYTES_KEPT = 64 * 1024  # the last of it, for whoever must find out why
+STDERR_BYTES_MAX = 64 * 1024 * 1024  # what says more than that will not stop by itself
+# A run that is over by then was never listened to: its pipes hold 64 KiB of what it says. It is
+# also the least that a time limit can be.
+LISTEN_AFTER_S = 0.005
+DRAIN_S = 1.0  # after the operator's end, while another process holds its pipes
+# Until the members of a killed group are gone, which takes the system some milliseconds. What
+# takes longer than the last of these hangs in the kernel.
+GONE_PAUSES_S = (0.001, 0.004, 0.02, 0.1, 0.5, 1.0, 3.0)
+
+OnSlow = Callable[[float], None]
+
+
+class RunTerms(Struct, frozen=True):
+    """What a run is started with."""
+
+    operator: Operator
+    command: Sequence[str]
+    content: bytes  # for its standard input
+    attempt: int
+    environment: Mapping[str, str]
+    token: str
+    directory: RunDirectory
+
+
+class OperatorRun:
+    """A run that goes on; `finish` has its result."""
+
+    def __init__(
+        self, terms: RunTerms, descriptors: Descriptors, scratch: Scratch, on_slow: OnSlow
+    ) -> None:
+        """Start it. Raises OSError when it cannot be started."""
+        self._child = ChildProcess(
+            terms.command,
+            descriptors,
+            environment=terms.environment,
+            directory=terms.directory.path,
+        )
+        self.pid = self._child.pid
+        self._terms, self._scratch, self._on_slow = terms, scratch, on_slow
+        self._settings = terms.operator.settings
+        self._loop = asyncio.get_running_loop()
+        self.started_at = self._heard_at = self._loop.time()
+        self._output, self._stderr, self._stderr_bytes = bytearray(), bytearray(), 0
+        self._verdict: tuple[RunEnd, str] | None = None  # why it was ended by us
+        self._timers = [self._loop.call_later(LISTEN_AFTER_S, self._attend)]
+        assert self._child.stderr is not None, "it is read unless the child was told otherwise"
+        self._taps = (
+            Tap(self._child.stdout, self._take_output, descriptors),
+            Tap(self._child.stderr, self._take_stderr, descriptors),
+        )
+        # What it does not read is not needed: only its exit status says how it went.
+        self._feed = Feed(self._child.stdin, terms.content, descriptors)
+
+    def _attend(self) -> None:
+        """Listen to it, and look at the clock: it is none of those that are over at once."""
+        for tap in self._taps:
+            tap.listen()
+        settings = self._settings
+        limit_s = self._terms.operator.time_limit_s(self._terms.attempt)
+        if limit_s < math.inf:
+            self._at(limit_s, self._end, (RunEnd.TIMEOUT, f"took longer than {limit_s:g} s"))
+        if settings.slow_after_s:
+            self._at(settings.slow_after_s, self._on_slow, settings.slow_after_s)
+        if settings.idle_timeout_s:
+            self._at(settings.idle_timeout_s, self._check_idle)
+
+    def _at(self, seconds: float, call: Callable[..., object], *arguments: object) -> None:
+        """Call so long after the start, if it still goes on then."""
+        self._timers.append(self._loop.call_at(self.started_at + seconds, call, *arguments))
+
+    # -- what it says -----------------------------------------------------------------------------
+
+    def _take_output(self, chunk: bytes) -> None:
+        self._heard_at = self._loop.time()
+        allowed = self._settings.output_bytes_max
+        if len(self._output) + len(chunk) <= allowed:
+            self._output += chunk
+        else:
+            self._end((RunEnd.OUTPUT_TOO_LARGE, f"wrote more than {allowed} bytes"), at_once=True)
+
+    def _take_stderr(self, chunk: bytes) -> None:
+        self._heard_at = self._loop.time()
+        self._stderr += chunk
+        del self._stderr[:-STDERR_BYTES_KEPT]
+        self._stderr_bytes += len(chunk)
+        if self._stderr_bytes > STDERR_BYTES_MAX:
+            text = f"wrote more than {STDERR_BYTES_MAX} bytes to its standard error"
+            self._end((RunEnd.OUTPUT_TOO_LARGE, text), at_once=True)
+
+    def _check_idle(self) -> None:
+        allowed_s = self._settings.idle_timeout_s
+        if self._loop.time() < self._heard_at + allowed_s:
+            self._at(self._heard_at + allowed_s - self.started_at, self._check_idle)
+        else:
+            self._end((RunEnd.TIMEOUT, f"said nothing for {allowed_s:g} s"))
+
+    # -- how it ends ------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """End it, because nobody wants its outcome any more; that is its result, whatever else."""
+        cancelled = (RunEnd.CANCELLED, "was not wanted any more")
+        self._end(cancelled)
+        self._verdict = cancelled
+
+    def _end(self, verdict: tuple[RunEnd, str], *, at_once: bool = False) -> None:
+        """Ask its group to end, and kill it when the grace is over, or at once."""
+        if self._verdict is not None or self._child.ended.done():
+            return
+        self._verdict = verdict
+        if at_once:
+            self._child.signal_group(signal.SIGKILL)
+            return
+        self._child.signal_group(signal.SIGTERM)
+        self._child.signal_group(signal.SIGCONT)  # what is stopped would not hear it
+        until_s = self._loop.time() + self._settings.grace_s - self.started_at
+        self._at(until_s, self._child.signal_group, signal.SIGKILL)
+
+    async def finish(self) -> RunResult:
+        """Wait until it has ended and nothing of it is left, and say how it went."""
+        try:
+            await self._child.ended
+            seconds = self._loop.time() - self.started_at
+            self._release_timers()
+            self._feed.close()
+            held = await self._drain()
+            status, left = await self._end_rest(held)
+        finally:  # also when our own process is told to end in the middle
+            self._release_timers()
+            self._child.end_and_reap()
+        if left:
+            log.error("operator_not_gone operator=%s pids=%s", self._terms.operator.name, left)
+        await self._scratch.give_back(self._terms.directory)
+        return self._result(status, seconds)
+
+    def _release_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    async def _drain(self) -> bool:
+        """Read what it has written before its end; whether somebody else holds its pipes."""
+        for tap in self._taps:
+            tap.read_rest()
+        if self._verdict is None and (open_taps := self._open_taps()):
+            for tap in open_taps:
+                tap.listen()
+            await asyncio.wait([tap.ended for tap in open_taps], timeout=DRAIN_S)
+        held = bool(self._open_taps())
+        for tap in self._taps:
+            tap.close()
+        return held
+
+    def _open_taps(self) -> list[Tap]:
+        return [tap for tap in self._taps if not tap.ended.done()]
+
+    async def _end_rest(self, held: bool) -> tuple[int, list[int]]:
+        """End everything else that it has started: its exit status, and what did not end."""
+        if self._verdict is None and not held:
+            self._child.signal_group(signal.SIGKILL)
+            status = self._child.reap()
+            return status, await self._group_is_gone()
+        itself = process_row(self.pid)  # has ended, and keeps its number until it is reaped
+        leaders = [] if itself is None else [itself.identity]
+        left = await asyncio.to_thread(end_orphans, {self._terms.token}, leaders)
+        return self._child.reap(), left
+
+    async def _group_is_gone(self) -> list[int]:
+        for pause_s in GONE_PAUSES_S:
+            if not self._child.group_exists() or not living_members(self.pid):
+                return []
+            await asyncio.sleep(pause_s)
+        return living_members(self.pid)
+
+    def _result(self, status: int, seconds: float) -> RunResult:
+        output = ""
+        end, text = self._verdict or exit_class(status, self._settings)
+        if end is RunEnd.OUTPUT:
+            try:
+                output = self._output.decode(errors="replace" if self._settings.lossy else "strict")
+            except UnicodeDecodeError as error:
+                end, text = RunEnd.INVALID_UTF8, f"its output is not UTF-8: {error.reason}"
+                text += f" at byte {error.start}"
+        stderr = self._stderr.decode(errors="replace")
+        return RunResult(end, output, text, stderr, seconds)
