@@ -116,7 +116,8 @@ def test_an_answer_carries_cursor_and_callback_of_64_bits() -> None:
         (FaultKind.TOO_LARGE, {}, SubmitEnd.OUTCOME_TOO_LARGE, "length limit"),
         (FaultKind.REFUSE, {"text": "no such task"}, SubmitEnd.REJECTED, "no such task"),
         (FaultKind.NO_EFFECT, {}, SubmitEnd.NO_EFFECT, '{"processTaskOutcome":true}'),
-        (FaultKind.ERROR, {"text": "no fees"}, SubmitEnd.TRANSIENT, "status 500: no fees"),
+        (FaultKind.ERROR, {"text": "no quorum"}, SubmitEnd.AMBIGUOUS, "status 500: no quorum"),
+        (FaultKind.ERROR, {"status": 503}, SubmitEnd.TRANSIENT, "status 503"),
         (FaultKind.ERROR, {"status": 504}, SubmitEnd.AMBIGUOUS, "status 504"),
         (FaultKind.ANSWER, {"text": "<html>"}, SubmitEnd.AMBIGUOUS, "<html>"),
         (FaultKind.ANSWER, {"text": "{}"}, SubmitEnd.AMBIGUOUS, "neither data nor errors"),
@@ -219,6 +220,18 @@ def test_a_submission_that_is_not_answered_in_time_is_ambiguous() -> None:
     scenario(steps)
 
 
+def test_a_submission_may_wait_for_its_round() -> None:
+    async def steps(each: Served) -> None:
+        each.request_task("echo", "hello")
+        each.fault(FaultKind.DELAY, field="processTaskOutcome", seconds=0.05)
+        submission = asyncio.create_task(submit(each))
+        await until(lambda: each.host.requests.asking("processTaskOutcome"))
+        assert len((await ask(each)).execute_tasks) == 1, "questions are answered meanwhile"
+        assert (await submission).end is SubmitEnd.COMMITTED
+
+    scenario(steps)
+
+
 def test_an_application_that_hangs_holds_up_no_other() -> None:
     async def steps(each: Served) -> None:
         each.fault(FaultKind.HANG, application_id=each.plan.applications[0])
@@ -300,6 +313,21 @@ def test_a_connection_that_is_not_accepted_in_time_means_surely_not_sent(
         await node.aclose()
         for each in waiting:
             each.close()
+
+    asyncio.run(steps())
+
+
+def test_a_node_service_that_went_away_and_came_back_is_found_again() -> None:
+    async def steps() -> None:
+        async with served() as each:
+            assert (await ask(each)).execute_tasks == []
+            await each.server.stop()  # the kept connection is closed with it
+            assert (await submit(each)).end is SubmitEnd.TRANSIENT
+            port = int(each.url.rpartition(":")[2])
+            async with served(port=port) as again:
+                again.request_task("echo", "hello")
+                assert (await submit(each)).end is SubmitEnd.COMMITTED
+                assert again.results == ["hello"]
 
     asyncio.run(steps())
 

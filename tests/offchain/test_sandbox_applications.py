@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from graphql import parse
 
+from workers.sandbox_apps import task_application
 from workers.sandbox_apps.application_host import ApplicationHost, Reply
 from workers.sandbox_apps.controller_application import ControllerApplication, ManagedService
 from workers.sandbox_apps.faults import FAULTS_MAX, Fault, FaultKind
@@ -96,6 +97,18 @@ def test_without_ids_an_outcome_takes_the_oldest_task_away() -> None:
     assert box.tasks[0] == {"operator": "echo", "input": "a"}
     box.outcome('operator: "echo", output: "B"')
     assert [each["input"] for each in box.tasks] == ["b"]
+
+
+def test_a_sandbox_that_is_full_makes_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_application, "KEPT_CHARACTERS_MAX", 10)
+    box = Sandbox()
+    box.request("12345", "1234567")
+    assert [each["input"] for each in box.tasks] == ["12345"]
+    status, reply = box.ask(
+        'query { processTaskOutcome(outcome: {id: "0", operator: "echo", output: "1234567"}) }'
+    )
+    assert (status, "the sandbox is full" in reply["error"]) == (500, True)
+    assert len(box.told) == 1
 
 
 def test_chains_and_applications_have_their_own_tasks() -> None:
@@ -266,7 +279,7 @@ def test_a_service_moves_from_worker_to_worker() -> None:
     assert local(box, 0)["local_services"] == []
     [[pending_id, [chain, start]]] = local(box, 1)["local_pending_services"]
     assert (pending_id, chain) == (service_id, CHAIN)
-    assert start == {"start_block_height": 5, "owners_to_remove": []}
+    assert start == {"start_block_height": 5, "owners_to_remove": [PLAN.workers[0].owner]}
     start_local = f'mutation {{ startLocalService(serviceId: "{service_id}") }}'
     where = {"chain": PLAN.workers[1].chain_id, "application": PLAN.controller}
     assert box.ask(start_local, **where)[0] == 200

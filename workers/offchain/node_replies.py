@@ -36,8 +36,13 @@ _SOMEBODY_MUST_ACT = {
     HTTPStatus.NOT_FOUND,  # not a node service
     HTTPStatus.METHOD_NOT_ALLOWED,
 }
-# A proxy has lost the node service, which may be at work on the request.
-_PROXY_LOST_IT = {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
+# Said before a request is worked on, by the node service or by a proxy before it. Every other error
+# may come from behind a block that was proposed, and that validators accept after all.
+_NOT_TAKEN = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+}
 
 
 class _Reply(Struct):
@@ -118,9 +123,8 @@ def read_submission(status: int, body: bytes) -> SubmitResult:
         return SubmitResult(SubmitEnd.CONFLICT, text=text)
     if status in _SOMEBODY_MUST_ACT:
         return SubmitResult(SubmitEnd.CONFIGURATION, text=text)
-    if status in _PROXY_LOST_IT or status < HTTPStatus.BAD_REQUEST:
-        return SubmitResult(SubmitEnd.AMBIGUOUS, text=text)
-    return SubmitResult(SubmitEnd.TRANSIENT, text=text)
+    end = SubmitEnd.TRANSIENT if status in _NOT_TAKEN else SubmitEnd.AMBIGUOUS
+    return SubmitResult(end, text=text)
 
 
 def _read_success(body: bytes) -> SubmitResult:

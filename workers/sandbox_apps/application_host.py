@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,7 +16,7 @@ from graphql import GraphQLSchema, build_schema, graphql_sync
 
 from workers.sandbox_apps.application_kind import ApplicationKind, ApplicationTrapped
 from workers.sandbox_apps.faults import Fault, FaultKind, Faults, Switches
-from workers.sandbox_apps.requests_log import RecordedRequest, RequestsLog
+from workers.sandbox_apps.requests_log import KEPT_BYTES_MAX, RecordedRequest, RequestsLog
 from workers.sandbox_apps.sandbox_chain import Notification, Reason
 from workers.sandbox_apps.sandbox_network import SandboxNetwork
 
@@ -34,6 +35,11 @@ _NODE_SCHEMA = """
     type Chains { list: [ChainId!]! default: ChainId }
     type Query { chain(chainId: ChainId!): Chain! chains: Chains! }
 """
+
+
+@cache
+def _node_schema() -> GraphQLSchema:
+    return build_schema(_NODE_SCHEMA)
 
 
 class Reply(NamedTuple):
@@ -85,15 +91,15 @@ class ApplicationHost:
         self.requests = RequestsLog()
         self.tell: Callable[[Notification], None] = _tell_nobody
         self._read_only = read_only
-        self._node_schema: GraphQLSchema = build_schema(_NODE_SCHEMA)
 
     def receive(
         self, body: bytes, unix_us: int, chain_id: str = "", application_id: str = ""
     ) -> Received:
         """Write down a request that has come; without ids it is to the node service itself."""
         question = _read_question(body)
+        variables = question.variables if len(body) <= KEPT_BYTES_MAX else None
         record = self.requests.add(
-            unix_us, chain_id, application_id, question.query, question.variables
+            unix_us, chain_id, application_id, question.query[:KEPT_BYTES_MAX], variables
         )
         fault = self.faults.take(application_id, question.query)
         record.fault = "" if fault is None else fault.kind
@@ -128,7 +134,7 @@ class ApplicationHost:
             return instead
         query, variables, _ = received.question
         result = graphql_sync(
-            self._node_schema,
+            _node_schema(),
             query,
             {"chain": self._chain, "chains": self._chains},
             variable_values=variables if isinstance(variables, dict) else None,

@@ -17,6 +17,7 @@ Source: Linera, `examples/controller`, `linera-sdk/src/abis/controller.rs`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -46,6 +47,11 @@ _SCHEMA = """
         startLocalService(serviceId: DataBlobHash!): [Int!]!
     }
 """
+
+
+@cache
+def _schema() -> GraphQLSchema:
+    return build_schema(_SCHEMA)
 
 
 class ManagedService(Struct, frozen=True):
@@ -167,13 +173,14 @@ class ControllerApplication:
     """The controller, with its own chain and the chains of the workers and their owners."""
 
     def __init__(self, controller_chain: str, owners: Mapping[str, str]) -> None:
-        self.schema: GraphQLSchema = build_schema(_SCHEMA)
+        self.schema = _schema()
         self.start_after = 0
         self._controller_chain = controller_chain
         self._workers = {chain: _WorkerChain(owner) for chain, owner in owners.items()}
         self._services: dict[str, ManagedService] = {}
         self._known: list[str] = []  # worker chains, in the order of their registration
         self._assigned: dict[str, list[str]] = {}  # worker chains of a service
+        self._leaving: dict[str, list[str]] = {}  # owners that a service is taken from
 
     def add_service(self, service: ManagedService) -> str:
         """Publish the description of a service; return its id."""
@@ -276,6 +283,7 @@ class ControllerApplication:
             start = _Start(command.service_id, None, [])
             return [Message(worker, start) for worker in command.workers]
         leaving = [worker for worker in before if worker not in command.workers]
+        self._leaving[command.service_id] = [self._workers[each].owner for each in leaving]
         return [Message(worker, _Stop(command.service_id)) for worker in leaving]
 
     def _start(self, chain_id: str, start: _Start) -> None:
@@ -293,7 +301,7 @@ class ControllerApplication:
 
     def _hand_off(self, handoff: _HandoffStarted) -> list[Message]:
         start_height = handoff.height + self.start_after
-        start = _Start(handoff.service_id, start_height, [])
+        start = _Start(handoff.service_id, start_height, self._leaving[handoff.service_id])
         return [Message(worker, start) for worker in self._assigned[handoff.service_id]]
 
     def _start_local(self, chain_id: str, service_id: str) -> list[Message]:

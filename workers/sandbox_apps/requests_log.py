@@ -8,7 +8,9 @@ from typing import Any
 from msgspec import Struct
 
 # The oldest are forgotten.
-REQUESTS_MAX = 20_000
+REQUESTS_MAX = 10_000
+# Longer questions are recorded without their variables, lest the record outgrow the memory.
+KEPT_BYTES_MAX = 16 * 1024
 
 
 class RecordedRequest(Struct):
@@ -19,7 +21,7 @@ class RecordedRequest(Struct):
     chain_id: str  # empty: to the node service itself
     application_id: str
     query: str
-    variables: Any
+    variables: Any  # of a question that is not too long
     seconds: float | None = None  # until its end; None: it goes on
     status: int | None = None  # None: none was sent
     fault: str = ""  # the kind of the fault that it met

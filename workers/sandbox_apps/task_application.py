@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -21,8 +22,9 @@ from msgspec import UNSET, Struct
 from workers.offchain.actions import TIMESTAMP_MAX, TaskOutcome
 from workers.sandbox_apps.application_kind import ApplicationTrapped, Message
 
-# Tasks and outcomes of one chain. More is a runaway, and the answers would outgrow any client.
+# Tasks, and outcomes, of one chain: what a runaway may do to the memory.
 TASKS_MAX = 10_000
+KEPT_CHARACTERS_MAX = 256 * 1024 * 1024
 
 _SCHEMA = """
     scalar ChainId
@@ -40,6 +42,11 @@ _SCHEMA = """
         requestTaskOn(chainId: ChainId!, operator: String!, input: String!): [Int!]!
     }
 """
+
+
+@cache
+def _schema() -> GraphQLSchema:
+    return build_schema(_SCHEMA)
 
 
 class RequestTask(Struct, frozen=True):
@@ -77,6 +84,32 @@ class _State:
         self.pending: list[_Pending] = []
         self.results: list[str] = []
         self.next_id = 0
+        self._characters = 0  # of pending inputs and of results
+
+    def request(self, operator: str, input: str) -> None:
+        """Put a task into the queue. Raises ApplicationTrapped."""
+        self._make_room(len(self.pending), input)
+        self.pending.append(_Pending(self.next_id, operator, input))
+        self.next_id += 1
+
+    def store(self, task_id: int | None, result: str) -> None:
+        """Keep an outcome and take its task away. Raises ApplicationTrapped."""
+        self._make_room(len(self.results), result)
+        self.results.append(result)
+        if task_id is None:
+            gone = self.pending[:1]
+        else:
+            gone = [each for each in self.pending if each.id == task_id]
+        for each in gone:
+            self.pending.remove(each)
+            self._characters -= len(each.input)
+
+    def _make_room(self, count: int, text: str) -> None:
+        if count >= TASKS_MAX or self._characters + len(text) > KEPT_CHARACTERS_MAX:
+            raise ApplicationTrapped(
+                f"the sandbox is full: {count} tasks, {self._characters} characters"
+            )
+        self._characters += len(text)
 
 
 class TaskApplication:
@@ -87,7 +120,7 @@ class TaskApplication:
     """
 
     def __init__(self, *, ids: bool) -> None:
-        self.schema: GraphQLSchema = build_schema(_SCHEMA)
+        self.schema = _schema()
         self.answers: deque[Mapping[str, Any]] = deque()
         self.every_answer: Mapping[str, Any] = {}
         self._ids = ids
@@ -125,15 +158,12 @@ class TaskApplication:
         state = self._state(chain_id)
         match operation:
             case RequestTask():
-                if len(state.pending) >= TASKS_MAX:
-                    raise ApplicationTrapped(f"{TASKS_MAX} tasks are pending: no more")
-                state.pending.append(_Pending(state.next_id, operation.operator, operation.input))
-                state.next_id += 1
+                state.request(operation.operator, operation.input)
             case RequestTaskOn():
                 task = RequestTask(operation.operator, operation.input)
                 return [Message(operation.chain_id, task)]
             case StoreResult():
-                self._store(state, operation)
+                state.store(operation.id, operation.result)
             case _:
                 raise ApplicationTrapped("not an operation of this application")
         return []
@@ -179,12 +209,3 @@ class TaskApplication:
             return False
         schedule(StoreResult(int(outcome.id), outcome.output))
         return True
-
-    def _store(self, state: _State, operation: StoreResult) -> None:
-        if len(state.results) >= TASKS_MAX:
-            raise ApplicationTrapped(f"{TASKS_MAX} outcomes are stored: no more")
-        if operation.id is None:
-            del state.pending[:1]
-        else:
-            state.pending = [each for each in state.pending if each.id != operation.id]
-        state.results.append(operation.result)
