@@ -9,11 +9,14 @@ from workers.offchain.attempts import RETRY_FIRST_S
 from workers.offchain.commands import Note, UnwatchChain, WatchChain
 from workers.offchain.controller import SAFETY_S, Controller
 from workers.offchain.controller_words import (
+    AskOwners,
     AskState,
     AskTip,
     Began,
     Found,
     OperationEnded,
+    OwnersKnown,
+    OwnersUnknown,
     RegisterWorker,
     StartLocalService,
     StateKnown,
@@ -55,9 +58,9 @@ def block(chain_id: str, height: int | None) -> Notified:
     return Notified(chain_id, "NewBlock", height)
 
 
-def begun() -> Controller:
+def begun(owner: str = OWNER) -> Controller:
     """A controller that has asked for the state the first time."""
-    core = Controller(Application(HOME, SECOND), OWNER, ["b", "a", "b"], lambda: 1.0)
+    core = Controller(Application(HOME, SECOND), owner, ["b", "a", "b"], lambda: 1.0)
     assert core.handle(Began(), 0.0) == [WatchChain(HOME), AskState()]
     return core
 
@@ -126,6 +129,30 @@ def test_a_worker_of_another_owner_is_told_of_and_given_nothing() -> None:
     assert core.handle(known(service(), owner="0xbeef"), 1.1) == [], "told of once"
     core.handle(block(HOME, 2), 2.0)
     assert core.handle(known(service()), 2.1) == [Found((Application(CHAIN, APPLICATION),))]
+
+
+def test_without_an_owner_the_only_one_of_the_chain_is_registered() -> None:
+    core = begun(owner="")
+    assert core.handle(StateKnown(NOBODY), 0.0) == [Found(()), AskOwners()]
+    assert core.handle(block(HOME, 1), 0.1) == [AskState()]
+    assert core.handle(StateKnown(NOBODY), 0.2) == []
+    assert core.handle(OwnersKnown([OWNER]), 0.3) == [REGISTRATION]
+
+
+def test_a_chain_of_several_owners_wants_to_be_told_which_is_ours() -> None:
+    core = begun(owner="")
+    core.handle(StateKnown(NOBODY), 0.0)
+    assert "owners=0xbeef,0xf00d" in notes(core.handle(OwnersKnown(["0xbeef", OWNER]), 1.0))[0]
+    assert core.deadline() == 1.0 + RETRY_FIRST_S
+    assert core.tick(2.0) == [AskOwners()]
+    assert len(notes(core.handle(OwnersUnknown("away"), 3.0))) == 1
+    assert core.tick(5.0) == [AskOwners()]
+    assert core.handle(OwnersUnknown("away"), 6.0) == [], "told of already"
+
+
+def test_without_an_owner_whoever_is_registered_is_us() -> None:
+    core = begun(owner="")
+    assert core.handle(known(service()), 0.0) == [Found((Application(CHAIN, APPLICATION),))]
 
 
 # -- services -------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ class Worker:
         self.lists: list[tuple[Application, ...]] = []
         stream = NotificationStream(each.url, self._hear, lambda: 0.0, reconnect_first_s=0.001)
         self.follower = ControllerFollower(
-            Controller(controller, self.owner, ["ls", "echo"], lambda: 0.0),
+            # As whom it registers, it asks its chain.
+            Controller(controller, "", ["ls", "echo"], lambda: 0.0),
             controller,
             each.node,
             stream,

@@ -26,6 +26,7 @@ MESSAGES = {
     "register_worker": node_queries.register_worker("0x" + "00" * 32, ["echo", "ls"]),
     "start_local_service": node_queries.start_local_service("5e" * 32),
     "chain_tip": node_queries.chain_tip(CHAIN),
+    "chain_owners": node_queries.chain_owners(CHAIN),
     "seed_next_actions_first": node_queries.seed_next_actions(None, NOW_US),
     "seed_next_actions_cursor": node_queries.seed_next_actions('page "7"\n', NOW_US),
     "seed_task_outcome_id": node_queries.seed_task_outcome(TaskOutcome("echo", "hello", "42")),

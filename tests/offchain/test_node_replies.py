@@ -13,6 +13,7 @@ from workers.offchain.actions import ProcessorActions, Task
 from workers.offchain.ends import SubmitEnd, SubmitResult
 from workers.offchain.node_replies import (
     TEXT_MAX,
+    read_chain_owners,
     read_chain_tip,
     read_local_worker_state,
     read_next_actions,
@@ -179,6 +180,12 @@ def test_the_tip_of_a_chain_is_read() -> None:
         read_chain_tip(200, b'{"data":{"chain":null}}')
 
 
+def test_the_owners_of_a_chain_are_read() -> None:
+    ownership = {"super_owners": ["b"], "owners": {"a": 100, "b": 1}, "multi_leader_rounds": 2}
+    chain = {"executionState": {"system": {"ownership": ownership}}}
+    assert read_chain_owners(200, json.dumps({"data": {"chain": chain}}).encode()) == ["a", "b"]
+
+
 _VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -189,7 +196,7 @@ _VALUES = st.recursive(
     | st.dictionaries(
         st.sampled_from(
             ["data", "errors", "error", "message", "nextActions", "execute_tasks", "operator",
-             "request_callback", "chain", "tipState", "nextBlockHeight", "localWorkerState"]
+             "request_callback", "chain", "tipState", "nextBlockHeight", "localWorkerState", "ownership", "owners"]
         ),
         inner,
         max_size=4,
@@ -211,6 +218,7 @@ _BODIES = (
 @given(st.sampled_from([200, 204, 400, 413, 500]), _BODIES)
 def test_any_bytes_give_a_value_or_an_error(status: int, body: bytes) -> None:
     assert isinstance(read_submission(status, body).end, SubmitEnd)
-    for read in (read_next_actions, read_local_worker_state, read_chain_tip):
+    readers = (read_next_actions, read_local_worker_state, read_chain_tip, read_chain_owners)
+    for read in readers:
         with contextlib.suppress(OffchainError):
             read(status, body)

@@ -17,7 +17,7 @@ Source: Linera, `linera-service/src/controller.rs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 from broker.applications import checked_id
@@ -26,12 +26,15 @@ from workers.offchain.application import Application
 from workers.offchain.attempts import Attempts
 from workers.offchain.commands import Note, WatchChain
 from workers.offchain.controller_words import (
+    AskOwners,
     AskState,
     Began,
     ControllerCommand,
     ControllerStimulus,
     Found,
     OperationEnded,
+    OwnersKnown,
+    OwnersUnknown,
     RegisterWorker,
     StartLocalService,
     StateKnown,
@@ -56,8 +59,9 @@ _REGISTRATION = ""  # in place of a service's id
 class Controller:
     """Follows the controller application, at our worker's chain.
 
-    `owner` is the owner of that chain that the node service signs for, `operators` what we can
-    run; `chance` gives numbers from 0 up to 1.
+    `owner` is the owner of that chain that the node service signs for. Empty: whoever is registered
+    is taken for us, and we register as the chain's only owner. `operators` is what we can run;
+    `chance` gives numbers from 0 up to 1.
     """
 
     def __init__(
@@ -68,7 +72,8 @@ class Controller:
         chance: Callable[[], float],
     ) -> None:
         self._chain_id = controller.chain_id
-        self._registration = RegisterWorker(owner, tuple(sorted(set(operators))))
+        self._owner = owner
+        self._operators = tuple(sorted(set(operators)))
         self._is_asked = False
         self._is_stale = True  # the state has to be read
         self._safety_at = inf
@@ -103,6 +108,11 @@ class Controller:
                 self._pending.tip_known(stimulus.chain_id, stimulus.next_height)
             case TipUnknown():
                 commands = self._pending.tip_unknown(stimulus.chain_id, stimulus.text, now)
+            case OwnersKnown():
+                commands = self._owners_known(stimulus.owners, now)
+            case OwnersUnknown():
+                self._under_way = None
+                commands = self._not_registered(f"owners_unknown reason={stimulus.text}", now)
             case OperationEnded():
                 commands = self._ended(stimulus.result, now)
         return commands + self._next(now)
@@ -133,10 +143,9 @@ class Controller:
         if state.local_worker is None:
             return self._pending.follow({}) + self._tell_found(())
         self._registering.succeeded()
-        if state.local_worker.owner != self._registration.owner:
+        if self._owner not in ("", state.local_worker.owner):
             complaint = (
-                f"controller_owner_differs registered={state.local_worker.owner} "
-                f"ours={self._registration.owner}"
+                f"controller_owner_differs registered={state.local_worker.owner} ours={self._owner}"
             )
             return self._complain(complaint) + self._pending.follow({}) + self._tell_found(())
         complaints: list[str] = []
@@ -147,6 +156,17 @@ class Controller:
             + self._pending.follow(pending)
             + self._tell_found(services)
         )
+
+    def _owners_known(self, owners: Sequence[str], now: float) -> list[ControllerCommand]:
+        self._under_way = None
+        if len(owners) == 1:
+            [self._owner] = owners
+            return []
+        many = f"chain_has_not_one_owner owners={','.join(owners[:10])} advice=say which is ours"
+        return self._not_registered(many, now)
+
+    def _not_registered(self, reason: str, now: float) -> list[ControllerCommand]:
+        return [Note("warning", reason)] if self._registering.failed(now, reason) else []
 
     def _ended(self, result: SubmitResult, now: float) -> list[ControllerCommand]:
         service_id, self._under_way = self._under_way, None
@@ -191,7 +211,9 @@ class Controller:
             return commands
         if self._is_missing and now >= self._registering.due_at:
             self._under_way = _REGISTRATION
-            return [*commands, self._registration]
+            if not self._owner:
+                return [*commands, AskOwners()]
+            return [*commands, RegisterWorker(self._owner, self._operators)]
         due = self._pending.due(now)
         if due is not None:
             self._under_way = due

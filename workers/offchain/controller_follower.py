@@ -13,6 +13,7 @@ from workers.offchain.application import Application
 from workers.offchain.commands import Note, UnwatchChain, WatchChain
 from workers.offchain.controller import Controller
 from workers.offchain.controller_words import (
+    AskOwners,
     AskState,
     AskTip,
     Began,
@@ -20,6 +21,8 @@ from workers.offchain.controller_words import (
     ControllerStimulus,
     Found,
     OperationEnded,
+    OwnersKnown,
+    OwnersUnknown,
     RegisterWorker,
     StartLocalService,
     StateKnown,
@@ -100,6 +103,8 @@ class ControllerFollower:
                     self._call(self._ask_state())
                 case AskTip():
                     self._call(self._ask_tip(command.chain_id))
+                case AskOwners():
+                    self._call(self._ask_owners())
                 case RegisterWorker():
                     body = node_queries.register_worker(command.owner, command.capabilities)
                     self._call(self._submit(body))
@@ -134,6 +139,13 @@ class ControllerFollower:
             self._stimuli.put_nowait(TipKnown(chain_id, tip))
         except OffchainError as error:
             self._stimuli.put_nowait(TipUnknown(chain_id, f"{error.code} {error}"))
+
+    async def _ask_owners(self) -> None:
+        try:
+            owners = await self._node.chain_owners(self._controller.chain_id, QUESTION_S_MAX)
+            self._stimuli.put_nowait(OwnersKnown(owners))
+        except OffchainError as error:
+            self._stimuli.put_nowait(OwnersUnknown(f"{error.code} {error}"))
 
     async def _submit(self, body: bytes) -> None:
         result = await self._node.submit(self._controller, body, OPERATION_S_MAX)

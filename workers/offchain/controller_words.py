@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from workers.offchain.application import Application
@@ -43,6 +45,18 @@ class TipUnknown(Struct, frozen=True):
     text: str
 
 
+class OwnersKnown(Struct, frozen=True):
+    """Who may make blocks of the worker's chain."""
+
+    owners: Sequence[str]
+
+
+class OwnersUnknown(Struct, frozen=True):
+    """The node service has not told who may."""
+
+    text: str
+
+
 class OperationEnded(Struct, frozen=True):
     """The operation that was on its way has ended."""
 
@@ -57,6 +71,8 @@ ControllerStimulus = (
     | StateUnknown
     | TipKnown
     | TipUnknown
+    | OwnersKnown
+    | OwnersUnknown
     | OperationEnded
 )
 
@@ -71,6 +87,10 @@ class AskTip(Struct, frozen=True):
     """Query how far a chain is; answered by TipKnown or TipUnknown."""
 
     chain_id: str
+
+
+class AskOwners(Struct, frozen=True):
+    """Query who may make blocks of the worker's chain; answered by OwnersKnown or OwnersUnknown."""
 
 
 class RegisterWorker(Struct, frozen=True):
@@ -95,6 +115,7 @@ class Found(Struct, frozen=True):
 ControllerCommand = (
     AskState
     | AskTip
+    | AskOwners
     | RegisterWorker
     | StartLocalService
     | Found

@@ -31,6 +31,10 @@ _EXECUTE_WORKER_COMMAND = (
 _START_LOCAL_SERVICE = (
     "mutation($serviceId: DataBlobHash!) { startLocalService(serviceId: $serviceId) }"
 )
+_CHAIN_OWNERS = (
+    "query($chainId: ChainId!) "
+    "{ chain(chainId: $chainId) { executionState { system { ownership } } } }"
+)
 _CHAIN_TIP = (
     "query($chainId: ChainId!) { chain(chainId: $chainId) { tipState { nextBlockHeight } } }"
 )
@@ -67,6 +71,11 @@ def start_local_service(service_id: str) -> bytes:
 def chain_tip(chain_id: str) -> bytes:
     """Ask the node service itself how far a chain is."""
     return _with_variables(_CHAIN_TIP, chainId=chain_id)
+
+
+def chain_owners(chain_id: str) -> bytes:
+    """Ask the node service itself who may make blocks of a chain."""
+    return _with_variables(_CHAIN_OWNERS, chainId=chain_id)
 
 
 def seed_next_actions(cursor: str | None, now_unix_us: int) -> bytes:

@@ -93,6 +93,23 @@ class _Chain(Struct, rename="camel"):
     tip_state: _Tip
 
 
+class _Ownership(Struct):
+    super_owners: list[str]
+    owners: dict[str, Any]  # with their weights
+
+
+class _System(Struct):
+    ownership: _Ownership
+
+
+class _ExecutionState(Struct):
+    system: _System
+
+
+class _OwnedChain(Struct, rename="camel"):
+    execution_state: _ExecutionState
+
+
 def read_next_actions(status: int, body: bytes) -> ProcessorActions:
     """Read the reply to `nextActions`.
 
@@ -110,6 +127,13 @@ def read_local_worker_state(status: int, body: bytes) -> LocalWorkerState:
 def read_chain_tip(status: int, body: bytes) -> int:
     """Read how many blocks a chain has: the height of the next one. Raises likewise."""
     return _converted(_field(status, body, "chain"), _Chain).tip_state.next_block_height
+
+
+def read_chain_owners(status: int, body: bytes) -> list[str]:
+    """Read who may make blocks of a chain, in order. Raises likewise."""
+    chain = _converted(_field(status, body, "chain"), _OwnedChain)
+    ownership = chain.execution_state.system.ownership
+    return sorted({*ownership.super_owners, *ownership.owners})
 
 
 def read_submission(status: int, body: bytes) -> SubmitResult:

@@ -142,6 +142,12 @@ class NodeService:
             *await self._ask("/", node_queries.chain_tip(chain_id), limit_s)
         )
 
+    async def chain_owners(self, chain_id: str, limit_s: float | None) -> list[str]:
+        """Ask who may make blocks of a chain. Raises as `next_actions`."""
+        return node_replies.read_chain_owners(
+            *await self._ask("/", node_queries.chain_owners(chain_id), limit_s)
+        )
+
     async def _ask(self, path: str, body: bytes, limit_s: float | None) -> _Reply:
         return await self._post(path, body, limit_s, _Sending())
 

@@ -7,7 +7,7 @@ object that `/sandbox/…` controls over HTTP.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -22,6 +22,9 @@ from workers.sandbox_apps.sandbox_network import SandboxNetwork
 
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 
+# The owner of the other chains.
+EVERYBODY = "0x" + "00" * 32
+
 # Types as the real service has them: successes of applications are raw bytes, errors are text.
 OCTETS = "application/octet-stream"
 GRAPHQL = "application/graphql-response+json"
@@ -31,7 +34,10 @@ _NODE_SCHEMA = """
     scalar BlockHeight
     scalar ChainId
     type TipState { nextBlockHeight: BlockHeight! }
-    type Chain { chainId: ChainId! tipState: TipState! }
+    scalar ChainOwnership
+    type System { ownership: ChainOwnership! }
+    type ExecutionState { system: System! }
+    type Chain { chainId: ChainId! tipState: TipState! executionState: ExecutionState! }
     type Chains { list: [ChainId!]! default: ChainId }
     type Query { chain(chainId: ChainId!): Chain! chains: Chains! }
 """
@@ -76,13 +82,17 @@ class Received(NamedTuple):
 
 
 class ApplicationHost:
-    """A node service. `tell` is called with everything that listeners to a chain should know."""
+    """A node service. `tell` is called with everything that listeners to a chain should know.
+
+    `owners` are the owners of chains that have some of their own.
+    """
 
     def __init__(
         self,
         chain_ids: list[str],
         applications: dict[str, ApplicationKind],
         *,
+        owners: Mapping[str, str] | None = None,
         read_only: bool = False,
     ) -> None:
         self.network = SandboxNetwork(chain_ids, applications)
@@ -91,6 +101,7 @@ class ApplicationHost:
         self.requests = RequestsLog()
         self.tell: Callable[[Notification], None] = _tell_nobody
         self._read_only = read_only
+        self._owners = dict(owners or {})
 
     def receive(
         self, body: bytes, unix_us: int, chain_id: str = "", application_id: str = ""
@@ -194,7 +205,13 @@ class ApplicationHost:
         chain = self.network.chains.get(chainId)
         if chain is None:
             raise ValueError(f"chain {chainId} is not in the wallet")
-        return {"chainId": chainId, "tipState": {"nextBlockHeight": chain.next_height}}
+        owner = self._owners.get(chainId, EVERYBODY)
+        ownership = {"super_owners": [], "owners": {owner: 100}}
+        return {
+            "chainId": chainId,
+            "tipState": {"nextBlockHeight": chain.next_height},
+            "executionState": {"system": {"ownership": ownership}},
+        }
 
     def _chains(self, _: Any) -> dict[str, Any]:
         chain_ids = list(self.network.chains)

@@ -45,11 +45,11 @@ class Plan(NamedTuple):
             each: TaskApplication(ids=ids) for each in self.applications
         }
         chains = list(self.chains)
+        owners = {worker.chain_id: worker.owner for worker in self.workers}
         if self.workers:
-            owners = {worker.chain_id: worker.owner for worker in self.workers}
             applications[self.controller] = ControllerApplication(self.controller_chain, owners)
             chains += [self.controller_chain, *owners]
-        return ApplicationHost(chains, applications, read_only=read_only)
+        return ApplicationHost(chains, applications, owners=owners, read_only=read_only)
 
     def described(self) -> dict[str, Any]:
         """The plan for people and scripts."""
