@@ -196,7 +196,8 @@ _VALUES = st.recursive(
     | st.dictionaries(
         st.sampled_from(
             ["data", "errors", "error", "message", "nextActions", "execute_tasks", "operator",
-             "request_callback", "chain", "tipState", "nextBlockHeight", "localWorkerState", "ownership", "owners"]
+             "request_callback", "chain", "tipState", "nextBlockHeight", "localWorkerState",
+             "ownership", "owners"]
         ),
         inner,
         max_size=4,
