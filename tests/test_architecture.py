@@ -55,9 +55,9 @@ PURE = {
     "workers": {
         "ancestor_block", "block_check", "block_operations", "block_state", "block_votes",
         "bls_vote", "chain_rules", "chain_verdict", "denials", "evidence_check", "exit_class",
-        "gate", "header_check", "http_protocol", "key_listing", "known_chain", "lane", "level_rights",
-        "node_questions", "operator_table", "pipeline", "run_environment", "signing_job",
-        "socket_answers", "verdicts", "vote_check", "warm_up", "worker",
+        "gate", "header_check", "http_protocol", "key_listing", "known_chain", "lane",
+        "level_rights", "node_questions", "operator_table", "pipeline", "run_environment",
+        "signing_job", "socket_answers", "verdicts", "vote_check", "warm_up", "worker",
     },
     "signers": {
         "apdu", "baker_file", "baking_app", "base58", "block_header", "bls", "bson",
