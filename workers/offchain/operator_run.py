@@ -40,6 +40,7 @@ DRAIN_S = 1.0  # after the operator's end, while another process holds its pipes
 # takes longer than the last of these hangs in the kernel.
 GONE_PAUSES_S = (0.001, 0.004, 0.02, 0.1, 0.5, 1.0, 3.0)
 
+Verdict = tuple[RunEnd, str]  # how a run was ended by us, and a sentence on why
 OnEnd = Callable[[RunResult], None]
 OnSlow = Callable[[float], None]
 
@@ -77,7 +78,7 @@ class OperatorRun:
         self.started_at = self._heard_at = self._loop.time()
         self._seconds = 0.0
         self._output, self._stderr, self._stderr_bytes = bytearray(), bytearray(), 0
-        self._verdict: tuple[RunEnd, str] | None = None  # why it was ended by us
+        self._verdict: Verdict | None = None
         self._is_drained = asyncio.Event()
         self._thorough_end: asyncio.Task[None] | None = None
         self._timers = [self._loop.call_later(LISTEN_AFTER_S, self._attend)]
@@ -145,7 +146,7 @@ class OperatorRun:
         self._end(cancelled, at_once=at_once)
         self._verdict = cancelled
 
-    def _end(self, verdict: tuple[RunEnd, str], *, at_once: bool = False) -> None:
+    def _end(self, verdict: Verdict, *, at_once: bool = False) -> None:
         """Ask its group to end, and kill it when the grace is over, or at once."""
         was_asked, self._verdict = self._verdict is not None, self._verdict or verdict
         if self._child.has_ended:
