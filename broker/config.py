@@ -110,7 +110,7 @@ class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """An operator: the program that performs an off-chain task, and what a run of it may use."""
 
     # Without a slash: looked for in PATH; relative: seen from the state directory.
-    path: Annotated[str, Meta(pattern=r"^[^\0]*\Z")]
+    path: Annotated[str, Meta(pattern=r"^[^\0]+\Z")]
     timeout_s: Annotated[float, Meta(ge=0)] = 600.0  # of the first attempt; 0: none
     # Each further attempt may take twice as long, up to this; absent: eight times `timeout_s`.
     timeout_max_s: Annotated[float, Meta(ge=0)] | None = None
@@ -149,6 +149,7 @@ class TaskSettings(Struct, frozen=True, forbid_unknown_fields=True):
     chain_id: str = ""  # of applications that are named without a chain
     mode: Literal["hardened", "compat"] = "hardened"
     controller: str = ""  # an application that says on the chain which ones are ours
+    controller_owner: str = ""  # as whom we register there: the owner that the node service has
     retry_delay_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 5.0  # the first pause
     retry_max_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 300.0  # the longest
     max_attempts: Annotated[int, Meta(ge=1, le=1_000_000)] = 10  # then it is a dead letter

@@ -30,6 +30,7 @@ class TaskFlags:
     node_service: str = ""
     chain_id: str = ""
     controller_id: str = ""
+    controller_owner: str = ""
     mode: str = ""
 
     def arguments(self) -> list[str]:
@@ -38,6 +39,7 @@ class TaskFlags:
             "--node-service": self.node_service,
             "--chain-id": self.chain_id,
             "--controller-id": self.controller_id,
+            "--controller-owner": self.controller_owner,
             "--task-mode": self.mode,
         }
         flags = [(name, value) for name, value in single.items() if value]
@@ -56,6 +58,7 @@ class TaskFlags:
             "node_service": self.node_service,
             "chain_id": self.chain_id,
             "controller": self.controller_id,
+            "controller_owner": self.controller_owner,
             "mode": self.mode,
         }
         tasks = msgspec.structs.replace(settings, **{n: v for n, v in given.items() if v})
@@ -109,6 +112,11 @@ def check_tasks(tasks: TaskSettings) -> None:
             "either a controller says which applications are ours, or we do: give a controller id, "
             "or application ids, not both"
         )
+    if tasks.controller and not tasks.controller_owner:
+        raise Misconfigured(
+            "a controller knows us by the owner of our chain, for whom the node service signs: "
+            "set tasks.controller_owner, or give --controller-owner"
+        )
     if tasks.retry_max_s < tasks.retry_delay_s:
         raise Misconfigured(
             f"tasks.retry_max_s is {tasks.retry_max_s}, less than the first pause, "
@@ -157,10 +165,11 @@ def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
         node_service: str | None,
         chain_id: str | None,
         controller_id: str | None,
+        controller_owner: str | None,
         task_mode: str | None,
         **others: Any,
     ) -> None:
-        single = (node_service, chain_id, controller_id, task_mode)
+        single = (node_service, chain_id, controller_id, controller_owner, task_mode)
         flags = TaskFlags(application_id, operator, *(each or "" for each in single))
         command(*arguments, task_flags=flags, **others)
 
@@ -170,6 +179,8 @@ def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--task-mode", type=click.Choice(["hardened", COMPAT]),
                      help="How tasks are processed.  [default: hardened]"),
+        click.option("--controller-owner", metavar="OWNER",
+                     help="As whom to register there: the owner for whom the node service signs."),
         click.option("--controller-id", metavar="ID",
                      help="The application that says on the chain which ones are ours."),
         click.option("--chain-id", metavar="ID",

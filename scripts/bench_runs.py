@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,31 @@ class Overhead(Struct, frozen=True):
     plain_ms: float
     run_ms: float
     ratio: float  # of the blocks in pairs, the median
+    cpu_ratio: float  # of CPU time, the program's too: the same on a busy machine
+
+
+class Spent(Struct, frozen=True):
+    """What a run took, on average of a block."""
+
+    wall_ms: float
+    cpu_ms: float
+
+
+class Clocks:
+    """Wall and CPU time, from a moment on."""
+
+    def __init__(self) -> None:
+        self._wall_s, self._cpu_s = time.perf_counter(), _cpu_s()
+
+    def spent(self) -> Spent:
+        wall_s, cpu_s = time.perf_counter() - self._wall_s, _cpu_s() - self._cpu_s
+        return Spent(wall_s / BLOCK * 1000, cpu_s / BLOCK * 1000)
+
+
+def _cpu_s() -> float:
+    """Of us and of the children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(of.ru_utime + of.ru_stime for of in used)
 
 
 def run_overhead(program: str, at_once: int, runs: int) -> Overhead:
@@ -55,7 +81,8 @@ async def _measure(program: str, at_once: int, runs: int, directory: Path) -> Ov
     table = operator_table({"program": OperatorSettings(program)}, [])
     launcher = OperatorLauncher(table, Scratch(directory), os.environ, "bench")
     runner = OperatorRunner(launcher, lambda _, result: ends.put_nowait(result), lambda *_: None)
-    plain, ours = [], []
+    plain: list[Spent] = []
+    ours: list[Spent] = []
     with ThreadPoolExecutor(at_once) as pool:
         _plain_block(program, pool, at_once)  # both once, to have everything loaded
         await _block(runner, ends, at_once)
@@ -63,13 +90,14 @@ async def _measure(program: str, at_once: int, runs: int, directory: Path) -> Ov
             plain.append(_plain_block(program, pool, at_once))
             ours.append(await _block(runner, ends, at_once))
     await runner.shutdown()
-    ratios = [of_run / of_plain for of_run, of_plain in zip(ours, plain, strict=True)]
+    pairs = list(zip(ours, plain, strict=True))
     return Overhead(
         program,
         at_once,
-        round(statistics.median(plain), 3),
-        round(statistics.median(ours), 3),
-        round(statistics.median(ratios), 3),
+        round(statistics.median(spent.wall_ms for spent in plain), 3),
+        round(statistics.median(spent.wall_ms for spent in ours), 3),
+        round(statistics.median(run.wall_ms / bare.wall_ms for run, bare in pairs), 3),
+        round(statistics.median(run.cpu_ms / bare.cpu_ms for run, bare in pairs), 3),
     )
 
 
@@ -78,18 +106,18 @@ def _plain(program: str) -> None:
     done.stdout.decode()
 
 
-def _plain_block(program: str, pool: ThreadPoolExecutor, at_once: int) -> float:
-    began = time.perf_counter()
+def _plain_block(program: str, pool: ThreadPoolExecutor, at_once: int) -> Spent:
+    clocks = Clocks()
     if at_once == 1:
         for _ in range(BLOCK):
             _plain(program)
     else:
         list(pool.map(_plain, [program] * BLOCK))
-    return (time.perf_counter() - began) / BLOCK * 1000
+    return clocks.spent()
 
 
-async def _block(runner: OperatorRunner, ends: asyncio.Queue[RunResult], at_once: int) -> float:
-    began = time.perf_counter()
+async def _block(runner: OperatorRunner, ends: asyncio.Queue[RunResult], at_once: int) -> Spent:
+    clocks = Clocks()
     running = 0
     for serial in range(BLOCK):
         if running == at_once:
@@ -100,7 +128,7 @@ async def _block(runner: OperatorRunner, ends: asyncio.Queue[RunResult], at_once
         running += 1
     for _ in range(running):
         _check(await ends.get())
-    return (time.perf_counter() - began) / BLOCK * 1000
+    return clocks.spent()
 
 
 def _check(result: RunResult) -> None:

@@ -99,8 +99,12 @@ def test_nonsense_is_refused_with_its_place(tmp_path: Path, text: str, where: st
     [
         ({"node_service": "localhost:8080"}, ("node service", "localhost:8080")),
         ({"chain_id": "NetXdQprcVkpaWU"}, ("chain id", "64 digits")),
-        ({"controller": A}, ("on which chain", "tasks.chain_id")),
-        ({"controller": "me", "chain_id": CHAIN}, ("application id", "'me'")),
+        ({"controller": A}, ("tasks.controller_owner",)),
+        ({"controller": A, "controller_owner": "0x1"}, ("on which chain", "tasks.chain_id")),
+        (
+            {"controller": "me", "controller_owner": "0x1", "chain_id": CHAIN},
+            ("application id", "'me'"),
+        ),
         ({"retry_delay_s": 10.0, "retry_max_s": 9.0}, ("retry_max_s", "retry_delay_s = 10")),
     ],
 )
@@ -137,7 +141,7 @@ def test_flags_weigh_more_than_the_file(tmp_path: Path) -> None:
         f"[tasks.applications.'{CHAIN}/{B}']\noperators=['echo']\n",
         tmp_path,
     )
-    flags = TaskFlags((A,), ("echo=/bin/tac", "ls"), "http://here:2", CHAIN, "", "hardened")
+    flags = TaskFlags((A,), ("echo=/bin/tac", "ls"), "http://here:2", CHAIN, mode="hardened")
     both = flags.applied_to(tasks)
     assert (both.node_service, both.mode) == ("http://here:2", "hardened")
     assert both.operators == {
@@ -155,7 +159,8 @@ def test_without_flags_nothing_changes() -> None:
 
 
 def test_a_controller_is_watched_too() -> None:
-    tasks = TaskFlags(chain_id=CHAIN, controller_id=A).applied_to(TaskSettings())
+    flags = TaskFlags(chain_id=CHAIN, controller_id=A, controller_owner="0x1")
+    tasks = flags.applied_to(TaskSettings())
     assert controller_key(tasks) == CHAIN + A
     assert configured_applications(tasks) == [Watched(CHAIN + A)]
 

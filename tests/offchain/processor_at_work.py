@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from served_applications import Served, served
-
 from broker import wire
 from broker.applications import ApplicationShare, TaskEvent
 from broker.config import OperatorSettings, TaskSettings
@@ -25,6 +23,7 @@ from broker.messages import (
     TaskEventsAck,
     TaskNumbers,
 )
+from tests.offchain.served_applications import Served, served
 from workers.offchain.application import Application
 from workers.offchain.channel import ProcessorSetup
 from workers.offchain.task_processor import TaskProcessor

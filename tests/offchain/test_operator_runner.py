@@ -281,6 +281,11 @@ def test_a_grandchild_that_holds_the_pipe_delays_no_result(workshop: Workshop) -
     assert (result.end, result.output) == (RunEnd.OUTPUT, "done\n")
 
 
+def test_a_grandchild_that_floods_the_pipe_makes_the_output_too_large(workshop: Workshop) -> None:
+    workshop.script("parent", "setsid cat /dev/zero & echo done")
+    assert workshop.run("parent").end is RunEnd.OUTPUT_TOO_LARGE
+
+
 def test_a_grandchild_may_finish_the_output_shortly_after(workshop: Workshop) -> None:
     workshop.script("parent", "(sleep 0.05; echo world) & echo hello")
     assert workshop.run("parent").output == "hello\nworld\n"
@@ -318,6 +323,25 @@ def test_a_cancelled_run_is_cancelled_even_if_it_was_being_ended(workshop: Works
         run = runs.start("deaf")
         await until((workshop.directory / "asked").exists)
         runs.runner.cancel(run)
+        assert (await runs.end(run)).end is RunEnd.CANCELLED
+
+    workshop.play(story)
+
+
+def test_a_run_can_be_ended_without_a_grace(workshop: Workshop) -> None:
+    workshop.script(
+        "deaf",
+        "trap 'touch $HERE/asked' TERM; touch $HERE/ready; sleep 1000; sleep 1000",
+        grace_s=300,
+    )
+
+    async def story(runs: Runs) -> None:
+        run = runs.start("deaf")
+        await until((workshop.directory / "ready").exists)
+        runs.runner.cancel(run)
+        await until((workshop.directory / "asked").exists)
+        assert not runs.has_ended(run)
+        runs.runner.cancel(run, at_once=True)
         assert (await runs.end(run)).end is RunEnd.CANCELLED
 
     workshop.play(story)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processor_at_work import CAT, Pool, Processor, pool, script, waits_for
-from served_applications import until
 
+from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
+from tests.offchain.served_applications import until
 from workers.offchain.journal_reports import KnownTask, known_tasks, leave_wish
 from workers.offchain.journal_tables import JOURNAL_NAME
 from workers.offchain.records import TaskState
@@ -103,9 +103,7 @@ async def test_a_failing_task_holds_up_its_own_group_alone(tmp_path: Path) -> No
         assert one.codes("task_retry") == ["exit"]
 
         mended.touch()
-        leave_wish(
-            tmp_path / JOURNAL_NAME, find_task(tmp_path / JOURNAL_NAME, dead.name), Wish.RETRY
-        )
+        leave_wish(tmp_path / JOURNAL_NAME, dead, Wish.RETRY)
         one.look_again(p.application())
         await until(lambda: p.served.results == ["b", "a"])
         await until(lambda: journal(tmp_path) == [])

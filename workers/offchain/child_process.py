@@ -13,13 +13,12 @@ Needs Linux 5.3 (pidfd_open).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import resource
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import FileIO
 from types import FrameType
 from typing import cast
@@ -44,12 +43,13 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
 
 
 class ChildProcess:
-    """A process that was started with pipes; `ended` is done as soon as it has ended."""
+    """A process that was started with pipes."""
 
     def __init__(
         self,
         command: Sequence[str],
         descriptors: Descriptors,
+        on_end: Callable[[], object],
         *,
         environment: Mapping[str, str] | None = None,
         directory: str | None = None,
@@ -58,8 +58,11 @@ class ChildProcess:
     ) -> None:
         """Start it. An absent environment or directory is ours.
 
+        Args:
+            on_end: is called when it has ended, once, and must see to it that it is reaped.
+
         Raises:
-            OSError: it could not be started, see `cannot_start`.
+            OSError: it could not be started.
         """
         self._process = subprocess.Popen(
             command,
@@ -75,8 +78,8 @@ class ChildProcess:
         self.stdin = cast(FileIO, self._process.stdin)
         self.stdout = cast(FileIO, self._process.stdout)
         self.stderr = cast("FileIO | None", self._process.stderr)
-        self._descriptors = descriptors
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._descriptors, self._on_end = descriptors, on_end
+        self.has_ended = False
         try:
             self._pidfd = os.pidfd_open(self.pid)
         except OSError:  # out of descriptors: nobody would see it end
@@ -94,12 +97,12 @@ class ChildProcess:
     def _see_end(self) -> None:
         self._descriptors.forget(self._pidfd)
         os.close(self._pidfd)
-        if not self.ended.done():
-            self.ended.set_result(None)
+        self.has_ended = True
+        self._on_end()
 
     def signal_group(self, number: int) -> None:
         """Send a signal to everything in the group; only before it is reaped."""
-        assert self._process.returncode is None, "the number may be somebody else's by now"
+        assert not self.is_reaped, "the number may be somebody else's by now"
         # Nobody is there any more; or what is left has taken another user's rights.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
@@ -121,14 +124,21 @@ class ChildProcess:
             pipe.close()
         return status
 
-    def end_and_reap(self) -> None:
-        """Kill what has not been reaped."""
-        if self._process.returncode is None:
+    @property
+    def is_reaped(self) -> bool:
+        return self._process.returncode is not None
+
+    def end_and_reap(self) -> int:
+        """Kill its group, unless it was reaped already; its exit status."""
+        if not self.is_reaped:
             self.signal_group(signal.SIGKILL)
-            self.reap()
+        return self.reap()
 
     def leave_alone(self) -> None:
         """Let it go on for as long as it likes, without our ends of its pipes."""
         for pipe in self.pipes:
             pipe.close()
-        self.ended.add_done_callback(lambda _: self._process.wait())
+        if self.has_ended:
+            self.reap()
+        else:
+            self._on_end = self.reap

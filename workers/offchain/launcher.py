@@ -14,7 +14,7 @@ from workers.offchain.commands import Run
 from workers.offchain.descriptors import Descriptors
 from workers.offchain.ends import RunEnd, RunResult
 from workers.offchain.operator_files import LIMITER
-from workers.offchain.operator_run import OnSlow, OperatorRun, RunTerms
+from workers.offchain.operator_run import OnEnd, OnSlow, OperatorRun, RunTerms
 from workers.offchain.operator_table import Operator, OperatorTable, limit_arguments
 from workers.offchain.run_environment import run_environment
 from workers.offchain.scratch import Scratch
@@ -40,18 +40,15 @@ class LiveRun(Protocol):
     pid: int
     started_at: float
 
-    def cancel(self) -> None:
-        """End it; its result is CANCELLED."""
-
-    async def finish(self) -> RunResult:
-        """Wait for its result."""
+    def cancel(self, *, at_once: bool = False) -> None:
+        """End it, with a grace or at once; its result is CANCELLED."""
 
 
 class Launcher(Protocol):
     """What starts runs: `OperatorLauncher`, or `SeedLauncher` as the source system does it."""
 
-    def launch(self, order: Run, token: str, on_slow: OnSlow) -> LiveRun | RunResult:
-        """Start a run, or say why not."""
+    def launch(self, order: Run, token: str, on_end: OnEnd, on_slow: OnSlow) -> LiveRun | RunResult:
+        """Start a run, or say why not; only one that was started tells of its end."""
 
     def close(self) -> None:
         """Leave nothing of ours on disk; no run goes on any more."""
@@ -79,7 +76,9 @@ class OperatorLauncher:
         self._limiter = shutil.which(LIMITER) or LIMITER
         make_parent()
 
-    def launch(self, order: Run, token: str, on_slow: OnSlow) -> OperatorRun | RunResult:
+    def launch(
+        self, order: Run, token: str, on_end: OnEnd, on_slow: OnSlow
+    ) -> OperatorRun | RunResult:
         operator = self._table.get(order.operator)
         if operator is None:
             return RunResult(RunEnd.UNKNOWN_OPERATOR, text=f"no operator {order.operator!r}")
@@ -112,13 +111,14 @@ class OperatorLauncher:
             ),
             token,
             directory,
+            on_end,
+            on_slow,
         )
         try:
-            return OperatorRun(terms, self._descriptors, self._scratch, on_slow)
+            return OperatorRun(terms, self._descriptors, self._scratch)
         except OSError as error:
-            if error.filename == directory.path:  # somebody has removed it
+            if not self._scratch.take_back(directory):  # somebody has removed it
                 return RunResult(RunEnd.NOT_STARTED, text=f"no directory for it: {error}")
-            self._scratch.keep(directory)
             return _not_started(operator, error)
 
     def _command(self, operator: Operator) -> list[str]:

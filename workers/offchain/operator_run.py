@@ -10,6 +10,7 @@ it has started (`orphans`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import signal
@@ -39,6 +40,8 @@ DRAIN_S = 1.0  # after the operator's end, while another process holds its pipes
 # takes longer than the last of these hangs in the kernel.
 GONE_PAUSES_S = (0.001, 0.004, 0.02, 0.1, 0.5, 1.0, 3.0)
 
+Verdict = tuple[RunEnd, str]  # how a run was ended by us, and a sentence on why
+OnEnd = Callable[[RunResult], None]
 OnSlow = Callable[[float], None]
 
 
@@ -52,36 +55,41 @@ class RunTerms(Struct, frozen=True):
     environment: Mapping[str, str]
     token: str
     directory: RunDirectory
+    on_end: OnEnd
+    on_slow: OnSlow
 
 
 class OperatorRun:
-    """A run that goes on; `finish` has its result."""
+    """A run that goes on."""
 
-    def __init__(
-        self, terms: RunTerms, descriptors: Descriptors, scratch: Scratch, on_slow: OnSlow
-    ) -> None:
+    def __init__(self, terms: RunTerms, descriptors: Descriptors, scratch: Scratch) -> None:
         """Start it. Raises OSError when it cannot be started."""
         self._child = ChildProcess(
             terms.command,
             descriptors,
+            self._see_end,
             environment=terms.environment,
             directory=terms.directory.path,
         )
         self.pid = self._child.pid
-        self._terms, self._scratch, self._on_slow = terms, scratch, on_slow
+        self._terms, self._scratch = terms, scratch
         self._settings = terms.operator.settings
         self._loop = asyncio.get_running_loop()
         self.started_at = self._heard_at = self._loop.time()
+        self._seconds = 0.0
         self._output, self._stderr, self._stderr_bytes = bytearray(), bytearray(), 0
-        self._verdict: tuple[RunEnd, str] | None = None  # why it was ended by us
+        self._verdict: Verdict | None = None
+        self._is_drained = asyncio.Event()
+        self._thorough_end: asyncio.Task[None] | None = None
         self._timers = [self._loop.call_later(LISTEN_AFTER_S, self._attend)]
         assert self._child.stderr is not None, "it is read unless the child was told otherwise"
         self._taps = (
-            Tap(self._child.stdout, self._take_output, descriptors),
-            Tap(self._child.stderr, self._take_stderr, descriptors),
+            Tap(self._child.stdout, self._take_output, descriptors, self._see_silence),
+            Tap(self._child.stderr, self._take_stderr, descriptors, self._see_silence),
         )
         # What it does not read is not needed: only its exit status says how it went.
         self._feed = Feed(self._child.stdin, terms.content, descriptors)
+        self._feed.write()
 
     def _attend(self) -> None:
         """Listen to it, and look at the clock: it is none of those that are over at once."""
@@ -92,7 +100,7 @@ class OperatorRun:
         if limit_s < math.inf:
             self._at(limit_s, self._end, (RunEnd.TIMEOUT, f"took longer than {limit_s:g} s"))
         if settings.slow_after_s:
-            self._at(settings.slow_after_s, self._on_slow, settings.slow_after_s)
+            self._at(settings.slow_after_s, self._terms.on_slow, settings.slow_after_s)
         if settings.idle_timeout_s:
             self._at(settings.idle_timeout_s, self._check_idle)
 
@@ -128,73 +136,83 @@ class OperatorRun:
 
     # -- how it ends ------------------------------------------------------------------------------
 
-    def cancel(self) -> None:
-        """End it, because nobody wants its outcome any more; that is its result, whatever else."""
+    def cancel(self, *, at_once: bool = False) -> None:
+        """End it, because nobody wants its outcome any more; that is its result, whatever else.
+
+        Args:
+            at_once: without a chance to tidy up.
+        """
         cancelled = (RunEnd.CANCELLED, "was not wanted any more")
-        self._end(cancelled)
+        self._end(cancelled, at_once=at_once)
         self._verdict = cancelled
 
-    def _end(self, verdict: tuple[RunEnd, str], *, at_once: bool = False) -> None:
+    def _end(self, verdict: Verdict, *, at_once: bool = False) -> None:
         """Ask its group to end, and kill it when the grace is over, or at once."""
-        if self._verdict is not None or self._child.ended.done():
-            return
-        self._verdict = verdict
-        if at_once:
+        was_asked, self._verdict = self._verdict is not None, self._verdict or verdict
+        if self._child.has_ended:
+            self._is_drained.set()
+        elif at_once:
             self._child.signal_group(signal.SIGKILL)
-            return
-        self._child.signal_group(signal.SIGTERM)
-        self._child.signal_group(signal.SIGCONT)  # what is stopped would not hear it
-        until_s = self._loop.time() + self._settings.grace_s - self.started_at
-        self._at(until_s, self._child.signal_group, signal.SIGKILL)
+        elif not was_asked:
+            self._child.signal_group(signal.SIGTERM)
+            self._child.signal_group(signal.SIGCONT)  # what is stopped would not hear it
+            until_s = self._loop.time() + self._settings.grace_s - self.started_at
+            self._at(until_s, self._child.signal_group, signal.SIGKILL)
 
-    async def finish(self) -> RunResult:
-        """Wait until it has ended and nothing of it is left, and say how it went."""
-        try:
-            await self._child.ended
-            seconds = self._loop.time() - self.started_at
-            self._release_timers()
-            self._feed.close()
-            held = await self._drain()
-            status, left = await self._end_rest(held)
-        finally:  # also when our own process is told to end in the middle
-            self._release_timers()
-            self._child.end_and_reap()
-        if left:
-            log.error("operator_not_gone operator=%s pids=%s", self._terms.operator.name, left)
-        await self._scratch.give_back(self._terms.directory)
-        return self._result(status, seconds)
-
-    def _release_timers(self) -> None:
+    def _see_end(self) -> None:
+        """It has ended. That is all, in most cases: then this is the end of the run, too."""
+        self._seconds = self._loop.time() - self.started_at
         for timer in self._timers:
             timer.cancel()
-        self._timers.clear()
-
-    async def _drain(self) -> bool:
-        """Read what it has written before its end; whether somebody else holds its pipes."""
+        self._feed.close()
         for tap in self._taps:
             tap.read_rest()
-        if self._verdict is None and (open_taps := self._open_taps()):
-            for tap in open_taps:
-                tap.listen()
-            await asyncio.wait([tap.ended for tap in open_taps], timeout=DRAIN_S)
-        held = bool(self._open_taps())
-        for tap in self._taps:
-            tap.close()
-        return held
-
-    def _open_taps(self) -> list[Tap]:
-        return [tap for tap in self._taps if not tap.ended.done()]
-
-    async def _end_rest(self, held: bool) -> tuple[int, list[int]]:
-        """End everything else that it has started: its exit status, and what did not end."""
-        if self._verdict is None and not held:
-            self._child.signal_group(signal.SIGKILL)
+        if self._verdict is None and not self._open_taps():
+            self._child.signal_group(signal.SIGKILL)  # its number is its group's until we reap it
             status = self._child.reap()
-            return status, await self._group_is_gone()
+            if not self._child.group_exists() and self._scratch.take_back(self._terms.directory):
+                self._terms.on_end(self._result(status))
+                return
+        self._thorough_end = self._loop.create_task(self._end_thoroughly())
+
+    async def _end_thoroughly(self) -> None:
+        """Wait for what it has left behind, or end it, whatever it takes."""
+        name = self._terms.operator.name
+        try:
+            if left := await self._end_rest():
+                log.error("operator_not_gone operator=%s pids=%s", name, left)
+        except OSError as error:  # out of descriptors, most likely
+            log.error("operator_not_searched operator=%s pid=%d error=%s", name, self.pid, error)
+        finally:  # also when our own process is told to end in the middle
+            status = self._child.end_and_reap()
+        await self._scratch.give_back(self._terms.directory)
+        self._terms.on_end(self._result(status))
+
+    async def _end_rest(self) -> list[int]:
+        """End everything else that it has started, and return what did not end."""
+        if self._child.is_reaped:
+            return await self._group_is_gone()
+        await self._drain()
         itself = process_row(self.pid)  # has ended, and keeps its number until it is reaped
         leaders = [] if itself is None else [itself.identity]
-        left = await asyncio.to_thread(end_orphans, {self._terms.token}, leaders)
-        return self._child.reap(), left
+        return await asyncio.to_thread(end_orphans, {self._terms.token}, leaders)
+
+    async def _drain(self) -> None:
+        """Let others that hold its pipes finish what it has said."""
+        for tap in self._taps:
+            tap.listen()
+        if self._verdict is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_drained.wait(), DRAIN_S)
+        for tap in self._taps:
+            tap.close()
+
+    def _see_silence(self) -> None:
+        if not self._open_taps():
+            self._is_drained.set()
+
+    def _open_taps(self) -> list[Tap]:
+        return [tap for tap in self._taps if not tap.has_ended]
 
     async def _group_is_gone(self) -> list[int]:
         for pause_s in GONE_PAUSES_S:
@@ -203,7 +221,7 @@ class OperatorRun:
             await asyncio.sleep(pause_s)
         return living_members(self.pid)
 
-    def _result(self, status: int, seconds: float) -> RunResult:
+    def _result(self, status: int) -> RunResult:
         output = ""
         end, text = self._verdict or exit_class(status, self._settings)
         if end is RunEnd.OUTPUT:
@@ -213,4 +231,4 @@ class OperatorRun:
                 end, text = RunEnd.INVALID_UTF8, f"its output is not UTF-8: {error.reason}"
                 text += f" at byte {error.start}"
         stderr = self._stderr.decode(errors="replace")
-        return RunResult(end, output, text, stderr, seconds)
+        return RunResult(end, output, text, stderr, self._seconds)

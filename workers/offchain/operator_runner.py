@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -11,10 +10,8 @@ from functools import partial
 from msgspec import Struct
 
 from workers.offchain.commands import Run
-from workers.offchain.ends import RunEnd, RunResult
+from workers.offchain.ends import RunResult
 from workers.offchain.launcher import Launcher, LiveRun
-
-log = logging.getLogger("forgepool.operators")
 
 
 class RunnerStatistics(Struct, frozen=True):
@@ -44,7 +41,7 @@ class OperatorRunner:
         self._launcher, self._on_end, self._on_slow = launcher, on_end, on_slow
         self._loop = asyncio.get_running_loop()
         self._live: dict[int, LiveRun] = {}
-        self._following: set[asyncio.Task[None]] = set()
+        self._is_idle = asyncio.Event()
         self._slow = 0
         self._ends: Counter[str] = Counter()
 
@@ -54,44 +51,41 @@ class OperatorRunner:
         Args:
             token: by which everything that it starts is found again; written down before.
         """
-        launched = self._launcher.launch(order, token, partial(self._tell_slow, order.run))
+        run = order.run
+        launched = self._launcher.launch(
+            order, token, partial(self._see_end, run), partial(self._see_slowness, run)
+        )
         if isinstance(launched, RunResult):
-            self._loop.call_soon(self._tell_end, order.run, launched)
+            self._loop.call_soon(self._tell_end, run, launched)
             return None
-        self._live[order.run] = launched
-        task = self._loop.create_task(self._follow(order.run, launched))
-        self._following.add(task)
-        task.add_done_callback(self._following.discard)
+        self._live[run] = launched
         return launched.pid
 
-    def cancel(self, run: int) -> None:
-        """End a run; one that has ended already is none."""
+    def cancel(self, run: int, *, at_once: bool = False) -> None:
+        """End a run, with its operator's grace or at once; one that has ended already is none."""
         if run in self._live:
-            self._live[run].cancel()
+            self._live[run].cancel(at_once=at_once)
 
-    async def shutdown(self) -> None:
+    async def shutdown(self, *, at_once: bool = False) -> None:
         """End all runs, tell of their ends, and leave nothing behind."""
-        for live in self._live.values():
-            live.cancel()
-        while self._following:
-            await asyncio.wait(self._following)
+        for run in list(self._live):
+            self.cancel(run, at_once=at_once)
+        while self._live:
+            self._is_idle.clear()
+            await self._is_idle.wait()
         self._launcher.close()
 
-    async def _follow(self, run: int, live: LiveRun) -> None:
-        try:
-            result = await live.finish()
-        except Exception as error:
-            # A bug: this run has failed, the others go on, and the trace is there.
-            log.exception("run_failed run=%d pid=%d", run, live.pid)
-            result = RunResult(RunEnd.TRANSIENT, text=repr(error))
+    def _see_end(self, run: int, result: RunResult) -> None:
         del self._live[run]
+        if not self._live:
+            self._is_idle.set()
         self._tell_end(run, result)
 
     def _tell_end(self, run: int, result: RunResult) -> None:
         self._ends[result.end] += 1
         self._on_end(run, result)
 
-    def _tell_slow(self, run: int, seconds: float) -> None:
+    def _see_slowness(self, run: int, seconds: float) -> None:
         self._slow += 1
         self._on_slow(run, seconds)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from io import FileIO
@@ -14,22 +13,33 @@ REST_READS_MAX = 17  # of the 1 MiB to which anybody may make it larger, and its
 
 
 class Feed:
-    """Writes bytes into a pipe and closes it; `done` then has what went wrong, or None."""
+    """Writes bytes into a pipe, and closes it."""
 
-    def __init__(self, pipe: FileIO, content: bytes, descriptors: Descriptors) -> None:
+    def __init__(
+        self,
+        pipe: FileIO,
+        content: bytes,
+        descriptors: Descriptors,
+        on_end: Callable[[OSError | None], object] = lambda _: None,
+    ) -> None:
+        """
+        Args:
+            on_end: is told why the rest could not be written; None: there is none, or it is not
+                wanted any more.
+        """
         self._pipe, self._rest, self._descriptors = pipe, memoryview(content), descriptors
         self._watched = False
-        self.done: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-        self._write()
+        self._on_end = on_end
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write what fits, and the rest whenever there is room for it."""
         try:
             while self._rest:
                 self._rest = self._rest[os.write(self._pipe.fileno(), self._rest) :]
         except BlockingIOError:
             if not self._watched:
                 self._watched = True
-                self._descriptors.watch(self._pipe.fileno(), WRITABLE, self._write)
+                self._descriptors.watch(self._pipe.fileno(), WRITABLE, self.write)
         except OSError as error:  # nobody reads it any more
             self.close(error)
         else:
@@ -40,24 +50,36 @@ class Feed:
         if self._watched:
             self._watched = False
             self._descriptors.forget(self._pipe.fileno())
-        self._pipe.close()
-        if not self.done.done():
-            self.done.set_result(error)
+        if not self._pipe.closed:
+            self._pipe.close()
+            self._on_end(error)
 
 
 class Tap:
     """Reads a pipe until everybody has closed its other end."""
 
     def __init__(
-        self, pipe: FileIO, take: Callable[[bytes], None], descriptors: Descriptors
+        self,
+        pipe: FileIO,
+        take: Callable[[bytes], None],
+        descriptors: Descriptors,
+        on_end: Callable[[], object] = lambda: None,
     ) -> None:
+        """
+        Args:
+            on_end: is called when nothing more will come.
+        """
         self._pipe, self._take, self._descriptors = pipe, take, descriptors
         self._watched = False
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_end = on_end
+
+    @property
+    def has_ended(self) -> bool:
+        return self._pipe.closed
 
     def listen(self) -> None:
         """Read as bytes come, from now on."""
-        if not self._watched and not self.ended.done():
+        if not self._watched and not self.has_ended:
             self._watched = True
             self._descriptors.watch(self._pipe.fileno(), READABLE, self.read)
 
@@ -69,7 +91,7 @@ class Tap:
 
     def read(self) -> bool:
         """Take some of what is there; whether there was anything."""
-        if self.ended.done():
+        if self.has_ended:
             return False
         try:
             chunk = os.read(self._pipe.fileno(), READ_BYTES)
@@ -83,8 +105,8 @@ class Tap:
 
     def close(self) -> None:
         """Read no more."""
-        if not self.ended.done():
+        if not self.has_ended:
             if self._watched:
                 self._descriptors.forget(self._pipe.fileno())
             self._pipe.close()
-            self.ended.set_result(None)
+            self._on_end()

@@ -22,6 +22,7 @@ from broker.applications import ApplicationHold, ApplicationShare
 from broker.config import TaskSettings
 from broker.messages import (
     Applications,
+    ApplicationsFound,
     ApplicationsHeld,
     LookAgain,
     TaskEventsAck,
@@ -44,11 +45,12 @@ from workers.offchain.channel import (
     encode_frame,
 )
 from workers.offchain.event_post import EventPost
+from workers.offchain.followed_controller import FollowedController
 from workers.offchain.journal import Journal, Places, Posted
 from workers.offchain.journal_tables import JOURNAL_NAME
 from workers.offchain.launcher import Launcher, OperatorLauncher
 from workers.offchain.node_service import NodeService
-from workers.offchain.notification_stream import NotificationStream
+from workers.offchain.notification_stream import News, NotificationStream
 from workers.offchain.operator_files import located
 from workers.offchain.operator_table import operator_table, seed_operator_table
 from workers.offchain.processor import Processor
@@ -81,6 +83,7 @@ class TaskProcessorProcess:
         self._fenced: dict[Application, int] = {}  # of the list: what the journal knows
         self._said = ApplicationsHeld("", 0, [])
         self._numbers = TaskNumbers(0, 0, 0)
+        self._last_found: ApplicationsFound | None = None
         journal = None if compat else Journal(state_dir / JOURNAL_NAME, host_places(settings))
         self._core: Core = (
             SeedProcessors(core_settings(settings), chance)
@@ -89,6 +92,9 @@ class TaskProcessorProcess:
         )
         self._service = NodeService(settings.node_service, seed_text=compat)
         self._stream = NotificationStream(settings.node_service, self._hear, chance.random)
+        self._controller = FollowedController(
+            settings, self._service, self._stream, self._found, chance.random
+        )
         self._loop = ProcessorLoop(
             self._core,
             journal,
@@ -138,6 +144,8 @@ class TaskProcessorProcess:
                     self._send_events()
                     self._say(self._said)
                     self._say(self._numbers)
+                    if self._last_found is not None and self._controller.held:
+                        self._say(self._last_found)
                 case Ping():
                     self._send(Pong())
                 case Finish():
@@ -152,7 +160,9 @@ class TaskProcessorProcess:
         match wire.decode_broker_message(body):
             case Applications() as message:
                 self._lists.append(message)
-                self._loop.tell(Updated([_share(each) for each in message.shares]))
+                shares = {each.key: _share(each) for each in message.shares}
+                self._controller.update(shares.pop(self._controller.key, None))
+                self._loop.tell(Updated(list(shares.values())))
             case TaskEventsAck(number=number):
                 if numbers := self._post.confirmed(number):
                     await self._loop.confirmed(numbers)
@@ -160,8 +170,9 @@ class TaskProcessorProcess:
             case LookAgain():
                 self._loop.look_again()
 
-    def _hear(self, news: Stimulus) -> None:
+    def _hear(self, news: News) -> None:
         self._loop.tell(news)
+        self._controller.hear(news)
 
     # -- out --------------------------------------------------------------------------------------
 
@@ -176,7 +187,10 @@ class TaskProcessorProcess:
         held = ApplicationsHeld(
             self._seen.epoch,
             self._seen.number,
-            [ApplicationHold(each.key, epoch) for each, epoch in self._core.held()],
+            [
+                ApplicationHold(each.key, epoch)
+                for each, epoch in (*self._core.held(), *self._controller.held)
+            ],
             [ApplicationHold(each.key, epoch) for each, epoch in self._fenced.items()],
         )
         if held != self._said:
@@ -197,6 +211,10 @@ class TaskProcessorProcess:
             if numbers != self._numbers:
                 self._numbers = numbers
                 self._say(numbers)
+
+    def _found(self, found: ApplicationsFound) -> None:
+        self._last_found = found
+        self._say(found)
 
     def _publish(self, posted: Sequence[Posted]) -> None:
         if posted:

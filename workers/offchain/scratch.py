@@ -55,15 +55,16 @@ class Scratch:
         made = os.lstat(path)
         return RunDirectory(path, made.st_ino, made.st_mode)
 
-    def keep(self, directory: RunDirectory) -> None:
-        """Nothing has run there."""
-        self._empty.append(directory)
+    def take_back(self, directory: RunDirectory) -> bool:
+        """Keep a directory for another run, if it is as it was."""
+        if _is_untouched(directory):
+            self._empty.append(directory)
+            return True
+        return False
 
     async def give_back(self, directory: RunDirectory) -> None:
         """The run is over: what it has left there goes."""
-        if _is_untouched(directory):
-            self.keep(directory)
-        else:
+        if not self.take_back(directory):
             await asyncio.to_thread(_remove, directory.path)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from workers.offchain.commands import Run
 from workers.offchain.descriptors import Descriptors
 from workers.offchain.ends import RunEnd, RunResult
 from workers.offchain.exit_class import seed_exit_text
-from workers.offchain.operator_run import OnSlow
+from workers.offchain.operator_run import OnEnd, OnSlow
 from workers.offchain.operator_table import OperatorTable
 from workers.offchain.pipes import Feed, Tap
 
@@ -26,53 +26,56 @@ from workers.offchain.pipes import Feed, Tap
 class SeedRun:
     """A run that goes on."""
 
-    def __init__(self, operator: str, path: str, content: bytes, descriptors: Descriptors) -> None:
+    def __init__(
+        self, operator: str, path: str, content: bytes, descriptors: Descriptors, on_end: OnEnd
+    ) -> None:
         """Start it. Raises OSError when it cannot be started."""
-        self._descriptors = descriptors
         if not path:  # Python would join it to each directory of PATH, and find directories
             raise FileNotFoundError(errno.ENOENT, path)
-        self._child = ChildProcess([path], descriptors, own_group=False, keep_stderr=False)
+        self._operator, self._descriptors, self._on_end = operator, descriptors, on_end
+        self._child = ChildProcess(
+            [path], descriptors, self._see_end, own_group=False, keep_stderr=False
+        )
         self.pid = self._child.pid
-        self._operator = operator
-        self._feed = Feed(self._child.stdin, content, descriptors)
-        self._tap: Tap | None = None
         self._loop = asyncio.get_running_loop()
         self.started_at = self._loop.time()
-        self._work = self._loop.create_task(self._perform())
+        self._output = bytearray()
+        self._tap = Tap(self._child.stdout, self._output.extend, descriptors, self._see_end)
+        self._over = False
+        self._feed = Feed(self._child.stdin, content, descriptors, self._see_input_end)
+        self._feed.write()
 
-    def cancel(self) -> None:
-        self._work.cancel()
+    def cancel(self, *, at_once: bool = False) -> None:
+        self._leave_alone(RunEnd.CANCELLED, "was left alone")
 
-    async def finish(self) -> RunResult:
-        await asyncio.wait([self._work])
-        if self._work.cancelled():
+    def _see_input_end(self, error: OSError | None) -> None:
+        if error is None:
+            self._tap.listen()
+        else:
+            self._leave_alone(RunEnd.TRANSIENT, seed_error_text(error))
+
+    def _leave_alone(self, end: RunEnd, text: str) -> None:
+        if not self._over:
+            self._over = True
             self._feed.close()
-            if self._tap is not None:
-                self._tap.close()
+            self._tap.close()
             self._child.leave_alone()
-            return RunResult(RunEnd.CANCELLED, text="was left alone")
-        return self._work.result()
+            self._tell(end, text=text)
 
-    async def _perform(self) -> RunResult:
-        error = await self._feed.done
-        if error is not None:
-            self._child.leave_alone()
-            return self._failed(seed_error_text(error))
-        output = bytearray()
-        self._tap = Tap(self._child.stdout, output.extend, self._descriptors)
-        self._tap.listen()
-        await self._tap.ended
-        await self._child.ended
-        status = self._child.reap()
-        if status != 0:
-            return self._failed(seed_exit_text(self._operator, status))
-        return RunResult(RunEnd.OUTPUT, output.decode(errors="replace"), seconds=self._seconds())
+    def _see_end(self) -> None:
+        """Either it or its output has ended, which is no end without the other."""
+        if not self._over and self._child.has_ended and self._tap.has_ended:
+            self._over = True
+            status = self._child.reap()
+            if status == 0:
+                self._tell(RunEnd.OUTPUT, output=self._output.decode(errors="replace"))
+            else:
+                self._tell(RunEnd.TRANSIENT, text=seed_exit_text(self._operator, status))
 
-    def _failed(self, text: str) -> RunResult:
-        return RunResult(RunEnd.TRANSIENT, text=text, seconds=self._seconds())
-
-    def _seconds(self) -> float:
-        return self._loop.time() - self.started_at
+    def _tell(self, end: RunEnd, *, output: str = "", text: str = "") -> None:
+        seconds = self._loop.time() - self.started_at
+        # Not at once: the run may be ending while it is still being started, or cancelled.
+        self._loop.call_soon(self._on_end, RunResult(end, output, text, seconds=seconds))
 
 
 class SeedLauncher:
@@ -82,14 +85,14 @@ class SeedLauncher:
         self._table = table
         self._descriptors = Descriptors()
 
-    def launch(self, order: Run, token: str, on_slow: OnSlow) -> SeedRun | RunResult:
+    def launch(self, order: Run, token: str, on_end: OnEnd, on_slow: OnSlow) -> SeedRun | RunResult:
         operator = self._table.get(order.operator)
         if operator is None:
             return RunResult(RunEnd.TRANSIENT, text=f"unsupported operator: {order.operator}")
         try:
             # A JSON reader of Rust refuses half a surrogate pair; ours does not.
             content = order.input.encode("utf-8", "surrogatepass")
-            return SeedRun(order.operator, operator.path, content, self._descriptors)
+            return SeedRun(order.operator, operator.path, content, self._descriptors, on_end)
         except OSError as error:
             return RunResult(RunEnd.TRANSIENT, text=seed_error_text(error))
 
