@@ -149,7 +149,7 @@ class TaskSettings(Struct, frozen=True, forbid_unknown_fields=True):
     chain_id: str = ""  # of applications that are named without a chain
     mode: Literal["hardened", "compat"] = "hardened"
     controller: str = ""  # an application that says on the chain which ones are ours
-    controller_owner: str = ""  # as whom we register there: the owner that the node service has
+    controller_owner: str = ""  # as whom we register there; empty: the chain's only owner
     retry_delay_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 5.0  # the first pause
     retry_max_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 300.0  # the longest
     max_attempts: Annotated[int, Meta(ge=1, le=1_000_000)] = 10  # then it is a dead letter

@@ -112,11 +112,6 @@ def check_tasks(tasks: TaskSettings) -> None:
             "either a controller says which applications are ours, or we do: give a controller id, "
             "or application ids, not both"
         )
-    if tasks.controller and not tasks.controller_owner:
-        raise Misconfigured(
-            "a controller knows us by the owner of our chain, for whom the node service signs: "
-            "set tasks.controller_owner, or give --controller-owner"
-        )
     if tasks.retry_max_s < tasks.retry_delay_s:
         raise Misconfigured(
             f"tasks.retry_max_s is {tasks.retry_max_s}, less than the first pause, "
@@ -180,7 +175,7 @@ def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--task-mode", type=click.Choice(["hardened", COMPAT]),
                      help="How tasks are processed.  [default: hardened]"),
         click.option("--controller-owner", metavar="OWNER",
-                     help="As whom to register there: the owner for whom the node service signs."),
+                     help="As whom to register there.  [default: the chain's only owner]"),
         click.option("--controller-id", metavar="ID",
                      help="The application that says on the chain which ones are ours."),
         click.option("--chain-id", metavar="ID",

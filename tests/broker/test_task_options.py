@@ -99,12 +99,8 @@ def test_nonsense_is_refused_with_its_place(tmp_path: Path, text: str, where: st
     [
         ({"node_service": "localhost:8080"}, ("node service", "localhost:8080")),
         ({"chain_id": "NetXdQprcVkpaWU"}, ("chain id", "64 digits")),
-        ({"controller": A}, ("tasks.controller_owner",)),
-        ({"controller": A, "controller_owner": "0x1"}, ("on which chain", "tasks.chain_id")),
-        (
-            {"controller": "me", "controller_owner": "0x1", "chain_id": CHAIN},
-            ("application id", "'me'"),
-        ),
+        ({"controller": A}, ("on which chain", "tasks.chain_id")),
+        ({"controller": "me", "chain_id": CHAIN}, ("application id", "'me'")),
         ({"retry_delay_s": 10.0, "retry_max_s": 9.0}, ("retry_max_s", "retry_delay_s = 10")),
     ],
 )
