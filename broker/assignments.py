@@ -189,8 +189,11 @@ class Assignments:
         entries = {} if draining else self._watch_list.entries
         if unsettled := self._to_settle(entries):
             awaited = self._let_go_by()
+            given: dict[str, int] = {}
             for key in unsettled:
-                self._settle(key, entries.get(key), awaited.get(key, ()))
+                self._settle(key, entries.get(key), awaited.get(key, ()), given)
+            if given:
+                self._watch_list.note_given(given)
             self._note_states(unsettled, now)
         return [(w, self._list_of(has, now)) for w, has in self._holdings.items() if has.changed]
 
@@ -223,7 +226,9 @@ class Assignments:
                 awaited.setdefault(key, []).append(worker)
         return awaited
 
-    def _settle(self, key: str, entry: Entry | None, awaited: Iterable[Worker]) -> None:
+    def _settle(
+        self, key: str, entry: Entry | None, awaited: Iterable[Worker], given: dict[str, int]
+    ) -> None:
         """Give one application to whom it belongs, or begin to take it away from another."""
         owner = self._on_ring.get(self._ring.owner(key) or "") if entry is not None else None
         owned = self.owned.get(key)
@@ -232,25 +237,28 @@ class Assignments:
         elif owner is None or entry is None or any(worker is not owner for worker in awaited):
             return
         elif owned is None:
-            self._give(key, owner, entry)
+            if (epoch := self._give(key, owner, entry)) is not None:
+                given[key] = epoch
         elif (has := self._holdings[owner]).listed[key] != entry.operators:
             has.listed[key], has.changed = entry.operators, True
 
-    def _give(self, key: str, owner: Worker, entry: Entry) -> None:
+    def _give(self, key: str, owner: Worker, entry: Entry) -> int | None:
+        """Give an application to its owner; its epoch, or None: not before more are reserved."""
         has = self._holdings[owner]
-        known = self._known_epochs.get(key, 0)
+        known = max(self._known_epochs.get(key, 0), self._watch_list.given.get(key, 0))
         self._watch_list.begin_above(known)
         if has.claims.get(key) == known != 0:
             epoch: int | None = known  # it has it from before our start, and goes on
         else:
             epoch = self._watch_list.next_epoch()
         if epoch is None:
-            return  # `watched_changed` follows when more are reserved
+            return None  # `watched_changed` follows
         self._known_epochs.pop(key, None)
         has.letting_go.pop(key, None)
         has.claims.pop(key, None)
         self.owned[key] = Owned(owner, epoch)
         has.listed[key], has.changed = entry.operators, True
+        return epoch
 
     def _take_away(self, key: str) -> None:
         has = self._holdings[self.owned.pop(key).worker]

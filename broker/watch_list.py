@@ -8,12 +8,14 @@ What is not in the settings is kept on the disk, and so is the highest epoch tha
 given out: epochs must grow over restarts, since workers' journals go by the highest. Epochs are
 reserved in blocks, so that an application whose worker has died waits for no disk.
 
-Pure: `to_keep` says what is to be written; nothing of it counts before `kept` is called.
+Pure: `to_keep` says what is to be written; nothing of it counts before `kept` is called. Only the
+epoch that each application has is written afterwards: a restarted broker knows by it that a worker
+which was silent for long claims what has been another's since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from typing import Annotated, Any
 
@@ -31,6 +33,8 @@ from broker.applications import (
 
 LAYOUT = 1
 EPOCHS_RESERVED = 1000  # at a time; a change of one worker moves that many of 4,096 applications
+# Epochs that are remembered, also of applications that are not watched any more: 140 bytes each.
+GIVEN_MAX = 2 * APPLICATIONS_MAX
 RETRY_S = 1.0  # after a disk that could not be written
 
 Peer = Any  # whom to answer: opaque here
@@ -49,6 +53,7 @@ class KeptList(Struct, frozen=True, forbid_unknown_fields=True):
     watched: dict[ApplicationKey, Operators | None] = {}  # named by operators of the pool
     controller: ApplicationKey | None = None
     found: dict[ApplicationKey, Operators | None] = {}  # named by that controller
+    given: dict[ApplicationKey, Epoch] = {}  # the last ones, as far as they were written
 
 
 class Entry(Struct, frozen=True):
@@ -71,6 +76,8 @@ class WatchList:
         self._waiting: list[Peer] = []  # who wants to hear that what is wanted is kept
         self._waiting_for_write: list[Peer] = []  # the same of what is being written
         self._next_epoch = kept.epochs + 1
+        self.given = dict(kept.given)  # the last epoch of each application
+        self._given_changed = False
         self.answers: list[tuple[Peer, str]] = []  # for the caller to take; "": done
         self.entries: dict[str, Entry] = {}
         self._rebuild()
@@ -137,6 +144,14 @@ class WatchList:
         self._next_epoch += 1
         return self._next_epoch - 1
 
+    def note_given(self, epochs: Mapping[str, int]) -> None:
+        """These applications have these epochs now."""
+        self.given |= epochs
+        self._given_changed = True
+        forgotten = (key for key in list(self.given) if key not in self.entries)
+        for key, _ in zip(forgotten, range(len(self.given) - GIVEN_MAX), strict=False):
+            del self.given[key]
+
     def begin_above(self, epoch: int) -> None:
         """Somebody knows this one: the next to be given out is higher."""
         self._next_epoch = max(self._next_epoch, epoch + 1)
@@ -158,7 +173,12 @@ class WatchList:
 
     def to_keep(self, now: float) -> KeptList | None:
         """What is to be written now; answered by `kept` or `not_kept`."""
-        if self._writing is not None or now < self._not_before or self._wanted is self._kept:
+        if self._writing is not None or now < self._not_before:
+            return None
+        if self._given_changed:
+            self._wanted = msgspec.structs.replace(self._wanted, given=dict(self.given))
+            self._given_changed = False
+        if self._wanted is self._kept:
             return None
         self._writing = self._wanted
         self._waiting_for_write, self._waiting = self._waiting, []
@@ -179,6 +199,7 @@ class WatchList:
     def not_kept(self, why: str, now: float) -> None:
         """It could not be written: what was wanted is refused, and what is on the disk counts."""
         self._writing, self._wanted = None, self._kept
+        self._given_changed = self._kept.given != self.given
         self._not_before = now + RETRY_S
         self.answers += [(peer, why) for peer in self._waiting_for_write + self._waiting]
         self._waiting_for_write, self._waiting = [], []
@@ -194,5 +215,5 @@ class WatchList:
 
     def deadline(self) -> float:
         """When to ask `to_keep` again by the clock."""
-        waits = self._writing is None and self._wanted is not self._kept
+        waits = self._writing is None and (self._wanted is not self._kept or self._given_changed)
         return self._not_before if waits else inf

@@ -371,6 +371,18 @@ def test_two_that_claim_one_application_both_let_go_of_it_and_one_gets_it_anew()
     assert owner.has[A] > between
 
 
+def test_a_claim_from_before_another_owner_is_not_believed_however_long_ago() -> None:
+    pool = TaskScript(A)
+    owner, other = two_of(pool)
+    pool.lose(owner)
+    between = other.has[A]
+    other.dies()
+    again = pool.restarted()
+    owner.pool, owner.deaf, owner.inbox = again, False, []
+    owner.joins()
+    assert owner.has[A] > between
+
+
 def test_a_worker_that_comes_late_with_what_another_has_by_now_lets_go_of_it() -> None:
     pool = TaskScript(A)
     owner, other = two_of(pool)
