@@ -13,7 +13,13 @@ from __future__ import annotations
 
 from pool_script import PoolScript
 
-from broker.applications import ApplicationHold, ApplicationShare, Watched
+from broker.applications import (
+    TASK_STARTED,
+    ApplicationHold,
+    ApplicationShare,
+    TaskEvent,
+    Watched,
+)
 from broker.assignments import LEASE_S
 from broker.dispatcher import Turn
 from broker.membership import WorkerState
@@ -41,6 +47,10 @@ def key(number: int) -> str:
 
 
 A, B, C, D = map(key, range(1, 5))
+
+
+def event(number: int, key: str = A, name: str = TASK_STARTED, **others: object) -> TaskEvent:
+    return TaskEvent(number.to_bytes(16), key, name, **others)  # type: ignore[arg-type]
 
 
 class TaskWorker:
