@@ -30,7 +30,9 @@ EVENT_TEXT_LETTERS_MAX = 4096
 ApplicationKey = Annotated[str, Meta(min_length=128, max_length=128, pattern=r"^[0-9a-f]{128}\Z")]
 OperatorName = Annotated[str, Meta(min_length=1, max_length=128)]
 Operators = Annotated[list[OperatorName], Meta(max_length=OPERATORS_PER_APPLICATION_MAX)]
-Epoch = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # SQLite and the journal count in 64 bits
+# SQLite counts in 64 bits with a sign. What is heard from others leaves room above it.
+Epoch = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+HeardEpoch = Annotated[int, Meta(ge=0, le=2**62)]
 Milliseconds = Annotated[int, Meta(ge=0)]
 
 TASK_STARTED = "task_started"
@@ -117,7 +119,7 @@ class ApplicationHold(Struct, array_like=True, frozen=True):
     """An application and an epoch of it."""
 
     key: ApplicationKey
-    epoch: Epoch
+    epoch: HeardEpoch
 
 
 class TaskEvent(Struct, array_like=True, frozen=True):

@@ -33,6 +33,7 @@ from broker.reload import reload_lines
 from broker.server import Broker, ServiceLock
 from broker.supervisor import Supervisor
 from broker.task_options import TaskFlags, with_task_options
+from broker.task_routing import task_lines
 from broker.telemetry import log_to_stderr
 from broker.topic_reader import EventsLost
 
@@ -404,10 +405,12 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         return
     workers = _workers(found)
     for name, value in found.items():
-        if name not in ("workers", "services"):
+        if name not in ("workers", "services", "tasks"):
             click.echo(f"{name:14} {_as_text(value)}")
     for name, numbers in _services(found).items():
         click.echo(f"service {name:7} {_as_text(numbers)}")
+    for line in task_lines(found.get("tasks")):
+        click.echo(line)
     if not workers:
         click.echo("no worker has joined: nothing is signed")
     for worker in workers:

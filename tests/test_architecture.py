@@ -45,14 +45,15 @@ BROKER_LEAVES = {
 # State machines, codecs and rules: no clock, no socket, no file, no chance of their own.
 PURE = {
     "broker": {
-        "accounting", "applications", "areas", "backoff", "bounds", "chain_watch",
+        "accounting", "applications", "areas", "assignments", "backoff", "bounds", "chain_watch",
         "check_routing", "cleared_chain", "client_session", "conduct", "deadlines",
         "delegate_queue", "dispatcher", "ends", "errors", "flights", "held_blocks",
         "held_briefly", "held_item", "held_votes", "holding", "intake", "invariants", "items",
-        "known_hashes", "known_requests", "lanes", "load", "membership", "messages",
-        "missing_blocks", "moment", "notices", "offences", "peers", "quarantine.quarantine",
-        "ready_lines", "records", "reload", "requests", "restart_policy", "ring",
-        "slashing_table", "storing", "topic_reader", "topics", "turn", "verification", "wire",
+        "known_events", "known_hashes", "known_requests", "lanes", "load", "membership",
+        "messages", "missing_blocks", "moment", "notices", "offences", "peers",
+        "quarantine.quarantine", "ready_lines", "records", "reload", "requests", "restart_policy",
+        "ring", "slashing_table", "storing", "task_routing", "topic_reader", "topics", "turn",
+        "verification", "watch_list", "wire",
     },
     "workers": {
         "actions", "ancestor_block", "application", "application_host", "application_kind",
