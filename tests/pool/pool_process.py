@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import psutil
 from nacl.exceptions import BadSignatureError
@@ -169,12 +169,14 @@ class PoolProcess:
 
     # -- processes --------------------------------------------------------------------------------
 
-    def start(self, *command: str, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(
+        self, *command: str, under: Sequence[str] = (), stdout: IO[bytes] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start a process of the pool; it is ended with the pool."""
         with self.log_path.open("ab") as log:
             child = subprocess.Popen(
                 [*under, *command], env=self.environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log,
+                stdout=stdout or log, stderr=log,
             )  # fmt: skip
         self._children.append(child)
         return child
