@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import pytest
 
-from broker.command import GROUP
 from broker.config import (
     Curve,
     Endpoints,
@@ -19,6 +18,7 @@ from broker.config import (
     Settings,
     SignerSettings,
 )
+from broker.registered_commands import GROUP
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
