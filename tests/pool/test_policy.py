@@ -87,7 +87,7 @@ def test_a_reload_is_for_keys_and_policy_and_all_workers(pool: PoolProcess) -> N
     pool.configure(ASKED)
     pool.serve()
     pids = pool.signing_pids()
-    pool.run("keys", "generate", "late")
+    pool.on_files("keys", "generate", "late")
     pool.set_policy(NOTHING)
     plan = pool.run("reload", "--dry-run").stdout
     assert "keys added: mv1" in plan
@@ -202,7 +202,7 @@ def test_a_disabled_key_stops_at_once_and_for_good(pool: PoolProcess) -> None:
     """Disabling needs no reload: the store knows, and still does after everything was killed."""
     pool.serve(1)
     delegate, *others = pool.delegates
-    pool.run("keys", "disable", delegate)
+    pool.on_files("keys", "disable", delegate)
     assert sign(pool, delegate).code == "key_disabled"
     assert sign(pool, others[0]).event == SIGNED
     for pid in pool.pids():

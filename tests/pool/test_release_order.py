@@ -105,7 +105,7 @@ def traced_votes(pool: PoolProcess, *worker: str) -> tuple[Trace, list[bytes]]:
 
     They are so many that they are signed while their commit is under way, and once fewer.
     """
-    pool.run("keys", "generate", "more", "--count", str(JOBS_SIGNED_MEANWHILE))
+    pool.on_files("keys", "generate", "more", "--count", str(JOBS_SIGNED_MEANWHILE))
     pool.read_keys()
     trace = pool.directory / "trace"
     pool.start_command("broker")
