@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import pytest
 
-from broker.command import GROUP
 from broker.config import (
     ApplicationSettings,
     Curve,
@@ -22,6 +21,7 @@ from broker.config import (
     SignerSettings,
     TaskSettings,
 )
+from broker.registered_commands import GROUP
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
