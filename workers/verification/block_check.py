@@ -25,7 +25,12 @@ from broker.verification import (
 from signers.errors import MalformedBytes
 from signers.formats.block_header import BlockHeader
 from signers.formats.content_kind import CONSENSUS_PASS
-from signers.formats.hashes import blake2b_32, operations_hash, payload_hash
+from signers.formats.hashes import (
+    blake2b_32,
+    operation_list_hash,
+    operations_hash,
+    payload_hash,
+)
 from signers.formats.operation import signing_bytes
 from signers.keyring.keys import PublicKey, UnsupportedCurve
 from workers.preparation.operation_validation import NotValid, check_manager_operation
@@ -95,6 +100,10 @@ def block_steps(
         yield None
     if len(hashes) != len(QUOTAS) or operations_hash(hashes) != header.operations_hash:
         text = "these operations are not those that the header was signed for"
+        yield body_invalid(number, Reason.WRONG_OPERATIONS_HASH, text, facts)
+        return
+    if any(_is_padded(one_pass) for one_pass in hashes):
+        text = "a pass ends with one operation twice, which the header's hash does not show"
         yield body_invalid(number, Reason.WRONG_OPERATIONS_HASH, text, facts)
         return
     try:
@@ -213,6 +222,17 @@ def _check_body(
     yield from _check_votes(header, predecessor, operations, attested, preattested, rules)
     yield from _check_others(operations, state, rules)
     yield valid(number, facts)
+
+
+def _is_padded(one_pass: Sequence[bytes]) -> bool:
+    """Whether a pass hashes like the same one without its last operation.
+
+    A Merkle row is filled up with its last leaf, so anybody can repeat that; the baker has signed
+    for the shorter list, which may be good.
+    """
+    if len(one_pass) < 2 or one_pass[-1] != one_pass[-2]:
+        return False
+    return operation_list_hash(one_pass) == operation_list_hash(one_pass[:-1])
 
 
 def _check_quotas(passes: Sequence[Sequence[bytes]], rules: ChainRules) -> None:

@@ -150,6 +150,23 @@ def test_a_wrong_body_is_not_the_headers_fault(case: Case) -> None:
     assert case.check(right, header.timestamp).judgement == Judgement.VALID
 
 
+@pytest.mark.parametrize(("place", "count"), [(0, 5), (3, 3)], ids=["votes", "transfers"])
+def test_a_body_that_only_repeats_its_last_operation_is_not_the_bakers(
+    case: Case, place: int, count: int
+) -> None:
+    passes = case.passes([case.bakery.transfer_of(i) for i in range(1, 4)])
+    assert len(passes[place]) == count, "the row of its hashes is filled up"
+    header = case.bakery.header(passes)
+    raw = case.bakery.signed(header)
+    padded = [list(one_pass) for one_pass in passes]
+    padded[place].append(padded[place][-1])
+    verdict = case.check(item_of(case.bakery, raw, padded, case.predecessor), header.timestamp)
+    expected = (Judgement.BODY_INVALID, Reason.WRONG_OPERATIONS_HASH)
+    assert (verdict.judgement, verdict.reason) == expected, "else its hash would be bad for ever"
+    right = item_of(case.bakery, raw, passes, case.predecessor)
+    assert case.check(right, header.timestamp).judgement == Judgement.VALID
+
+
 def test_every_byte_of_a_body_is_covered(case: Case) -> None:
     passes = case.passes([case.bakery.transfer_of(1)])
     header = case.bakery.header(passes)
@@ -365,7 +382,7 @@ def test_votes_on_data_availability_of_atlas_count_for_no_quorum() -> None:
     for consensus, reason in (
         ([*votes, vote()], ""),
         ([vote()], Reason.NO_QUORUM),
-        ([*votes, vote(), vote()], Reason.VOTE_TWICE),
+        ([vote(), *votes, vote()], Reason.VOTE_TWICE),
         ([*votes, vote(level=3)], Reason.WRONG_VOTE),
         ([*votes, vote(key=STRANGERS[0])], Reason.BAD_SIGNATURE),
     ):
