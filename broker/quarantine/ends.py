@@ -90,7 +90,7 @@ class Ends:
     def _unlinked(self, item: Item) -> None:
         """A block has ended: who waits for it, and did it wait for anybody?"""
         held = self._held
-        if item.hash not in self._chain and not self._requests.is_open(item.hash):
+        if item.hash not in self._chain and not self._requests.has_block(item.hash):
             waiting = held.waiting_for(item.hash)
             if waiting:
                 self._missing.want(item.hash, waiting[0].senders, self._moment.now)

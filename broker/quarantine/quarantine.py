@@ -337,6 +337,7 @@ class Quarantine:
             "held_for_rights": len(holding.for_rights),
             "missing": len(self.missing),
             "bad": len(known.bad),
+            "bad_votes": len(known.bad_votes),
             "seen": len(known.seen),
             "isolated": len(known.isolated),
             "cleared_blocks": len(self.chain),
@@ -537,8 +538,8 @@ class Quarantine:
                     item.facts = facts
                 item.again_unix_ms = verdict.until_unix_ms
                 self._hold_for_time(item)
-            case Judgement.UNVIABLE:
-                level = facts.level if isinstance(facts, HeaderFacts | VoteFacts) else 0
+            case Judgement.UNVIABLE if item.is_block:
+                level = facts.level if isinstance(facts, HeaderFacts) else 0
                 self._unviable(item, code, level)
             case Judgement.RIGHTS_UNKNOWN:
                 self._hold_for_rights(item)
@@ -601,7 +602,7 @@ class Quarantine:
             kept = table.kept(record)
             if kept is None or kept.hash == item.hash:
                 return True  # the very same, which came to nothing when it came before
-            if self.requests.is_open(kept.hash) or kept.hash in self.known.seen:
+            if self.requests.votes.has(kept.hash) or kept.hash in self.known.seen:
                 self.conduct.weigh(item.senders, "duplicate", NOTHING, self._moment.now)
                 self.ends.end(item, DUPLICATE, "same_statement")
                 return False
@@ -711,13 +712,13 @@ class Quarantine:
             self.ends.end(item, STALE, "below_final")
             return
         held = self.holding.blocks
-        gone = held.put(item, self.requests.is_open)
+        gone = held.put(item, self.requests.has_block)
         if item in gone:
             self.ends.end(item, SHED, "held_full")
         else:
             self._hold(item, FOR_PARENT, self.bounds.held_block_s)
             root = held.deepest_unknown(facts.predecessor)
-            if root not in held and not self.requests.is_open(root):
+            if root not in held and not self.requests.has_block(root):
                 self.missing.want(root, item.senders, self._moment.now)
         for other in gone:
             if other is not item:
@@ -817,13 +818,17 @@ class Quarantine:
         if not remembered:
             self.ends.end(item, REJECTED, code, text)
             return
+        if not item.is_block:
+            self.known.bad_votes.put(item.hash, None)
+            self.ends.end(item, REJECTED, code, text)
+            return
         self.known.mark_bad(item.hash, INVALID, item.level)
         self.ends.end(item, REJECTED, code, text)
         for child in self._buried(item, INVALID):
             self.ends.end(child, REJECTED, "bad_ancestor")
 
     def _unviable(self, item: Item, code: str, level: int) -> None:
-        """A block or vote on a branch that has lost: nobody's fault."""
+        """A block on a branch that has lost: nobody's fault."""
         self.known.mark_bad(item.hash, LOST, level)
         self.ends.end(item, UNVIABLE, code)
         for child in self._buried(item, LOST):
@@ -831,8 +836,6 @@ class Quarantine:
 
     def _buried(self, item: Item, why: str) -> list[Item]:
         """What is held on top of a bad block: marked, out of its area, not yet ended."""
-        if not item.is_block:
-            return []
         buried = self.holding.blocks.descendants(item.hash)
         for child in buried:
             self.known.mark_bad(child.hash, why, child.level)

@@ -166,6 +166,8 @@ class ScriptedWorker:
             read = _decode(item.raw)
         except msgspec.MsgspecError:
             return Verdict(item.number, Judgement.INVALID, "malformed")
+        if isinstance(read, Vote) != (body.check == Check.VOTE):
+            return Verdict(item.number, Judgement.INVALID, "malformed")
         if isinstance(read, Vote):
             return self._vote(body, item, read)
         return self._block(body, item, Block(read, item.operations))
