@@ -30,6 +30,17 @@ class KnownHashes:
         if known is None or known[0] == LOST:
             self.bad.put(hash_, (why, level))
 
+    def forgive(self, hash_: bytes) -> bool:
+        """The node has this block; whether it was remembered as bad.
+
+        Then the judgement was wrong, and so may all others be, first of all those of what builds
+        on it: they are forgotten.
+        """
+        if hash_ not in self.bad:
+            return False
+        self.bad = AgedMap(self.bad.max)
+        return True
+
     def why_bad(self, hash_: bytes) -> str:
         """INVALID, LOST (on a branch that is not final), or empty."""
         known = self.bad.get(hash_)

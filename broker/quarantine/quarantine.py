@@ -635,6 +635,8 @@ class Quarantine:
         moved = self.chain.add(block)
         self.known.seen.put(facts.level, facts.hash, None)
         self.missing.found(facts.hash)
+        if item is None and self.known.forgive(facts.hash):
+            self._tell(f"block {facts.hash.hex()} was judged to be bad, and the node has it")
         if item is not None:
             self.ends.end(item, *((DUPLICATE, "cleared") if already else (CLEARED, "")))
         for same in self.requests.blocks.get(facts.hash, ()):

@@ -132,7 +132,6 @@ def test_a_vote_that_is_called_a_header_does_not_make_the_vote_bad() -> None:
     script.vote(vote, "honest")
     script.run()
     assert script.last(name_of_vote(vote)) == ("cleared", "")
-    script.raw_block(msgspec.msgpack.encode(vote), "evil", "once more")
     script.raw_vote(b"no vote", "evil", "junk")
     script.run()
     script.raw_vote(b"no vote", "evil", "junk again")
