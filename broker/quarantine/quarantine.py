@@ -573,6 +573,7 @@ class Quarantine:
     def _header_holds(self, item: Item, facts: HeaderFacts) -> None:
         """A header was made by who may bake it."""
         item.facts = facts
+        item.rights_until = 0.0  # what its second check may wait for is something else
         why = self.known.why_bad(facts.predecessor)
         if facts.predecessor == item.hash:
             self._reject(item, "own_predecessor", REJECTED_DEFAULT)
