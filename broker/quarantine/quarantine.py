@@ -122,8 +122,10 @@ _decode_verdicts = msgspec.msgpack.Decoder(VerdictBody).decode
 class Quarantine:
     """The quarantine; see the module's text."""
 
-    def __init__(self, chain_id: str, bounds: Bounds, now: float, unix_now: float) -> None:
-        """An empty quarantine of a chain ("Net…")."""
+    def __init__(
+        self, chain_id: str, bounds: Bounds, now: float, unix_now: float, *, round_ms: int
+    ) -> None:
+        """An empty quarantine of a chain ("Net…"), whose round 0 lasts so long."""
         self.bounds = bounds
         self.accounting = Accounting()
         self.chain = ClearedChain(bounds)
@@ -138,7 +140,7 @@ class Quarantine:
         self.storing = Storing(bounds.storing, bounds.storing_bytes, 1)
         self.load = Load(bounds)
         self.requests = Requests(bounds.open, bounds.ended_requests)
-        self.watch = ChainWatch(now)
+        self.watch = ChainWatch(now, round_ms)
         self.late_answers = 0
         self._moment = Moment(now, unix_now)
         self._number = count(2).__next__  # for items, slices, batches and evidence alike

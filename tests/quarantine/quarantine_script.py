@@ -237,7 +237,8 @@ class Script:
         self._check()
 
     def _boot(self) -> Quarantine:
-        return Quarantine(CHAIN_ID, self.bounds, self.now, self.unix_now)
+        round_ms = self.worker.round_ms
+        return Quarantine(CHAIN_ID, self.bounds, self.now, self.unix_now, round_ms=round_ms)
 
     def _check(self) -> None:
         if self.validates:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from quarantine_script import CLIENT, Script, name_of, name_of_vote
-from scripted_chain import GOOD, Block, digest, encode, vote_for
+from scripted_chain import GOOD, Block, ScriptedWorker, digest, encode, genesis, vote_for
 
 from broker.messages import Request
 from broker.quarantine.items import VERIFY_BLOCK
@@ -56,6 +56,20 @@ def test_37b_what_has_expired_is_dropped_without_a_check() -> None:
     assert script.counts() == {"expired": 2}
     assert (Check.HEADER, child.hash) not in script.worker.checked
     assert script.store.held == {}
+
+
+def test_37_a_vote_of_a_chain_with_long_rounds_waits_as_long_as_before() -> None:
+    worker = ScriptedWorker([genesis()])
+    worker.round_ms = 30_000
+    script = Script(worker=worker)
+    proposal = script.root.child()
+    vote = vote_for(proposal, "d")
+    script.vote(vote)
+    script.later(50)
+    script.restart(after_s=5)
+    script.block(proposal)
+    script.run()
+    assert script.last(name_of_vote(vote)) == ("cleared", "")
 
 
 def test_37_time_in_the_grave_counts() -> None:
