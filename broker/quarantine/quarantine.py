@@ -599,6 +599,9 @@ class Quarantine:
             self.storing.filling.batch.seen.append(record)  # what nearly every vote is
             return True
         if standing == EXCESS:
+            # What another baker has built on may be what the network goes on with.
+            if record.kind == BLOCK and self.holding.blocks.awaits(record.hash):
+                return True
             self.ends.end(item, SHED, "third_conflict")
             return False
         if standing == SAME:

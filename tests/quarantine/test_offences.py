@@ -6,7 +6,7 @@ from itertools import permutations
 
 import msgspec
 import pytest
-from quarantine_script import Script, name_of_vote
+from quarantine_script import Script, name_of, name_of_vote
 from scripted_chain import Block, ScriptedWorker, Vote, digest, encode, genesis, vote_for
 
 from broker.quarantine.bounds import Bounds
@@ -224,6 +224,24 @@ def test_7_a_storm_of_forks_leaves_two_blocks_of_each_baker_and_evidence_of_each
     script.run()
     assert script.counts() == {"cleared": 500, "shed": 500}
     assert len(offences(script)) == len(set(offences(script))) == 250
+
+
+def test_7_a_third_block_of_a_place_is_let_in_when_another_one_builds_on_it() -> None:
+    script = Script()
+    one, two, third = (script.root.child(nonce=nonce, baker="b") for nonce in range(3))
+    for block in (one, two, third):
+        script.block(block)
+        script.run()
+    assert script.last(name_of(third)) == ("shed", "third_conflict")
+    child = third.child(baker="another")
+    script.block(child)
+    script.run()
+    assert [wanted.hash for wanted in script.wanted] == [third.hash]
+    script.block(third, name="the third again")
+    script.run()
+    assert script.last("the third again") == ("cleared", "")
+    assert script.last(name_of(child)) == ("cleared", "")
+    assert len(script.slashable) == 1
 
 
 def test_the_node_s_own_block_conflicts_with_a_pushed_one() -> None:
