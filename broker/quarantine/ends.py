@@ -94,6 +94,10 @@ class Ends:
             waiting = held.waiting_for(item.hash)
             if waiting:
                 self._missing.want(item.hash, waiting[0].senders, self._moment.now)
+        self.waits_no_more(item)
+
+    def waits_no_more(self, item: Item) -> None:
+        """A block is not held any more: its predecessor may be wanted by nobody."""
         facts = item.facts
-        if isinstance(facts, HeaderFacts) and not held.awaits(facts.predecessor):
+        if isinstance(facts, HeaderFacts) and not self._held.awaits(facts.predecessor):
             self._missing.found(facts.predecessor)

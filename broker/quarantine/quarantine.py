@@ -276,6 +276,7 @@ class Quarantine:
         found = [item for item in self._held() if item.hash == hash_]
         for item in found:
             self.holding.remove(item)
+            self.ends.waits_no_more(item)
             item.facts = None
             self._queue(item)
         return len(found)

@@ -9,7 +9,7 @@ from scripted_chain import GOOD, Block, ScriptedWorker, digest, encode, genesis,
 from broker.messages import Request
 from broker.quarantine.items import VERIFY_BLOCK
 from broker.quarantine.records import BLOCK, KIND_OF_VOTE, ClearedBody
-from broker.verification import Check
+from broker.verification import Check, Judgement, Verdict
 
 
 def held_pair(script: Script) -> tuple[Block, Block]:
@@ -199,6 +199,19 @@ def test_an_operator_drops_or_releases_what_is_held() -> None:
     assert script.last(name_of(child)) == ("shed", "dropped")
     assert script.last(name_of_vote(vote)) == ("held", "target")
     assert script.worker.checked.count((Check.VOTE, digest(encode(vote)))) == 2
+
+
+def test_a_released_block_that_turns_out_bad_leaves_its_parent_to_nobody() -> None:
+    script = Script()
+    block = script.root.chain(2)[1]
+    script.block(block)
+    script.run()
+    assert len(script.core.missing) == 1
+    script.worker.overrides[block.raw] = Verdict(0, Judgement.INVALID, "no_rights")
+    script.core.release(block.hash, script.now)
+    script.run()
+    assert script.last(name_of(block)) == ("rejected", "no_rights")
+    assert len(script.core.missing) == 0
 
 
 def test_of_two_records_of_the_same_bytes_one_goes_on() -> None:
