@@ -233,7 +233,10 @@ class Intake:
             else self._watch.vote_life_s(self._bounds.held_vote_rounds)
         )
         end: tuple[str, str] | None = None
-        if record.hash in self._known.seen or record.hash in self._chain:
+        block = self._chain.get(record.hash)
+        if block is not None and (block.client, block.id) != (client, id_):
+            end = (DUPLICATE, "cleared")  # as a body of another request, or the node's
+        elif block is not None or record.hash in self._known.seen:
             end = (CLEARED, "")
         elif self._moment.unix_now - record.since_unix_ms / 1000 >= life_s:
             end = (EXPIRED, record.reason)

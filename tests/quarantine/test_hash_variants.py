@@ -109,6 +109,22 @@ def test_12_a_body_that_waits_for_rights_ends_when_another_one_clears() -> None:
     assert script.last("wrong body") == ("duplicate", "cleared")
 
 
+def test_12_a_wrong_body_is_not_cleared_by_a_restart_either() -> None:
+    script = Script()
+    block = script.root.child()
+    script.worker.overrides[block.raw] = Verdict(0, Judgement.RIGHTS_UNKNOWN, "rights_unknown")
+    script.block(with_body(block, b"wrong"), "evil", name="wrong body")
+    script.run()
+    script.worker.overrides.clear()
+    script.block(block)
+    while block.hash not in {stored.facts.hash for stored in script.store.blocks}:
+        script.answer()
+        script.turn()
+    script.restart()
+    script.run()
+    assert script.last("wrong body") == ("duplicate", "cleared")
+
+
 def test_a_header_that_is_called_a_vote_does_not_make_the_block_bad() -> None:
     script = Script()
     block = script.root.child()
