@@ -189,6 +189,9 @@ class Quarantine:
         for block in kept.blocks:
             self.chain.add(block)
             self.known.seen.put(block.facts.level, block.facts.hash, None)
+        if self.chain.head is not None:
+            # Before anything signed is entered: the store forgets evidence sooner than that.
+            self._head_moved()
         for hash_, level in kept.votes:
             self.known.seen.put(level, hash_, None)
         for offence in kept.denounced:
@@ -198,8 +201,6 @@ class Quarantine:
             self._note(record, self.offences.table.enter(record), stored=True)
         for evidence in kept.untold:
             self._tell_slashable(evidence)
-        if self.chain.head is not None:
-            self._head_moved()
         for cleared in kept.untold_cleared:
             self.ends.cleared_before(cleared)
         for held in kept.held:

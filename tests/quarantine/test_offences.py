@@ -143,6 +143,24 @@ def test_19_evidence_that_was_stored_but_not_told_is_told_after_the_restart() ->
     assert (told, len(script.slashable)) == (0, 1)
 
 
+def test_19_an_offence_below_the_depth_is_not_told_again_after_a_restart() -> None:
+    script = Script(Bounds(depth_levels=10))
+    vote = vote_for(script.root, "d")
+    script.vote(vote)
+    script.vote(msgspec.structs.replace(vote, branch=b"b" * 32))
+    script.run()
+    assert len(script.slashable) == 1
+    for block in script.root.chain(11):
+        script.block(block)
+        script.run()
+    # The store forgets evidence level by level, and what was signed a batch of levels at a time.
+    script.store.evidence.clear()
+    assert script.store.seen
+    script.restart()
+    script.run()
+    assert len(script.slashable) == 1
+
+
 def test_20_what_is_older_than_the_depth_is_counted_as_too_old() -> None:
     root = genesis()
     script = Script(Bounds(depth_levels=4), worker=ScriptedWorker([root, *root.chain(9)]))
