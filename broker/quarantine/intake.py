@@ -23,6 +23,7 @@ from broker.quarantine.items import (
     PASSES,
     Item,
     block_fingerprint,
+    body_bytes,
     decode_block_offer,
     decode_vote_offer,
 )
@@ -134,7 +135,7 @@ class Intake:
             peer.tokens_blocks -= 1.0
             others = requests.blocks.get(hash_, ())
             same = [other for other in others if other.fingerprint == mark]
-            size = sum(len(operation) for passed in operations for operation in passed)
+            size = body_bytes(operations)
             too_big = (
                 len(raw) > bounds.header_bytes_max
                 or size > bounds.operations_bytes_max
