@@ -22,6 +22,7 @@ _PASSES_MAX, _OPERATIONS_MAX = 16, 16_384
 # What an operation occupies beside its bytes: an object and a place in a list.
 OPERATION_OVERHEAD_BYTES = 48
 
+_HINT_LETTERS_MAX = 64  # a key hash has 36
 PeerName = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -30,7 +31,8 @@ class VoteOffer(Struct):
 
     peer: PeerName  # who sent it
     raw: bytes  # signed operation
-    delegate: str = ""  # whose vote it claims to be: a hint for whom to ask, nothing more
+    # Whose vote it claims to be: a hint for whom to ask, nothing more. Kept while it waits.
+    delegate: Annotated[str, Meta(max_length=_HINT_LETTERS_MAX)] = ""
 
 
 class BlockOffer(Struct):

@@ -181,6 +181,7 @@ def test_what_is_no_request_is_refused_and_counted_nowhere() -> None:
         ("verify_vote", b"\x82\xa4peer\xa1p\xa1x" + b"\x91" * 5_000 + b"\x90", "malformed"),
         ("verify_block", b"\x81\xa1x" + b"\x91" * 5_000 + b"\x90", "malformed"),
         ("verify_vote", encode({"peer": "", "raw": b""}), "malformed"),
+        ("verify_vote", encode({"peer": "p", "raw": b"", "delegate": "m" * 10_000}), "malformed"),
         ("sign", b"", "unknown_kind"),
     ):
         request = Request(bytes(16), kind, payload)
