@@ -219,6 +219,7 @@ def _check_body(
         if operation.hash in included:
             text = f"the operation {operation.hash.hex()} is in an ancestor already"
             raise _Wrong(Reason.OPERATION_TWICE, text)
+        yield None  # a branch may be 360 blocks back: 0.1 ms
     yield from _check_votes(header, predecessor, operations, attested, preattested, rules)
     yield from _check_others(operations, state, rules)
     yield valid(number, facts)

@@ -281,6 +281,33 @@ def test_an_anonymous_operation_that_an_ancestor_holds(case: Case) -> None:
     assert (verdict.judgement, verdict.reason) == (Judgement.INVALID, Reason.OPERATION_TWICE)
 
 
+def test_each_anonymous_operation_is_a_step(case: Case) -> None:
+    bakery = case.bakery
+    branch = [block.hash for block in bakery.chain.tree.ancestors(case.predecessor)]
+
+    def steps(count: int) -> int:
+        revelations = [
+            encode(
+                Operation(
+                    branch[2],
+                    (Content(1, SEED_NONCE_REVELATION, {"level": i, "nonce": bytes(32)}),),
+                    bytes(64),
+                )
+            )
+            for i in range(count)
+        ]
+        passes = case.passes(anonymous=revelations)
+        header = bakery.header(passes, predecessor=case.predecessor)
+        item = item_of(bakery, bakery.signed(header), passes, case.predecessor)
+        assert case.check(item, header.timestamp).judgement == Judgement.VALID
+        chain = case.checker.chain
+        assert chain.rules is not None
+        position = case.checker.position(bakery.head, header.timestamp)
+        return sum(1 for _ in block_steps(item, chain.rules, chain, position))
+
+    assert steps(8) - steps(0) >= 2 * 8, "one to read it, one to look for it in the ancestors"
+
+
 def test_a_place_on_the_chain_that_is_not(case: Case) -> None:
     bakery = case.bakery
     passes = case.passes()
