@@ -167,6 +167,23 @@ def test_a_body_that_only_repeats_its_last_operation_is_not_the_bakers(
     assert case.check(right, header.timestamp).judgement == Judgement.VALID
 
 
+def test_a_body_of_more_operations_than_any_block_holds_is_not_hashed(case: Case) -> None:
+    passes = case.passes()
+    header = case.bakery.header(passes)
+    raw = case.bakery.signed(header)
+    for place in range(4):
+        junk = [*passes[:place], [b""] * 16_384, *passes[place + 1 :]]
+        item = item_of(case.bakery, raw, junk, case.predecessor)
+        verdict = case.check(item, header.timestamp)
+        expected = (Judgement.BODY_INVALID, Reason.WRONG_OPERATIONS_HASH)
+        assert (verdict.judgement, verdict.reason) == expected
+        chain = case.checker.chain
+        assert chain.rules is not None
+        position = case.checker.position(case.bakery.head, header.timestamp)
+        steps = list(block_steps(item, chain.rules, chain, position))
+        assert len(steps) == 2, "the header, and the end"
+
+
 def test_every_byte_of_a_body_is_covered(case: Case) -> None:
     passes = case.passes([case.bakery.transfer_of(1)])
     header = case.bakery.header(passes)
