@@ -145,10 +145,14 @@ def _is_off_final_branch(ancestors: Sequence[AncestorBlock], position: Position)
 
 
 def _check_place(header: BlockHeader, predecessor: AncestorBlock, rules: ChainRules) -> None:
-    """Level, rounds, time and fitness on top of the predecessor. Raises _Wrong."""
+    """Level, protocol, rounds, time and fitness on top of the predecessor. Raises _Wrong."""
     if header.level != predecessor.level + 1:
         text = f"level {header.level} on top of level {predecessor.level}"
         raise _Wrong(Reason.WRONG_LEVEL, text)
+    # The next one if the protocol ended with the predecessor, which its header does not tell.
+    if header.proto not in (predecessor.proto, (predecessor.proto + 1) % 256):
+        text = f"protocol number {header.proto} on top of {predecessor.proto}"
+        raise _Wrong(Reason.WRONG_PROTO, text)
     if header.fitness.predecessor_round != predecessor.round:
         text = f"its predecessor is of round {predecessor.round}"
         raise _Wrong(Reason.WRONG_PREDECESSOR_ROUND, text)

@@ -101,6 +101,7 @@ def test_right_blocks_are_valid(network: Any) -> None:
 
 HEADER_CHANGES: list[tuple[Reason, Callable[[Any], Any]]] = [
     (Reason.WRONG_TIMESTAMP, lambda h: replace(h, timestamp=h.timestamp - 1)),
+    (Reason.WRONG_PROTO, lambda h: replace(h, proto=(h.proto + 2) % 256)),
     (
         Reason.WRONG_PREDECESSOR_ROUND,
         lambda h: replace(
