@@ -79,7 +79,6 @@ def state_on_top(
     accounts: Mapping[bytes, AccountFacts],
     above: Sequence[tuple[bytes, BlockEffects]],
     *,
-    reveals: Collection[bytes],
     rewarded: Collection[bytes],
     branch_length: int,
 ) -> BlockState:
@@ -87,7 +86,6 @@ def state_on_top(
 
     Args:
         branch: the known block, its predecessor, …
-        reveals: the sources whose operation begins by revealing its key.
         rewarded: the sources that may have been paid for blocks and votes meanwhile.
     """
     hashes = [hash_ for hash_, _ in reversed(above)]
@@ -98,7 +96,6 @@ def state_on_top(
                 source,
                 account,
                 [effects for _, effects in above],
-                reveals_again=source in reveals,
                 is_rewarded=source in rewarded,
             )
             for source, account in accounts.items()
@@ -137,7 +134,6 @@ def _after(
     account: AccountFacts,
     above: Iterable[BlockEffects],
     *,
-    reveals_again: bool,
     is_rewarded: bool,
 ) -> AccountFacts | None:
     balance, counter, key = account.balance, account.counter, account.public_key
@@ -149,6 +145,6 @@ def _after(
             return None  # it may have been made, with a counter of the chain's choice
         balance += received - effects.fees.get(source, 0)
         has_bound &= not (effects.pays_out or is_rewarded)
-        if key is None and not reveals_again:
+        if key is None:
             key = effects.revealed.get(source)
     return AccountFacts(balance if has_bound else MUTEZ_MAX, counter, key)

@@ -139,7 +139,6 @@ class KnownChain:
             told.branch,
             accounts,
             [(each.hash, self._effects[each.hash]) for each in reversed(above)],
-            reveals=operations.revealing(),
             rewarded=_delegates_among(signers, rights, self._network),
             branch_length=rules.operations_ttl + 1,
         )

@@ -282,6 +282,11 @@ def test_an_operation_that_an_ancestor_holds(case: Case) -> None:
     assert verdict.reason == Reason.OPERATION_NOT_VALID, "its counter tells"
 
 
+def test_a_key_that_is_revealed_again_is_no_fault_of_the_block(case: Case) -> None:
+    again = case.bakery.transfer(ACCOUNTS[1], reveal=True)  # it fails, and pays for that
+    assert case.judge(case.passes([again])).judgement == Judgement.VALID
+
+
 def test_an_anonymous_operation_that_an_ancestor_holds(case: Case) -> None:
     """Nothing but the blocks since its branch tells: it has no counter and no level."""
     bakery, node = case.bakery, case.checker.node
