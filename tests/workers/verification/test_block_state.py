@@ -58,6 +58,15 @@ def test_what_was_received_is_an_upper_bound() -> None:
     assert after(empty, effects(), source=TWO) == empty
 
 
+def test_an_account_that_was_emptied_and_filled_again_has_another_counter() -> None:
+    poor = AccountFacts(40, 7, ONE.public_key)
+    filled = effects(transfer(TWO, counter=3, destination=ONE.address))
+    emptied = effects(transfer())  # 30 and a fee of 10
+    assert after(poor, emptied) == AccountFacts(30, 8, ONE.public_key)
+    assert after(poor, emptied, filled) is None
+    assert after(AccountFacts(41, 7, ONE.public_key), emptied, filled) is not None, "1 was left"
+
+
 @pytest.mark.parametrize("what", ["unreadable", "anonymous", "rewarded", "parameters"])
 def test_where_anything_may_have_been_paid_there_is_no_bound(what: str) -> None:
     blocks = {
