@@ -16,6 +16,33 @@ def give_back(scratch: Scratch, directory: RunDirectory) -> None:
     asyncio.run(scratch.give_back(directory))
 
 
+def settle(scratch: Scratch) -> RunDirectory:
+    """A directory that was changed long ago, by the clock of its file system."""
+    while not (directory := scratch.take()).is_settled:
+        give_back(scratch, directory)
+    return directory
+
+
+def test_a_change_in_the_tick_of_its_making_is_seen(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    for _ in range(20):
+        directory = scratch.take()
+        Path(directory.path, "left").touch()
+        assert not scratch.take_back(directory)
+    scratch.close()
+
+
+def test_a_file_that_was_removed_again_does_no_harm(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    directory = settle(scratch)
+    Path(directory.path, "left").touch()
+    Path(directory.path, "left").unlink()
+    assert scratch.take_back(directory)
+    again = scratch.take()
+    assert (again.path, again.is_settled) == (directory.path, False)
+    scratch.close()
+
+
 def test_an_untouched_directory_serves_again(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path)
     first, second = scratch.take(), scratch.take()
@@ -23,7 +50,7 @@ def test_an_untouched_directory_serves_again(tmp_path: Path) -> None:
     assert os.listdir(first.path) == []
     assert os.stat(first.path).st_mode & 0o777 == 0o700
     give_back(scratch, first)
-    assert scratch.take() == first
+    assert scratch.take().path == first.path
     scratch.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -43,11 +70,11 @@ def test_a_touched_directory_is_removed(tmp_path: Path, touch: Callable[[Path], 
     outside = tmp_path / "outside"
     outside.mkdir()
     scratch = Scratch(tmp_path / "scratch")
-    directory = scratch.take()
+    directory = settle(scratch)
     touch(Path(directory.path))
     give_back(scratch, directory)
     assert not os.path.lexists(directory.path)
-    assert scratch.take() != directory
+    assert scratch.take().path != directory.path
     scratch.close()
     assert list((tmp_path / "scratch").iterdir()) == []
 

@@ -89,8 +89,10 @@ class Workshop:
         runs = Runs(launcher, self.token)
         try:
             yield runs
-        finally:
-            await runs.runner.shutdown()
+        except BaseException:
+            await runs.runner.shutdown(at_once=True)
+            raise
+        await runs.runner.shutdown()
         assert processes_of_runs({self.token}) == [], "nothing of a run is left"
 
     def play(self, story: Callable[[Runs], Awaitable[None]], *, seed: bool = False) -> None:

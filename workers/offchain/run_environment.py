@@ -65,16 +65,8 @@ def idempotency_key(order: Run, origin: str) -> str:
     Args:
         origin: whose serials these are (the journal's uuid): each host counts its own.
     """
-    key = hashlib.blake2b(digest_size=32)
-    parts = (
-        origin,
-        order.application.key,
-        "" if order.group is None else f"id {order.group}",
-        str(order.serial),
-        order.operator,
-        order.input,
-    )
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        key.update(len(encoded).to_bytes(8, "big") + encoded)
-    return key.hexdigest()
+    group = "" if order.group is None else f"id {order.group}"
+    parts = (origin, order.application.key, group, str(order.serial), order.operator, order.input)
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    lengths = " ".join(str(len(part)) for part in encoded)  # or a part could reach into the next
+    return hashlib.blake2b(b"".join([lengths.encode(), *encoded]), digest_size=32).hexdigest()
