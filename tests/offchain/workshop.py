@@ -90,7 +90,8 @@ class Workshop:
         try:
             yield runs
         except BaseException:
-            await runs.runner.shutdown(at_once=True)
+            runs.runner.end_at_once()
+            await runs.runner.shutdown()
             raise
         await runs.runner.shutdown()
         assert processes_of_runs({self.token}) == [], "nothing of a run is left"

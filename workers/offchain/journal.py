@@ -42,7 +42,7 @@ from workers.offchain.commands import (
     Run,
     TakeEpoch,
 )
-from workers.offchain.process_identity import ProcessIdentity
+from workers.offchain.process_table import ProcessIdentity
 from workers.offchain.records import TaskRecord, TaskState
 from workers.offchain.stimuli import EpochRefused, EpochTaken, Wish, Wished
 

@@ -66,10 +66,15 @@ class OperatorRunner:
         if run in self._live:
             self._live[run].cancel(at_once=at_once)
 
-    async def shutdown(self, *, at_once: bool = False) -> None:
+    def end_at_once(self) -> None:
+        """Kill all runs; each tells of its end."""
+        for run in list(self._live):
+            self.cancel(run, at_once=True)
+
+    async def shutdown(self) -> None:
         """End all runs, tell of their ends, and leave nothing behind."""
         for run in list(self._live):
-            self.cancel(run, at_once=at_once)
+            self.cancel(run)
         while self._live:
             self._is_idle.clear()
             await self._is_idle.wait()

@@ -5,17 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Self
 
 from msgspec import Struct
 
 ENDED = frozenset("ZX")  # has ended, and its parent does not know yet
 
 
-class ProcessIdentity(Struct, frozen=True):
-    """A process, and no other one that gets its number later (of the same boot)."""
+class ProcessIdentity(Struct, frozen=True, array_like=True):
+    """A process, and no other one that gets its number later."""
 
     pid: int
     started: int  # clock ticks after boot
+    boot: str
+
+    @classmethod
+    def own(cls) -> Self:
+        """This process. Raises OSError where /proc does not show it."""
+        row = process_row(os.getpid())
+        if row is None:
+            raise OSError("/proc does not show this process: is it mounted?")
+        return cls(row.pid, row.identity.started, boot_id())
+
+    def is_alive(self) -> bool:
+        """Whether it runs; one that has ended and was not waited for yet does not."""
+        row = process_row(self.pid)
+        return row is not None and row.identity == self and not row.has_ended
 
 
 class ProcessRow(Struct, frozen=True):
@@ -41,7 +58,14 @@ def process_row(pid: int) -> ProcessRow | None:
         return None
     # The name, in brackets, may hold anything, brackets and blanks too.
     fields = content[content.rindex(b")") + 2 :].split()
-    return ProcessRow(ProcessIdentity(pid, int(fields[19])), fields[0].decode(), int(fields[2]))
+    identity = ProcessIdentity(pid, int(fields[19]), boot_id())
+    return ProcessRow(identity, fields[0].decode(), int(fields[2]))
+
+
+@cache
+def boot_id() -> str:
+    """Since when this machine runs, as a word that no other boot has (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def process_rows() -> Iterator[ProcessRow]:

@@ -46,10 +46,11 @@ from workers.offchain.notification_stream import NotificationStream
 from workers.offchain.offchain_errors import OffchainError
 from workers.offchain.operator_runner import OperatorRunner
 from workers.offchain.orphans import end_orphans
-from workers.offchain.process_identity import ProcessIdentity
+from workers.offchain.process_table import ProcessIdentity
 from workers.offchain.standing import Standing
 from workers.offchain.stimuli import (
     Answered,
+    Cancelled,
     EpochTaken,
     NotAnswered,
     PlaceRefused,
@@ -124,6 +125,11 @@ class ProcessorLoop:
         """Something has happened; any number of it is one turn."""
         self._stimuli.append(stimulus)
         self._wake.set()
+
+    def end_at_once(self) -> None:
+        """Begin nothing any more and kill what runs: nobody is there to take what comes of it."""
+        self.tell(Cancelled())
+        self._runner.end_at_once()
 
     def look_again(self) -> None:
         """Somebody has left a wish in the journal."""

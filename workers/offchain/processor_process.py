@@ -153,7 +153,7 @@ class TaskProcessorProcess:
                 case ProcessorSetup():
                     raise BrokenFrame("a second setup")
         log.warning("worker_gone; ending what runs")
-        self._loop.tell(Cancelled())
+        self._loop.end_at_once()
         await asyncio.Event().wait()  # until the loop has ended
 
     async def _take(self, body: bytes) -> None:
