@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from workers.offchain.orphans import end_orphans, processes_of_runs
-from workers.offchain.process_table import ProcessIdentity, process_row
+from workers.offchain.process_table import ProcessIdentity, boot_id, process_row
 
 PATIENCE_S = 60.0
 
@@ -151,7 +151,7 @@ def test_a_leader_is_known_by_number_and_start(token: str) -> None:
     try:
         known = identity_of(leader.pid)
         wait_until(lambda: "sleep" in Path(f"/proc/{leader.pid}/comm").read_text())
-        earlier = ProcessIdentity(known.pid, known.started - 1)
+        earlier = ProcessIdentity(known.pid, known.started - 1, boot_id())
         assert end_orphans(set(), [earlier]) == []
         assert is_alive(leader.pid)
         members = {row.pid for row in processes_of_runs(set(), [known])}
