@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
+from broker.applications import ApplicationInPool, Watched
 from broker.client import Admin
 from broker.errors import NoAnswer
 from broker.place import Place, at_a_place
+from broker.task_options import TaskFlags, configured_applications, with_task_options
+from workers.offchain.application import Application
 from workers.offchain.journal_reports import KnownTask, find_task, known_tasks, leave_wish
 from workers.offchain.journal_tables import JOURNAL_NAME
+from workers.offchain.operator_files import located, problems
+from workers.offchain.operator_table import operator_table
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import Wish
 
@@ -93,15 +102,119 @@ def _decide(place: Place, name: str, wish: Wish) -> None:
     known = find_task(journal, name)
     leave_wish(journal, known, wish)
     verb = {Wish.RETRY: "is tried again", Wish.DROP: "is dropped"}[wish]
-    admin = Admin(place.endpoints, curve=place.curve)
-    try:
-        admin.tasks_changed([known.application.key], timeout_s=ASK_S)
-    except NoAnswer:
-        click.echo(f"{known.name} {verb} when a pool runs here")
+    with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        try:
+            admin.tasks_changed([known.application.key], timeout_s=ASK_S)
+        except NoAnswer:
+            verb += " when a pool runs here"
+    click.echo(f"{known.name} {verb}")
+
+
+# -- applications and operators -------------------------------------------------------------------
+
+
+@tasks.command()
+@at_a_place
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def applications(place: Place, as_json: bool) -> None:
+    """List the applications that the running pool watches, and who processes each."""
+    with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        watched = admin.applications()
+    for each in watched:
+        row = msgspec.to_builtins(each)
+        click.echo(json.dumps(row) if as_json else _application_line(each))
+    if not watched and not as_json:
+        click.echo("no application is watched; see `forgepool tasks watch --help`", err=True)
+
+
+@tasks.command()
+@at_a_place
+@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True)
+@click.option("--operator", "operators", metavar="NAME", multiple=True,
+              help="An operator that they may use; repeatable.")  # fmt: skip
+@click.option("--any-operator", is_flag=True, help="They may use every operator of the pool.")
+def watch(
+    place: Place, ids: tuple[str, ...], operators: tuple[str, ...], any_operator: bool
+) -> None:
+    """Have the running pool process APPLICATION too, also after a restart.
+
+    APPLICATION is an id, or CHAIN/APPLICATION. Said again, it replaces what it may use.
+    """
+    if bool(operators) is any_operator:
+        raise click.UsageError("say what they may use: --operator NAME, or --any-operator")
+    allowed = None if any_operator else list(operators)
+    wanted = [Watched(_application(place, each).key, allowed) for each in ids]
+    with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        admin.watch_applications(wanted)
+    click.echo(f"{len(wanted)} watched")
+
+
+@tasks.command()
+@at_a_place
+@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True)
+def unwatch(place: Place, ids: tuple[str, ...]) -> None:
+    """Have the running pool process APPLICATION no more; its operators are ended."""
+    keys = [_application(place, each).key for each in ids]
+    with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        admin.unwatch_applications(keys)
+    click.echo(f"{len(keys)} not watched any more")
+
+
+@tasks.command()
+@at_a_place
+@with_task_options
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def check(place: Place, task_flags: TaskFlags, as_json: bool) -> None:
+    """Say what the settings and these flags come to, and what is wrong with the operators.
+
+    Ends with status 1 if something is.
+    """
+    settings = task_flags.applied_to(place.settings.tasks)
+    table = located(
+        operator_table(settings.operators, ()), os.environ.get("PATH", os.defpath), place.state_dir
+    )
+    found = problems(table)
+    named = configured_applications(settings)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "mode": settings.mode,
+                    "node_service": settings.node_service,
+                    "operators": {name: each.path for name, each in table.items()},
+                    "applications": {each.key: each.operators for each in named},
+                    "problems": found,
+                }
+            )
+        )
     else:
-        click.echo(f"{known.name} {verb}")
-    finally:
-        admin.close()
+        click.echo(f"mode         {settings.mode}")
+        click.echo(f"node service {settings.node_service or 'none: no tasks are processed'}")
+        for name, operator in sorted(table.items()):
+            click.echo(f"operator     {name} = {operator.path}")
+        for each in named:
+            allowed = "any operator" if each.operators is None else ", ".join(each.operators)
+            click.echo(f"application  {Application.of_key(each.key)}: {allowed}")
+        for problem in found:
+            click.echo(f"problem: {problem}", err=True)
+        if not table:
+            click.echo("no operators: add [tasks.operators.NAME] or --operator", err=True)
+    sys.exit(1 if found else 0)
+
+
+def _application(place: Place, text: str) -> Application:
+    return Application.parse(text, place.settings.tasks.chain_id)
+
+
+def _application_line(each: ApplicationInPool) -> str:
+    text = f"{each.state:12} {Application.of_key(each.key)}"
+    text += f"  {each.owner} epoch {each.epoch}" if each.owner else ""
+    text += f"  waits for {', '.join(each.awaited)}" if each.awaited else ""
+    allowed = "any operator" if each.operators is None else ", ".join(each.operators)
+    return f"{text}  {allowed}  (by {', '.join(each.named_by)})"
+
+
+# -- small things ---------------------------------------------------------------------------------
 
 
 def _journal(place: Place) -> Path:

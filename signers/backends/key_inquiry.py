@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from signers.backends.backend import BackEnd
-from signers.backends.http_signer import HttpSigner, tls_context
 from signers.backends.key_uri import HttpKey, RemoteKey, TcpKey, UnixKey
 from signers.backends.signer_environment import http_headers
 from signers.backends.socket_signer import SocketSigner
@@ -30,6 +29,9 @@ def ask_public_key(key: RemoteKey, environment: Mapping[str, str]) -> PublicKey:
 def _signer(key: RemoteKey, environment: Mapping[str, str]) -> BackEnd:
     match key:
         case HttpKey(base):
+            # Every `forgepool keys` would wait for httpcore, and few ask a signer over HTTP.
+            from signers.backends.http_signer import HttpSigner, tls_context
+
             tls = tls_context(None, None) if base.startswith("https:") else None
             return HttpSigner(base, connections=1, headers=http_headers(environment), tls=tls)
         case TcpKey(host, port):

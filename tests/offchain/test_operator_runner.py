@@ -243,12 +243,12 @@ def test_each_attempt_may_take_twice_as_long(workshop: Workshop) -> None:
 def test_an_operator_that_says_nothing_for_too_long_is_ended(workshop: Workshop) -> None:
     workshop.script(
         "talker",
-        "for i in 1 2 3 4 5 6 7 8 9; do printf $i >&2; sleep 0.1; done; exec sleep 1000",
-        idle_timeout_s=0.7,
+        "for i in 1 2 3 4 5 6 7 8 9; do printf $i >&2; sleep 0.15; done; exec sleep 1000",
+        idle_timeout_s=1.2,
     )
     result = workshop.run("talker")
     assert result.end is RunEnd.TIMEOUT
-    assert "said nothing for 0.7 s" in result.text
+    assert "said nothing for 1.2 s" in result.text
     assert result.stderr == "123456789", "each byte begins the wait anew"
 
 
@@ -315,7 +315,7 @@ def test_a_cancelled_run_is_cancelled_even_if_it_was_being_ended(workshop: Works
     workshop.script(
         "deaf",
         "trap 'touch $HERE/asked' TERM; while :; do sleep 0.01; done",
-        timeout_s=0.05,
+        timeout_s=1,  # by then it has its trap
         grace_s=0.2,
     )
 

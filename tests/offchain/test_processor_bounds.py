@@ -50,6 +50,7 @@ class ManyTasks:
 
     def __init__(self, s: Script, tasks: list[Task]) -> None:
         self.s = s
+        s.validates_every = 25
         self.pending = {task.input: task for task in tasks}
         self.running: list[str] = []
         self.submitted: list[str] = []

@@ -403,3 +403,13 @@ def test_t26_a_submission_on_its_way_is_finished() -> None:
     s >> told(Cancelled())
     s >> committed(A) << releases(A) << unwatches() << is_done()
     assert s.states(A) == []
+
+
+def test_t39_the_next_owner_hears_of_an_end_that_is_not_known() -> None:
+    s = running("tick")
+    s >> output("tick") << submits("tick!")
+    s >> submitted(A, SubmitEnd.AMBIGUOUS) << asks(A)
+    s >> owned(A, epoch=2) << stops_asking() << releases(A) << asks(A)
+    s >> answered(A, "tick")  # the node may still be at it
+    s.wait(5) << asks(A)
+    s >> answered(A, "tick") << submits("tick!", epoch=2)

@@ -397,7 +397,11 @@ def test_t39_what_was_not_committed_is_submitted_again_after_a_pause() -> None:
 def test_t39_an_equal_task_that_stands_elsewhere_is_another() -> None:
     s = submitting("tick", "tock")
     s >> submitted(A, SubmitEnd.AMBIGUOUS) << asks(A)
-    s >> answered(A, "tock", "tick") << runs("tick", serial=3) << submits("tock!")
+    s >> answered(A, "tock", "tick") << submits("tock!")
+    s.wait(5) << asks(A)
+    s >> answered(A, "tock", "tick")
+    s >> committed(A) << asks(A)
+    s >> answered(A, "tick") << runs("tick", serial=3)
 
 
 def test_a_node_that_is_down_kills_no_task() -> None:

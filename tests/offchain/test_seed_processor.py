@@ -420,7 +420,7 @@ def test_t24_only_what_is_new_is_asked() -> None:
     assert s.core.held() == [(A, 1), (B, 1)]
 
 
-def test_t25_after_an_empty_list_it_begins_without_a_cursor() -> None:
+def test_t19_t25_it_begins_without_a_cursor() -> None:
     s = listening(A)
     s >> new_block() << asks(A)
     s >> answered(A, cursor="here")

@@ -18,14 +18,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import psutil
+from click.testing import CliRunner
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from broker.client import Admin, Client
 from broker.client_session import Refused
+from broker.command import main
 from broker.config import Endpoints, load_settings, resolve_endpoints
 from broker.errors import NoAnswer
 from broker.messages import (
@@ -130,6 +132,17 @@ class PoolProcess:
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    def on_files(self, *arguments: str) -> str:
+        """Run a command on this pool's files in this process of ours; return what it prints.
+
+        For what a test only builds on: to start Python costs more than what the command does.
+        """
+        done = CliRunner().invoke(
+            main, [*arguments, "--state-dir", str(self.state_dir)], env=self.environment
+        )
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
     def make(self, delegates: int) -> None:
         """Make the store, fresh keys in it, and a policy that lets them sign `noop` too."""
         self.run("init", "--network", "mavryk", "--chain-id", self.chain_id)
@@ -143,7 +156,7 @@ class PoolProcess:
         self.keys = other.keys
 
     def read_keys(self) -> None:
-        listed = json.loads(self.run("keys", "list", "--json").stdout)
+        listed = json.loads(self.on_files("keys", "list", "--json"))
         self.keys = [Key(each["key_hash"], each["public_key"]) for each in listed]
 
     def configure(self, toml: str) -> None:
@@ -169,12 +182,14 @@ class PoolProcess:
 
     # -- processes --------------------------------------------------------------------------------
 
-    def start(self, *command: str, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(
+        self, *command: str, under: Sequence[str] = (), stdout: IO[bytes] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start a process of the pool; it is ended with the pool."""
         with self.log_path.open("ab") as log:
             child = subprocess.Popen(
                 [*under, *command], env=self.environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log,
+                stdout=stdout or log, stderr=log,
             )  # fmt: skip
         self._children.append(child)
         return child
@@ -296,8 +311,8 @@ class PoolProcess:
             yield client
 
     def marks(self) -> dict[tuple[str, str], tuple[int, int, str]]:
-        """Level, round and digest by holder and kind, as a fresh process reads them."""
-        shown = json.loads(self.run("watermarks", "show", "--json").stdout)
+        """Level, round and digest by holder and kind, as another process than the workers reads."""
+        shown = json.loads(self.on_files("watermarks", "show", "--json"))
         return {
             (mark["holder"], mark["kind"]): (mark["level"], mark["round"], mark["digest"])
             for mark in shown["marks"]

@@ -38,7 +38,7 @@ class Chain:
     def __init__(self, pool: PoolProcess) -> None:
         self.pool = pool
         pool.state_dir.mkdir()
-        pool.run("keys", "generate", "baker", "--count", str(BAKERS), "--network", "mavryk")
+        pool.on_files("keys", "generate", "baker", "--count", str(BAKERS), "--network", "mavryk")
         pool.read_keys()
         self.url = ""
         self.node: Any = None
@@ -63,8 +63,8 @@ class Chain:
         found = json.loads(ready.read_text())
         self.url, self.pool.chain_id = found["url"], found["chain_id"]
         if not self.pool.store.exists():
-            self.pool.run("init", "--network", "mavryk", "--chain-id", self.pool.chain_id)
-            self.pool.run("keys", "enable", *self.pool.delegates, "--fresh", "--yes")
+            self.pool.on_files("init", "--network", "mavryk", "--chain-id", self.pool.chain_id)
+            self.pool.on_files("keys", "enable", *self.pool.delegates, "--fresh", "--yes")
 
     def serve(self, workers: int = 2, *options: str, **delays: Any) -> None:
         self.pool.serve(workers, "--node", self.url, *options, **delays)

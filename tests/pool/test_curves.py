@@ -38,14 +38,14 @@ def pool(keys: dict[str, PublicKey]) -> Iterator[PoolProcess]:
         passwords.write_text("wrong\nright\n")
         new_password = pool.directory / "new"
         new_password.write_text("right\n")
-        pool.run("init", "--network", "tezos", "--chain-id", pool.chain_id)
+        pool.on_files("init", "--network", "tezos", "--chain-id", pool.chain_id)
         sealed = ("--encrypted", "--password-filename", str(new_password))
         for curve in CURVES_BY_NAME:
-            pool.run("keys", "generate", curve, "--curve", curve, *sealed)
+            pool.on_files("keys", "generate", curve, "--curve", curve, *sealed)
         pool.read_keys()
         [tz4] = [key for key in pool.delegates if key.startswith("tz4")]
-        pool.run("keys", "generate", "companion", "--curve", "bls", "--delegate", tz4)
-        listed = json.loads(pool.run("keys", "list", "--json").stdout)
+        pool.on_files("keys", "generate", "companion", "--curve", "bls", "--delegate", tz4)
+        listed = json.loads(pool.on_files("keys", "list", "--json"))
         assert [key["scheme"] for key in listed] == [*["encrypted"] * 4, "unencrypted"]
         keys |= {key["key_hash"]: PublicKey.read(key["public_key"]) for key in listed}
         pool.set_policy(POLICY)
@@ -127,7 +127,7 @@ def test_a_wrong_password_fails_its_own_requests_alone() -> None:
         file.write_text("right\n")
         pool.make(2)
         sealed = ("--encrypted", "--password-filename", str(file))
-        pool.run("keys", "generate", "sealed", *sealed)
+        pool.on_files("keys", "generate", "sealed", *sealed)
         pool.read_keys()
         *plain, locked = pool.delegates
         file.write_text("wrong\n")

@@ -31,9 +31,9 @@ PREFIX = {"ed25519": "edsig", "secp256k1": "spsig1", "p256": "p2sig", "bls": "BL
 def gateway() -> Iterator[GatewayProcess]:
     """A gateway of a Tezos pool with one key of each curve, which may be proven and listed."""
     with an_empty_pool() as pool:
-        pool.run("init", "--network", "tezos", "--chain-id", "mainnet")
+        pool.on_files("init", "--network", "tezos", "--chain-id", "mainnet")
         for name in CURVES_BY_NAME:
-            pool.run("keys", "generate", name, "--curve", name)
+            pool.on_files("keys", "generate", name, "--curve", name)
         (pool.state_dir / "policy.toml").write_text(
             '[default]\nkinds = ["consensus", "proof_of_possession", "deterministic_nonce"]\n'
         )
@@ -45,7 +45,7 @@ def gateway() -> Iterator[GatewayProcess]:
 
 def public_key(gateway: GatewayProcess, curve: str) -> tuple[str, PublicKey]:
     """The hash and the public key that the gateway says."""
-    listed = json.loads(gateway.pool.run("keys", "list", "--json").stdout)
+    listed = json.loads(gateway.pool.on_files("keys", "list", "--json"))
     key_hash = next(each["key_hash"] for each in listed if each["name"] == curve)
     text = gateway.call("GET", f"/keys/{key_hash}").body["public_key"]
     key = PublicKey.read(text)

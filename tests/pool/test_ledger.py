@@ -45,7 +45,7 @@ def device(pool: PoolProcess) -> Iterator[Device]:
         path.write_text(
             json.dumps([*json.loads(path.read_text()), {"name": "ledger", "value": value}])
         )
-    pool.run("keys", "enable", LEDGER.key_hash, "--fresh", "--yes")
+    pool.on_files("keys", "enable", LEDGER.key_hash, "--fresh", "--yes")
     pool.keys = [*pool.keys, LEDGER]
     pool.environment = pool.environment | device.environment
     yield device

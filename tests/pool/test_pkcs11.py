@@ -50,7 +50,7 @@ def add(pool: PoolProcess, token: SoftToken) -> PublicKey:
         file = pool.state_dir / "keys" / name
         content = json.loads(file.read_text())
         file.write_text(json.dumps([*content, {"name": "hsm", "value": value}]))
-    pool.run("keys", "enable", "hsm", "--fresh", "--yes")
+    pool.on_files("keys", "enable", "hsm", "--fresh", "--yes")
     return key
 
 

@@ -6,10 +6,11 @@ import json
 import os
 import pty
 import signal
+from collections.abc import Iterator
 
 import psutil
 import pytest
-from pool_process import POLICY, PoolProcess, forgepool, noop, until
+from pool_process import END_S, POLICY, PoolProcess, a_pool, forgepool, noop, until
 
 from broker.client import Admin, new_id
 from broker.messages import ATTESTATION_READY, SIGN, SIGNED, Event, Reloaded, Request
@@ -41,6 +42,22 @@ def attest(pool: PoolProcess) -> set[str]:
         return {event.event for event in client.wait(pool.attest(client, pool.next_level()))}
 
 
+@pytest.fixture(scope="module")
+def shared(template: PoolProcess) -> Iterator[PoolProcess]:
+    with a_pool(template) as pool:
+        pool.configure(ASKED)
+        pool.serve()
+        yield pool
+
+
+@pytest.fixture
+def asked(shared: PoolProcess) -> PoolProcess:
+    """A pool that runs and takes changes when it is asked to; with the usual policy again."""
+    shared.set_policy(POLICY)
+    assert reload(shared).taken
+    return shared
+
+
 def test_without_a_policy_keys_sign_blocks_and_votes_only(pool: PoolProcess) -> None:
     (pool.state_dir / "policy.toml").unlink()
     pool.serve(1)
@@ -50,12 +67,12 @@ def test_without_a_policy_keys_sign_blocks_and_votes_only(pool: PoolProcess) -> 
     assert "rule 'default': it allows no operations" in event.text
 
 
-def test_who_asks_decides(pool: PoolProcess) -> None:
-    pool.set_policy(POLICY + 'clients = ["wallet-*"]\n')
-    pool.serve(1)
-    delegate = pool.delegates[0]
-    assert sign(pool, delegate, "wallet-1").event == SIGNED
-    assert "its clients are wallet-*, not baker" in sign(pool, delegate).text
+def test_who_asks_decides(asked: PoolProcess) -> None:
+    asked.set_policy(POLICY + 'clients = ["wallet-*"]\n')
+    assert reload(asked).taken
+    delegate = asked.delegates[0]
+    assert sign(asked, delegate, "wallet-1").event == SIGNED
+    assert "its clients are wallet-*, not baker" in sign(asked, delegate).text
 
 
 def test_the_file_may_be_named(pool: PoolProcess) -> None:
@@ -83,47 +100,44 @@ def test_a_change_comes_into_force_by_itself(pool: PoolProcess) -> None:
     assert pool.signing_pids() == pids, "without a restart"
 
 
-def test_a_reload_is_for_keys_and_policy_and_all_workers(pool: PoolProcess) -> None:
-    pool.configure(ASKED)
-    pool.serve()
-    pids = pool.signing_pids()
-    pool.run("keys", "generate", "late")
-    pool.set_policy(NOTHING)
-    plan = pool.run("reload", "--dry-run").stdout
+def test_a_reload_is_for_keys_and_policy_and_all_workers(asked: PoolProcess) -> None:
+    pids = asked.signing_pids()
+    asked.on_files("keys", "generate", "late")
+    asked.set_policy(NOTHING)
+    plan = asked.run("reload", "--dry-run").stdout
     assert "keys added: mv1" in plan
     assert "rule 'default': kinds consensus -> none" in plan
     assert "could take it" in plan
-    assert attest(pool) == {ATTESTATION_READY}, "nothing has changed yet"
+    assert attest(asked) == {ATTESTATION_READY}, "nothing has changed yet"
 
-    told = json.loads(pool.run("reload", "--json").stdout)
+    told = json.loads(asked.run("reload", "--json").stdout)
     assert (told["taken"], told["problem"]) == (True, "")
     assert [(w["name"], w.get("taken")) for w in told["workers"]] == [("w0", True), ("w1", True)]
-    assert attest(pool) == {"refused"}
-    pool.read_keys()
-    assert sign(pool, pool.delegates[-1]).code == "policy", "the new key is known"
-    assert "nothing changes" in pool.run("reload").stdout
-    assert pool.signing_pids() == pids, "without a restart"
+    assert attest(asked) == {"refused"}
+    asked.read_keys()
+    assert sign(asked, asked.delegates[-1]).code == "policy", "the new key is known"
+    assert "nothing changes" in asked.run("reload").stdout
+    assert asked.signing_pids() == pids, "without a restart"
 
 
-def test_what_one_worker_cannot_read_nobody_takes(pool: PoolProcess) -> None:
-    pool.configure(ASKED)
-    pool.serve()
-    pool.set_policy(BROKEN)
-    refused = pool.run("reload", check=False)
+def test_what_one_worker_cannot_read_nobody_takes(asked: PoolProcess) -> None:
+    asked.set_policy(BROKEN)
+    refused = asked.run("reload", check=False)
     assert refused.returncode == 1
     assert refused.stdout.startswith("FAILED: a worker could not read it; nothing has changed")
     assert "line 1, [default]" in refused.stdout
-    assert attest(pool) == {ATTESTATION_READY}
+    assert attest(asked) == {ATTESTATION_READY}
 
 
-def test_workers_with_different_policies_take_neither(pool: PoolProcess) -> None:
-    pool.configure(ASKED)
-    pool.serve()
-    other = pool.directory / "other.toml"
+def test_workers_with_different_policies_take_neither(asked: PoolProcess) -> None:
+    other = asked.directory / "other.toml"
     other.write_text(NOTHING)
-    pool.start_command("worker", "--name", "x", "--policy", str(other))
-    pool.wait_for_signing(3)
-    done = reload(pool)
+    stranger = asked.start_command("worker", "--name", "x", "--policy", str(other))
+    asked.wait_for_signing(3)
+    done = reload(asked)
+    stranger.terminate()
+    assert stranger.wait(END_S) == 0
+    until(lambda: len(asked.workers()) == 2, what="the stranger's leave")
     assert not done.taken
     assert "different policies" in done.problem
 
@@ -202,7 +216,7 @@ def test_a_disabled_key_stops_at_once_and_for_good(pool: PoolProcess) -> None:
     """Disabling needs no reload: the store knows, and still does after everything was killed."""
     pool.serve(1)
     delegate, *others = pool.delegates
-    pool.run("keys", "disable", delegate)
+    pool.on_files("keys", "disable", delegate)
     assert sign(pool, delegate).code == "key_disabled"
     assert sign(pool, others[0]).event == SIGNED
     for pid in pool.pids():

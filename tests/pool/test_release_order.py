@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
+from typing import NamedTuple
 
 import pytest
 from pool_process import CHAIN, PoolProcess, forgepool, names
@@ -47,9 +48,34 @@ _FILE_NAME = re.compile(r"<((?:\\x[0-9a-f]{2})+)>")
 _SEND = re.compile(r"^\d+ +(?:write|writev|sendto|sendmsg)\(\d+<[^>]*(?:socket|UNIX|TCP)")
 
 
-def read_trace(text: str) -> list[str]:
-    """The lines of a trace, with the names of files as people read them."""
-    return [_FILE_NAME.sub(_readable, line) for line in text.splitlines()]
+class Trace(NamedTuple):
+    """What a worker did, by the number of its line: lines are read once, not for each vote."""
+
+    wal_writes: list[tuple[int, str]]
+    syncs: list[tuple[int, int]]  # each successful sync of the WAL: where it began and returned
+    sends: list[tuple[int, str]]
+
+    def recorded_at(self, operation: bytes) -> int:
+        """The line at which a vote's digest was first written to the WAL."""
+        digest = in_strace(blake2b_32(b"\x13" + CHAIN + operation[:-64]))
+        return next(at for at, line in self.wal_writes if digest in line)
+
+    def sent_too_early(self, operation: bytes) -> bool:
+        """Whether a vote's signature was sent before a sync of the WAL with its mark returned."""
+        signature = in_strace(operation[-64:])
+        sent = next(at for at, line in self.sends if signature in line)
+        recorded = self.recorded_at(operation)
+        return not any(recorded < begun and ended < sent for begun, ended in self.syncs)
+
+
+def read_trace(text: str) -> Trace:
+    """A trace, with the names of files as people read them."""
+    lines = [_FILE_NAME.sub(_readable, line) for line in text.splitlines()]
+    return Trace(
+        [(at, line) for at, line in enumerate(lines) if _WAL_WRITE.match(line)],
+        syncs(lines),
+        [(at, line) for at, line in enumerate(lines) if _SEND.match(line)],
+    )
 
 
 def _readable(name: re.Match[str]) -> str:
@@ -74,26 +100,12 @@ def syncs(lines: list[str]) -> list[tuple[int, int]]:
     return found
 
 
-def recorded_at(lines: list[str], operation: bytes) -> int:
-    """The line at which a vote's digest was first written to the WAL."""
-    digest = in_strace(blake2b_32(b"\x13" + CHAIN + operation[:-64]))
-    return min(i for i, line in enumerate(lines) if digest in line and _WAL_WRITE.match(line))
-
-
-def sent_too_early(lines: list[str], operation: bytes) -> bool:
-    """Whether a vote's signature was sent before a sync of the WAL with its mark had returned."""
-    signature = in_strace(operation[-64:])
-    sent = min(i for i, line in enumerate(lines) if signature in line and _SEND.match(line))
-    recorded = recorded_at(lines, operation)
-    return not any(recorded < begun and ended < sent for begun, ended in syncs(lines))
-
-
-def traced_votes(pool: PoolProcess, *worker: str) -> tuple[list[str], list[bytes]]:
+def traced_votes(pool: PoolProcess, *worker: str) -> tuple[Trace, list[bytes]]:
     """Let a worker under strace sign for all delegates: its trace, and the signed operations.
 
     They are so many that they are signed while their commit is under way, and once fewer.
     """
-    pool.run("keys", "generate", "more", "--count", str(JOBS_SIGNED_MEANWHILE))
+    pool.on_files("keys", "generate", "more", "--count", str(JOBS_SIGNED_MEANWHILE))
     pool.read_keys()
     trace = pool.directory / "trace"
     pool.start_command("broker")
@@ -112,13 +124,13 @@ def traced_votes(pool: PoolProcess, *worker: str) -> tuple[list[str], list[bytes
 
 
 def test_a_signature_is_sent_after_its_mark_is_on_the_disk(pool: PoolProcess) -> None:
-    lines, operations = traced_votes(pool, *forgepool())
-    assert [op for op in operations if sent_too_early(lines, op)] == []
-    together = Counter(recorded_at(lines, operation) for operation in operations)
+    trace, operations = traced_votes(pool, *forgepool())
+    assert [op for op in operations if trace.sent_too_early(op)] == []
+    together = Counter(trace.recorded_at(operation) for operation in operations)
     assert max(together.values()) > JOBS_SIGNED_MEANWHILE
     assert min(together.values()) == 1
 
 
 def test_the_same_reading_objects_to_commits_without_fsync(pool: PoolProcess) -> None:
-    lines, operations = traced_votes(pool, sys.executable, "-c", UNSYNCED)
-    assert all(sent_too_early(lines, operation) for operation in operations)
+    trace, operations = traced_votes(pool, sys.executable, "-c", UNSYNCED)
+    assert all(trace.sent_too_early(operation) for operation in operations)

@@ -60,6 +60,12 @@ def is_good(key: Key, event: Event) -> bool:
     return event.event == ATTESTATION_READY and key.has_signed(0x13, event.body)
 
 
+def all_good(pool: PoolProcess, client: Client, keys: list[Key]) -> bool:
+    """Whether all of these keys attest a new level."""
+    events = attest(pool, client)
+    return all(is_good(key, events[key.key_hash]) for key in keys)
+
+
 def note(pool: PoolProcess) -> str:
     [worker] = pool.workers()
     text: str = worker["note"]
@@ -106,41 +112,42 @@ def in_mode(mode: Mode) -> Callable[[SignerServer], None]:
         pytest.param(in_mode(Mode.TRUNCATES), {"signer_lost"}, id="truncating"),
     ],
 )
-@pytest.mark.parametrize("way", ["http", "tcp"])
 def test_a_signer_in_trouble_is_its_own_keys_trouble_alone(
     pool: PoolProcess,
     servers: list[SignerServer],
-    way: str,
     misbehave: Callable[[SignerServer], None],
     codes: set[str],
 ) -> None:
+    """A key is reached over HTTP and another over TCP: two back-ends, in the same trouble."""
     sick, well = servers
-    mine, neighbour, *others = pool.keys
-    address = getattr(sick, way)
-    move(pool, mine, f"{address}/{{}}")
-    move(pool, neighbour, f"{getattr(well, way)}/{{}}")
+    addresses = (sick.http, sick.tcp)
+    mine, others = pool.keys[:2], pool.keys[2:]
+    for key, uri in zip(pool.keys, (*addresses, well.http, well.tcp), strict=False):
+        move(pool, key, f"{uri}/{{}}")
     pool.configure(SETTINGS)
     pool.serve(1)
     with pool.client() as client:
-        assert is_good(mine, attest(pool, client)[mine.key_hash])
+        assert all_good(pool, client, mine)
         misbehave(sick)
-        found = []
+        found: list[list[Event]] = []
         for _ in range(4):
             events = attest(pool, client)
-            found.append(events[mine.key_hash])
-            assert all(is_good(key, events[key.key_hash]) for key in (neighbour, *others))
-        assert {event.event for event in found} == {FAILED}
-        assert {event.code for event in found} <= codes | {"signer_unavailable"}
-        assert {event.code for event in found} & codes
-        assert all(event.text.startswith(address) for event in found)
-        pool.wait_for_log(f"backend_state backend={address} state=open why=")
-        until(lambda: note(pool).startswith(f"{address}: "), what="a note in the status")
+            found.append([events[key.key_hash] for key in mine])
+            assert all(is_good(key, events[key.key_hash]) for key in others)
+        for address, failed in zip(addresses, zip(*found, strict=True), strict=True):
+            assert {event.event for event in failed} == {FAILED}
+            assert {event.code for event in failed} <= codes | {"signer_unavailable"}
+            assert {event.code for event in failed} & codes
+            assert all(event.text.startswith(address) for event in failed)
+            pool.wait_for_log(f"backend_state backend={address} state=open why=")
+        until(lambda: all(f"{a}: " in note(pool) for a in addresses), what="notes in the status")
 
         sick.mode = Mode.HONEST
         if misbehave is dead:
             sick.start()
-        until(lambda: is_good(mine, attest(pool, client)[mine.key_hash]), what="its recovery")
-        pool.wait_for_log(f"backend_state backend={address} state=closed")
+        until(lambda: all_good(pool, client, mine), what="its recovery")
+        for address in addresses:
+            pool.wait_for_log(f"backend_state backend={address} state=closed")
         until(lambda: not note(pool), what="a status without trouble")
 
 

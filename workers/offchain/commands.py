@@ -3,8 +3,8 @@
 The commands of one turn are performed in two steps: everything for the journal in one transaction,
 and only when that is on disk the rest, in its order. An entry of an application whose epoch the
 journal no longer goes by is not written, and nothing else is done for that application: the core is
-told by `EpochRefused`, and what it waits for ends as never begun: `RunEnded` as cancelled,
-`SubmitEnded` as fenced, `NotAnswered`.
+told by `EpochRefused`, and after that, what it waits for ends as never begun: `RunEnded` as
+cancelled, `SubmitEnded` as fenced, `NotAnswered`.
 """
 
 from __future__ import annotations

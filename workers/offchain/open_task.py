@@ -23,7 +23,6 @@ class OpenTask:
         "record",
         "run",
         "seen_at",
-        "uncertain",
     )
 
     def __init__(self, record: TaskRecord, now: float) -> None:
@@ -34,7 +33,6 @@ class OpenTask:
         self.seen_at = now  # monotonic
         self.not_before = 0.0  # monotonic; of a submission
         self.ask_first = False  # no submission before the application has listed it again
-        self.uncertain = False  # a submission of it may have been committed
         self.awaits_round = False  # a new round or block may make us leader
         self.conflicts = 0  # in a row
 
@@ -50,6 +48,19 @@ class OpenTask:
     def identity(self) -> tuple[str, str]:
         """What it is known by within its group."""
         return self.record.operator, self.record.input
+
+    @property
+    def is_uncertain(self) -> bool:
+        """A submission has ended, or its owner has, and nobody knows whether it was committed.
+
+        The journal says of it what it says of a submission that is open, for the next owner.
+        """
+        return self.record.state is TaskState.SUBMITTING and self.ask_first
+
+    def sure(self) -> None:
+        """It was not committed, as it is still asked for."""
+        if self.record.state is TaskState.SUBMITTING:
+            self.change(state=TaskState.COMPUTED)
 
     @property
     def is_stuck(self) -> bool:

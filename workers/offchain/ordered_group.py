@@ -78,7 +78,7 @@ class OrderedGroup:
         gone = []
         for task in self.order:
             first = (wanted[0].operator, wanted[0].input) if wanted else None
-            if task.uncertain and task.identity != first:
+            if task.is_uncertain and task.identity != first:
                 gone.append(task)
             else:
                 known.setdefault(task.identity, deque()).append(task)
@@ -118,12 +118,6 @@ class OrderedGroup:
         self.order.popleft()
         self.gate.succeeded()
 
-    def was_committed(self, task: OpenTask) -> None:
-        """It is gone, and so is the reason why the gate was closed."""
-        if self.gate.until == task.not_before:
-            self.gate.open()
-            self.ask_first = False
-
     # -- what may be done -------------------------------------------------------------------------
 
     def next_to_run(self, now: float) -> OpenTask | None:
@@ -140,9 +134,9 @@ class OrderedGroup:
     def next_to_submit(self, now: float) -> OpenTask | None:
         """The first task, if its outcome may be submitted now."""
         head = self.head
-        if head is None or head.state is not TaskState.COMPUTED:
+        if head is None or head.state is not TaskState.COMPUTED or head.ask_first:
             return None
-        return None if head.ask_first or now < head.not_before else head
+        return None if now < head.not_before else head
 
     def opens_at(self) -> float:
         """When the application is to be asked because something of the group may go on then."""
@@ -158,4 +152,5 @@ class OrderedGroup:
             self.ask_first = False
         for task in self.order:
             if task.ask_first and asked_at >= task.not_before:
-                task.ask_first = task.uncertain = task.awaits_round = False
+                task.ask_first = task.awaits_round = False
+                task.sure()

@@ -72,11 +72,11 @@ def _state_agrees(task: OpenTask, watched: WatchedApplication) -> None:
     assert running is (task.state is TaskState.RUNNING), task.record
     assert not running or watched.runs[task.run or 0] is task
     if watched.phase is not Phase.LEAVING:
-        submitting = watched.submitting is task
+        submitting = watched.submitting is task or task.is_uncertain
         assert submitting is (task.state is TaskState.SUBMITTING), task.record
     if task.state in (TaskState.COMPUTED, TaskState.SUBMITTING):
         assert task.record.output is not None, task.record
-    if task.state is TaskState.SUBMITTING:
+    if watched.submitting is task and watched.phase is not Phase.LEAVING:
         assert task.record.submitted_epoch == watched.epoch
 
 

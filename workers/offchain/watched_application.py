@@ -58,6 +58,8 @@ from workers.offchain.task_list import TASKS_MAX, TaskList, by_group
 # Somebody else's block at our height is past with the next one; where this goes on, many propose.
 CONFLICTS_AT_ONCE = 5
 CONFLICT_S = (0.1, 1.0)  # a random pause after more of them in a row
+# A node that has lost who sent it an outcome may still be at it; by then it has committed or not.
+AMBIGUOUS_S = 5.0
 WAIT_S_MAX = 3600.0  # a round does not last for an hour; the node's clock may be wrong
 TEXT_MAX = 500  # characters of a reason in an event or in the log
 
@@ -115,8 +117,13 @@ class WatchedApplication:
             self.tasks.letters[task.serial] = task
             return
         group = self._group_of(task)
-        group.order.append(task)
-        gate_s = min(WAIT_S_MAX, max(0, record.not_before_unix_us - turn.unix_us) / 1e6)
+        if record.state is TaskState.SUBMITTING:  # then it was the first
+            group.order.appendleft(task)
+        else:
+            group.order.append(task)
+        # By the wall clock, which may have been set since; no gate of ours is closed for longer.
+        gate_s = max(0, record.not_before_unix_us - turn.unix_us) / 1e6
+        gate_s = min(gate_s, self._settings.retry_max_s)
         group.gate.until = max(group.gate.until, turn.now + gate_s if gate_s else 0.0)
         task.not_before = group.gate.until
         if task is group.head:
@@ -125,10 +132,8 @@ class WatchedApplication:
             case TaskState.RUNNING:  # it ended with its processor
                 task.change(state=TaskState.WAITING)
             case TaskState.SUBMITTING:
-                task.change(state=TaskState.COMPUTED)
-                task.ask_first = task.uncertain = True
-                group.gate.failed(turn.now, self._chance)
-                task.not_before = max(group.gate.until, self._submit_not_before)
+                task.ask_first = True
+                task.not_before = max(turn.now + AMBIGUOUS_S, self._submit_not_before)
             case TaskState.COMPUTED:
                 task.ask_first = True
             case TaskState.DEAD if record.why.partition(":")[0] in _OF_THE_TABLE:
@@ -233,10 +238,9 @@ class WatchedApplication:
             turn.write(KeepCursor(self.application, cursor))
 
     def _no_longer_asked(self, task: OpenTask, turn: ProcessorTurn) -> None:
-        if task.uncertain:
+        if task.is_uncertain:
             text = "the application no longer asks for it"
             self._publish("task_outcome", task, turn, code=SubmitEnd.AMBIGUOUS, text=text)
-            self._group_of(task).was_committed(task)
         if task.run is not None:
             turn.do(Kill(task.run))
             self.runs[task.run] = None
@@ -385,7 +389,8 @@ class WatchedApplication:
         group = self._group_of(task)
         group.submitting = None
         group.stale_up_to = last_ask
-        task.change(state=TaskState.COMPUTED)
+        if result.end is not SubmitEnd.AMBIGUOUS:
+            task.change(state=TaskState.COMPUTED)
         match result.end:
             case SubmitEnd.COMMITTED:
                 self._committed(task, result, turn)
@@ -400,8 +405,7 @@ class WatchedApplication:
                 task.awaits_round = True
                 self._ask_before(task, turn)
             case SubmitEnd.AMBIGUOUS:
-                task.uncertain = True
-                self._close_gate(task, result.end, result.text, turn)
+                self._close_gate(task, result.end, result.text, turn, at_least_s=AMBIGUOUS_S)
                 self.asking.at_once(turn.now)
             case SubmitEnd.TRANSIENT:
                 self._close_gate(task, result.end, result.text, turn)
@@ -450,14 +454,15 @@ class WatchedApplication:
     # -- failures ---------------------------------------------------------------------------------
 
     def _close_gate(
-        self, task: OpenTask, code: RunEnd | SubmitEnd, text: str, turn: ProcessorTurn
-    ) -> None:
+        self, task: OpenTask, code: RunEnd | SubmitEnd, text: str, turn: ProcessorTurn,
+        *, at_least_s: float = 0.0,
+    ) -> None:  # fmt: skip
         """Let the group wait, and ask the application before anything is tried again."""
         group = self._group_of(task)
         group.gate.failed(turn.now, self._chance)
         group.ask_first = True
         task.ask_first = True
-        task.not_before = group.gate.until
+        task.not_before = max(group.gate.until, turn.now + at_least_s)
         retry_at = turn.unix_us_at(task.not_before)
         task.change(not_before_unix_us=retry_at, why=_why(code, text))
         self._keep(task, turn)

@@ -44,6 +44,7 @@ from workers.verification.node_questions import (
     StateTold,
     StateWanted,
     Told,
+    VoterTold,
 )
 
 # The levels from the final one to those that are taken ahead of the head, on both sides of a turn;
@@ -72,6 +73,7 @@ class KnownChain:
         self._chain_id = chain_id
         self._network = network
         self._rules: ChainRules | None = None
+        self._head_level = -1  # the asker's highest
         self._rights: OrderedDict[int, LevelRights] = OrderedDict()
         self._not_told: OrderedDict[Question, float] = OrderedDict()  # until when
         self._states: OrderedDict[StateWanted, StateTold] = OrderedDict()
@@ -83,6 +85,16 @@ class KnownChain:
         if self._rules is None:
             self.missing.append(RulesWanted())
         return self._rules
+
+    def may_have_changed(self, head_level: int) -> bool:
+        """Whether the rules are known from a lower head than the asker's: ask for them again.
+
+        A protocol ends with a block, and only the head tells by which rules the next one goes.
+        """
+        if head_level <= self._head_level:
+            return False
+        self._head_level = head_level
+        return self._rules is not None
 
     def rights(self, level: int) -> LevelRights | None:
         """Who has the slots of a level, if the node has told."""
@@ -128,7 +140,6 @@ class KnownChain:
             told.branch,
             accounts,
             [(each.hash, self._effects[each.hash]) for each in reversed(above)],
-            reveals=operations.revealing(),
             rewarded=_delegates_among(signers, rights, self._network),
             branch_length=rules.operations_ttl + 1,
         )
@@ -209,28 +220,30 @@ class KnownChain:
     def _take_rights(self, told: RightsTold) -> None:
         if self._rules is None:
             raise ValueError("rights of a chain whose committee is not known")
-        voters = [
-            Voter(
-                each.delegate,
-                each.consensus_hash,
-                PublicKey.from_tagged(each.key),
-                each.slots,
-                each.companion_hash,
-                None if each.companion is None else PublicKey.from_tagged(each.companion),
-            )
-            for each in told.voters
-        ]
+        voters, bakers = (list(map(_voter, each)) for each in (told.voters, told.bakers))
         if not voters:
             raise ValueError(f"nobody has rights at level {told.level}")
-        rights = LevelRights(told.level, voters, self._rules.committee_size)
+        rights = LevelRights(told.level, voters, self._rules.committee_size, bakers)
         _keep(self._rights, told.level, rights, LEVELS_KEPT)
+
+
+def _voter(told: VoterTold) -> Voter:
+    return Voter(
+        told.delegate,
+        told.consensus_hash,
+        PublicKey.from_tagged(told.key),
+        told.slots,
+        told.companion_hash,
+        None if told.companion is None else PublicKey.from_tagged(told.companion),
+    )
 
 
 def _delegates_among(
     sources: Iterable[bytes], rights: Sequence[LevelRights | None], network: Network
 ) -> set[bytes]:
     """The sources that blocks and votes of these levels may have been paid to."""
-    names = {voter.delegate for each in rights if each is not None for voter in each.voters}
+    known = [each for each in rights if each is not None]
+    names = {one.delegate for each in known for one in (*each.voters, *each.bakers)}
     found = set()
     for source in sources:
         try:
