@@ -91,6 +91,7 @@ class Assignments:
         # What the next step must look at.
         self._unsettled: set[str] = set()
         self._all_unsettled = self._ring_unsettled = True
+        self._lists_changed = False
 
     # -- workers ----------------------------------------------------------------------------------
 
@@ -98,8 +99,9 @@ class Assignments:
         """A worker has said hello, perhaps on a new connection: then it may lack the last list."""
         if worker.hello.runs_tasks and worker.hello.version == PROTOCOL_VERSION:
             has = self._holdings.setdefault(worker, Holdings())
-            has.changed = has.told
             self._ring_unsettled = True
+            if has.told:
+                self._must_hear(has)
 
     def leaves(self) -> None:
         """A worker is given nothing more, and lets go of what it has."""
@@ -122,7 +124,8 @@ class Assignments:
         for key, epoch in held.items():
             self._known_epochs[key] = max(epoch, self._known_epochs.get(key, 0))
             if key not in has.listed and key not in has.letting_go:
-                has.letting_go[key], has.claims[key], has.changed = 0, epoch, True
+                has.letting_go[key], has.claims[key] = 0, epoch
+                self._must_hear(has)
                 self._unsettled.add(key)
         for fenced in message.fenced:
             owned = self.owned.get(fenced.key)
@@ -162,7 +165,7 @@ class Assignments:
             if not self._on_their_way[key]:
                 del self._on_their_way[key]
             if (owned := self.owned.get(key)) is not None:
-                self._holdings[owned.worker].changed = True
+                self._must_hear(self._holdings[owned.worker])
 
     # -- owners -----------------------------------------------------------------------------------
 
@@ -184,8 +187,12 @@ class Assignments:
             if now < self._tell_until and not all(h.told for h in self._holdings.values()):
                 return []
             self._tell_until = 0.0
+        if draining and self.owned:
+            self._all_unsettled = True
         if self._ring_unsettled:
             self._rebuild_ring(duties_ring)
+        elif not (self._unsettled or self._all_unsettled or self._lists_changed):
+            return []  # nearly every turn
         entries = {} if draining else self._watch_list.entries
         if unsettled := self._to_settle(entries):
             awaited = self._let_go_by()
@@ -195,12 +202,13 @@ class Assignments:
             if given:
                 self._watch_list.note_given(given)
             self._note_states(unsettled, now)
+        self._lists_changed = False
         return [(w, self._list_of(has, now)) for w, has in self._holdings.items() if has.changed]
 
     def _to_settle(self, entries: Mapping[str, Entry]) -> set[str]:
         """The applications whose owner may have to change, each once."""
         keys, self._unsettled = self._unsettled, set()
-        if self._all_unsettled or (not entries and self.owned):
+        if self._all_unsettled:
             keys = {*keys, *entries, *self.owned, *self._states}
         self._all_unsettled = False
         return keys
@@ -240,7 +248,8 @@ class Assignments:
             if (epoch := self._give(key, owner, entry)) is not None:
                 given[key] = epoch
         elif (has := self._holdings[owner]).listed[key] != entry.operators:
-            has.listed[key], has.changed = entry.operators, True
+            has.listed[key] = entry.operators
+            self._must_hear(has)
 
     def _give(self, key: str, owner: Worker, entry: Entry) -> int | None:
         """Give an application to its owner; its epoch, or None: not before more are reserved."""
@@ -257,14 +266,19 @@ class Assignments:
         has.letting_go.pop(key, None)
         has.claims.pop(key, None)
         self.owned[key] = Owned(owner, epoch)
-        has.listed[key], has.changed = entry.operators, True
+        has.listed[key] = entry.operators
+        self._must_hear(has)
         return epoch
 
     def _take_away(self, key: str) -> None:
         has = self._holdings[self.owned.pop(key).worker]
         del has.listed[key]
-        has.letting_go[key], has.changed = 0, True
+        has.letting_go[key] = 0
+        self._must_hear(has)
         self._unsettled.add(key)
+
+    def _must_hear(self, has: Holdings) -> None:
+        has.changed = self._lists_changed = True
 
     def _list_of(self, has: Holdings, now: float) -> Applications:
         self._lists += 1

@@ -156,8 +156,7 @@ class TaskRouting:
         if problem:
             self.notes.append(f"watch_list_not_kept why={problem!r}")
             self.watched.not_kept(problem, now)
-        else:
-            self.watched.kept()
+        elif self.watched.kept():
             self.assignments.watched_changed()
 
     # -- the turn ---------------------------------------------------------------------------------

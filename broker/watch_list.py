@@ -32,7 +32,7 @@ from broker.applications import (
 )
 
 LAYOUT = 1
-EPOCHS_RESERVED = 1000  # at a time; a change of one worker moves that many of 4,096 applications
+EPOCHS_RESERVED = 10_000  # at a time; the rest is never less than half, more than applications
 # Epochs that are remembered, also of applications that are not watched any more: 140 bytes each.
 GIVEN_MAX = 2 * APPLICATIONS_MAX
 RETRY_S = 1.0  # after a disk that could not be written
@@ -148,9 +148,9 @@ class WatchList:
         """These applications have these epochs now."""
         self.given |= epochs
         self._given_changed = True
-        forgotten = (key for key in list(self.given) if key not in self.entries)
-        for key, _ in zip(forgotten, range(len(self.given) - GIVEN_MAX), strict=False):
-            del self.given[key]
+        if (too_many := len(self.given) - GIVEN_MAX) > 0:
+            for key in [key for key in self.given if key not in self.entries][:too_many]:
+                del self.given[key]
 
     def begin_above(self, epoch: int) -> None:
         """Somebody knows this one: the next to be given out is higher."""
@@ -184,17 +184,23 @@ class WatchList:
         self._waiting_for_write, self._waiting = self._waiting, []
         return self._writing
 
-    def kept(self) -> None:
-        """What was to be written is on the disk."""
+    def kept(self) -> bool:
+        """What was to be written is on the disk; whether there are other entries or epochs now."""
         assert self._writing is not None, "nothing is being written"
-        self._kept, self._writing = self._writing, None
+        before, self._kept, self._writing = self._kept, self._writing, None
         if self._wanted == self._kept:
             self._wanted = self._kept
         self._not_before = 0.0
         self.answers += [(peer, "") for peer in self._waiting_for_write]
         self._waiting_for_write = []
         self._answer_what_is_kept()
-        self._rebuild()
+        named_anew = any(
+            getattr(before, name) != getattr(self._kept, name)
+            for name in ("watched", "controller", "found")
+        )
+        if named_anew:
+            self._rebuild()
+        return named_anew or before.epochs != self._kept.epochs
 
     def not_kept(self, why: str, now: float) -> None:
         """It could not be written: what was wanted is refused, and what is on the disk counts."""

@@ -236,8 +236,9 @@ class TaskScript(PoolScript):
         return turn
 
     def _note_given(self, worker: TaskWorker, message: Applications) -> None:
+        held = worker.holds
         for share in message.shares:
-            is_its_own = worker.holds.get(share.key) == share.epoch
+            is_its_own = held.get(share.key) == share.epoch
             assert is_its_own or share.epoch <= self.kept.epochs, "on the disk before it goes out"
             owner = self.given.setdefault((share.key, share.epoch), worker)
             assert owner is worker, f"{owner.name} and {worker.name} have one epoch"
@@ -247,11 +248,12 @@ class TaskScript(PoolScript):
         only one has it, be it that it is letting go of it.
         """
         believers: dict[str, list[TaskWorker]] = {}
-        for worker in self.task_workers.values():
-            for each in worker.holds:
+        holds = {worker: worker.holds for worker in self.task_workers.values()}
+        for worker, held in holds.items():
+            for each in held:
                 believers.setdefault(each, []).append(worker)
         for each, workers in believers.items():
-            epochs = [worker.holds[each] for worker in workers]
+            epochs = [holds[worker][each] for worker in workers]
             assert len(set(epochs)) == len(epochs), f"{each} twice under one epoch"
             alive = [w.name for w in workers if not w.deaf and each not in w.stale]
             assert len(alive) <= 1, f"{each} is with {alive}"

@@ -5,16 +5,20 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
 import pytest
 import zmq
+from click.testing import CliRunner
 from task_script import A, B, C, event
 
 from broker import wire
 from broker.applications import ApplicationHold, Watched
+from broker.cli import status
+from broker.client import Admin
 from broker.config import ApplicationSettings, Settings, TaskSettings, resolve_endpoints
 from broker.errors import UnreadableWatchList
 from broker.event_log import EventLog
@@ -24,6 +28,7 @@ from broker.messages import (
     BrokerMessage,
     Done,
     Heartbeat,
+    LookAgain,
     Problem,
     ReplyMessage,
     Shutdown,
@@ -260,3 +265,33 @@ def test_a_damaged_watch_list_stops_the_start_and_is_left_alone(
     with pytest.raises(UnreadableWatchList, match=FILE_NAME):
         start()
     assert (state_dir / FILE_NAME).read_bytes() == b"\0" * 100
+
+
+def test_the_client_library_and_status_speak_of_applications(
+    start: Callable[..., Pool], state_dir: Path
+) -> None:
+    pool = start()
+    worker = Worker(pool, "w0")
+    watch(pool, A)
+    pool.until(lambda: A in worker.has)
+    asked: list[object] = []
+
+    def ask() -> None:
+        with closing(Admin(pool.broker.endpoints)) as admin:
+            admin.watch_applications([Watched(A, ["echo"]), Watched(B)])
+            admin.unwatch_applications([B])
+            admin.tasks_changed([A])
+            asked.append(admin.applications())
+        asked.append(CliRunner().invoke(status, ["--state-dir", str(state_dir)]))
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(ask)
+        pool.until(done.done)
+        done.result()
+    [[application], shown] = asked
+    assert (application.key, application.operators) == (A, ["echo"])
+    assert (application.state, application.owner, application.epoch) == ("owned", "w0", 1)
+    assert application.named_by == ["operator"]
+    assert any(message == LookAgain([A]) for message in worker.heard)
+    assert "applications   1 owned=1 handing_over=0 unowned=0" in shown.output
+    assert f"application {A[:8]}…/{A[64:72]}… owned" in shown.output
