@@ -213,8 +213,10 @@ def test_t48_a_fenced_submission_is_the_end_too() -> None:
     s = running("a", "b")
     s >> output("a") << submits("a!")
     b = kills(s, "b")
+    before = s.states(A)
     s >> submitted(A, SubmitEnd.FENCED) << b
     s >> cancelled_run("b") << releases(A) << unwatches()
+    assert s.states(A) == before, "the journal is the new owner's"
 
 
 def test_a_refusal_of_an_old_epoch_is_no_refusal_of_ours() -> None:

@@ -463,6 +463,15 @@ def test_t23_w1_what_comes_back_is_done_twice() -> None:
     s >> answered(A, "b") << runs("b")  # a third one
 
 
+def test_w1_groups_that_come_back_are_done_twice_too() -> None:
+    s = running(with_id("1", "a"))
+    s >> owned() << releases(A)
+    s >> owned(A, epoch=2) << asks(A)
+    s >> answered(A, with_id("1", "a")) << runs("a")
+    s >> output("a", "old") << submits("old")
+    s >> output("a", "new") << submits("new")
+
+
 # -- the end --------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,8 @@ CONFLICT_S = (0.1, 1.0)  # a random pause after more of them in a row
 # A node that has lost who sent it an outcome may still be at it; by then it has committed or not.
 AMBIGUOUS_S = 5.0
 WAIT_S_MAX = 3600.0  # a round does not last for an hour; the node's clock may be wrong
+# The journal has no larger numbers; in 292,000 years this is too early by as many again.
+CALLBACK_MAX_US = 2**63 - 1
 TEXT_MAX = 500  # characters of a reason in an event or in the log
 
 # Tasks that died of these may live under another operator table, and so with another owner.
@@ -215,6 +217,8 @@ class WatchedApplication:
         self._advance(actions.set_cursor, skipped, turn)
 
     def _call_back(self, at_unix_us: int | None, turn: ProcessorTurn) -> None:
+        if at_unix_us is not None:
+            at_unix_us = min(at_unix_us, CALLBACK_MAX_US)
         if at_unix_us != self.asking.callback_unix_us:
             self.asking.callback_unix_us = at_unix_us
             turn.write(KeepCallback(self.application, at_unix_us))
