@@ -95,9 +95,16 @@ class Feeder:
         """Feed until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(
-                follow(self._rpc.validated_blocks, self._want, lambda: self._want("head"))
+                follow(
+                    self._rpc.node,
+                    self._rpc.validated_blocks,
+                    self._want,
+                    lambda: self._want("head"),
+                )
             )
-            group.create_task(follow(self._rpc.consensus_operations, self._votes_seen))
+            group.create_task(
+                follow(self._rpc.node, self._rpc.consensus_operations, self._votes_seen)
+            )
             group.create_task(self._fetch())
             if self._injector is not None:
                 group.create_task(self._injector.run())

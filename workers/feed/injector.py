@@ -90,7 +90,7 @@ class Injector:
                 return error  # the node's own word, which asking again does not change
             return None
 
-        refusal = await insist(inject)
+        refusal = await insist(self._chain.node, inject)
         if refusal is None:
             self._counts["blocks_injected"] += 1
             log.info("block_injected hash=%s", hash_)
