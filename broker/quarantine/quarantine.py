@@ -112,8 +112,8 @@ NODE_REASONS = frozenset({"node_unavailable", "chain_unknown", "state_unknown"})
 BLAMELESS = frozenset({"busy", "no_worker", "stalled"})
 
 SYNC_ASK_EVERY_S = 10.0  # blocks far above the head lead to one question in this time
-# How often one block may ask for the operations of its ancestors.
-ANCESTOR_ROUNDS = 8
+# How often one block may ask for the operations of its ancestors: each time it gets one at least.
+ANCESTOR_ROUNDS = ANCESTORS_MAX
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_verdicts = msgspec.msgpack.Decoder(VerdictBody).decode
@@ -542,10 +542,8 @@ class Quarantine:
                 self._unviable(item, code, level)
             case Judgement.RIGHTS_UNKNOWN:
                 self._hold_for_rights(item)
-            case Judgement.ANCESTORS_WANTED if item.wanted_times < ANCESTOR_ROUNDS:
-                item.wanted = tuple(verdict.wanted[:ANCESTORS_MAX])
-                item.wanted_times += 1
-                self._ask_again(item)
+            case Judgement.ANCESTORS_WANTED:
+                self._give_ancestors(item, verdict.wanted)
             case _ if code in NODE_REASONS:
                 self._hold_for_rights(item)
             case _:
@@ -609,6 +607,18 @@ class Quarantine:
             return True
         self._note(record, standing)
         return True
+
+    def _give_ancestors(self, item: Item, wanted: list[bytes]) -> None:
+        """The worker's node lacks blocks below: what is in them goes along, a portion at a time."""
+        item.wanted = self.chain.portion(wanted[:ANCESTORS_MAX])
+        item.wanted_times += 1
+        if not item.wanted:  # only the node can tell, once it has them
+            self._hold_for_rights(item)
+        elif item.wanted_times <= ANCESTOR_ROUNDS:
+            item.hint = item.delegate  # so that the same worker gets all portions, while it is free
+            self._ask_again(item)
+        else:
+            self._in_vain(item, "ancestors_wanted")
 
     def _block_holds(self, item: Item, facts: HeaderFacts) -> None:
         """A block holds on its predecessor: store it, then the rest."""

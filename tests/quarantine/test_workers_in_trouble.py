@@ -187,13 +187,28 @@ def test_wanted_ancestors_travel_with_their_operations() -> None:
 
 def test_a_block_that_wants_ancestors_for_ever_is_isolated() -> None:
     script = Script()
-    block = script.root.child()
+    parent, block = script.root.chain(2)
+    script.block(parent)
     script.worker.overrides_block[block.raw] = Verdict(
-        0, Judgement.ANCESTORS_WANTED, "ancestors_wanted", wanted=[bytes(32)]
+        0, Judgement.ANCESTORS_WANTED, "ancestors_wanted", wanted=[parent.hash]
     )
     script.block(block)
     script.run()
     assert script.last(name_of(block)) == ("shed", "isolated")
+
+
+def test_a_block_on_operations_that_nobody_knows_waits_for_the_node() -> None:
+    script = Script()
+    block = script.root.child()
+    script.worker.overrides_block[block.raw] = Verdict(
+        0, Judgement.ANCESTORS_WANTED, "ancestors_wanted", wanted=[script.root.hash]
+    )
+    script.block(block)
+    script.run()
+    assert script.last(name_of(block)) == ("held", "rights")
+    script.worker.overrides_block.clear()
+    script.later(2)
+    assert script.last(name_of(block)) == ("cleared", "")
 
 
 def test_votes_in_workers_hands_do_not_keep_headers_waiting() -> None:
