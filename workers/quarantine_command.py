@@ -33,7 +33,7 @@ from broker.quarantine.administration import (
     HeldWanted,
     Release,
 )
-from broker.quarantine.bounds import Bounds
+from broker.quarantine.bounds import DELEGATES_TOLD_MAX, Bounds
 from broker.telemetry import log_to_stderr
 from broker.verification import LEVEL_MAX
 from signers.errors import MalformedBytes
@@ -127,8 +127,11 @@ def feed(
         click.echo(json.dumps(counts))
 
 
-def bounds_of(settings: QuarantineSettings, workers: int) -> Bounds:
-    """The bounds that the settings ask for. Raises Misconfigured."""
+def bounds_of(settings: QuarantineSettings, workers: int) -> Callable[[int], Bounds]:
+    """The bounds that the settings ask for, by how many delegates the chain has; 0: not known.
+
+    What is set by name is never derived. Raises Misconfigured.
+    """
     kinds = Bounds.names()
     for name, value in settings.bounds.items():
         if name not in kinds:
@@ -138,7 +141,12 @@ def bounds_of(settings: QuarantineSettings, workers: int) -> Bounds:
         wanted, fits = _BOUND_KINDS[kinds[name]]
         if not fits(value):
             raise Misconfigured(f"[quarantine.bounds] {name} = {value}: it must be {wanted}")
-    return Bounds.of(settings.delegates, max(1, workers), **settings.bounds)
+
+    def bounds(delegates: int) -> Bounds:
+        most = max(settings.delegates, min(delegates, DELEGATES_TOLD_MAX))
+        return Bounds.of(most, max(1, workers), **settings.bounds)
+
+    return bounds
 
 
 # By the type of the bound: what is asked for, and whether a value is that.

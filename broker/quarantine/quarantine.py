@@ -678,7 +678,7 @@ class Quarantine:
             self._warned = True
             self._tell(
                 f"{facts.delegates} delegates have rights, and the quarantine's bounds are for "
-                f"{self.bounds.delegates}: start it with bounds for more"
+                f"{self.bounds.delegates}: start it again, or set `delegates`"
             )
         for block, header in zip(facts.blocks, facts.headers, strict=True):
             self.watch.node_head = block.hash

@@ -113,7 +113,7 @@ class QuarantineService:
         broker: Endpoints,
         endpoints: Endpoints,
         settings: Settings,
-        bounds: Bounds,
+        bounds_for: Callable[[int], Bounds],
         *,
         ended: Callable[[], bool] = lambda: False,
         wakers: Sequence[int] = (),
@@ -121,18 +121,21 @@ class QuarantineService:
     ) -> None:
         """Take the service's lock, read the log, and listen.
 
-        Args: as those of `broker.server.Broker`.
+        Args:
+            bounds_for: the bounds for so many delegates; 0: the chain is not known yet.
+            ended, wakers, parent_fd: as those of `broker.server.Broker`.
         """
         self._ended = ended
         self._parent_fd = parent_fd
         self._wakers = wakers
-        self._bounds = bounds
+        self._bounds_for = bounds_for
+        self._bounds = bounds_for(0)
         self._directory = state_dir / SERVICE
         self._lock = ServiceLock(state_dir, SERVICE)
         self.epoch = os.urandom(8).hex()
         own = settings.quarantine or QuarantineSettings()
         self._log = EventLog(self._directory / "events", self.epoch, own.event_log_bytes)
-        self._ends = _ends_in(self._log, bounds.ended_requests)
+        self._ends = _ends_in(self._log, self._bounds.ended_requests)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._access = Access(settings.curve, endpoints, self._context)
         self._requests = self._listen("requests", zmq.ROUTER, endpoints.requests)
@@ -222,8 +225,10 @@ class QuarantineService:
         slice_ = CheckSlice(0, CHAIN_COST_US, wire.encode(body), CHAIN_TTL_MS)
         send(self._broker, [wire.encode(CheckAsked([slice_]))])
 
-    def _chain_known(self, chain_id: str, now: float, unix_now: float) -> None:
+    def _chain_known(self, facts: ChainFacts, now: float, unix_now: float) -> None:
         """Open the store of this chain and go on with what it holds."""
+        chain_id = facts.chain_id
+        self._bounds = self._bounds_for(facts.delegates)
         path = self._directory / STORE_NAME
         try:
             store, kept, damage = open_store(path, chain_id, int(unix_now), self._restored)
@@ -237,8 +242,8 @@ class QuarantineService:
         self._ends = deque(), set()
         core = Quarantine(chain_id, self._bounds, now, unix_now)
         core.restored(kept, now, unix_now)
-        log.info("chain_known id=%s held=%d cleared_blocks=%d", chain_id, len(kept.held),
-                 len(kept.blocks))  # fmt: skip
+        log.info("chain_known id=%s held=%d cleared_blocks=%d bounds_for=%d", chain_id,
+                 len(kept.held), len(kept.blocks), self._bounds.delegates)  # fmt: skip
         self._core, self._chain_id = core, chain_id
         self._store = StoreThread(store)
         self._poller.register(self._store.fileno(), zmq.POLLIN)
@@ -291,7 +296,7 @@ class QuarantineService:
                 continue
             for verdict in verdicts:
                 if isinstance(verdict.facts, ChainFacts):
-                    self._chain_known(verdict.facts.chain_id, now, unix_now)
+                    self._chain_known(verdict.facts, now, unix_now)
                     return
                 log.warning("chain_unknown %s %s", verdict.reason, verdict.text)
 

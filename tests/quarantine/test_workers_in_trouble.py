@@ -231,6 +231,14 @@ def test_what_a_check_costs_is_learnt_from_the_workers() -> None:
     assert script.core.flights.fits(Check.VOTE) > first, "they took half of what was guessed"
 
 
+def test_a_network_that_has_outgrown_the_bounds_is_told_of_once() -> None:
+    script = Script(Bounds.of(399))
+    script.block(script.root.child())
+    script.later(5)
+    assert [note for note in script.notes if "bounds are for 399" in note] == script.notes
+    assert len(script.notes) == 1
+
+
 def test_a_node_that_is_on_another_chain_now_is_not_believed() -> None:
     script = Script()
     before = len(script.store.blocks)
