@@ -30,6 +30,7 @@ BROKER_LEAVES = {
     "broker.quarantine.bounds",
     "broker.quarantine.items",
     "broker.quarantine.notices",
+    "broker.quarantine.records",
     "broker.quarantine.service",
     "broker.quarantine.turn",
     "broker.ring",

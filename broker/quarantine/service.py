@@ -52,6 +52,7 @@ from broker.quarantine.administration import (
     Answer,
     Changed,
     ClearedItems,
+    ClearedSinceWanted,
     ClearedWanted,
     Drop,
     HeldItems,
@@ -60,6 +61,7 @@ from broker.quarantine.administration import (
     decode_question,
 )
 from broker.quarantine.bounds import Bounds
+from broker.quarantine.cleared_since import read_cleared_since
 from broker.quarantine.event_stream import EventStream, Told
 from broker.quarantine.notices import NOTICES, notices
 from broker.quarantine.quarantine import Quarantine
@@ -392,6 +394,8 @@ class QuarantineService:
                 return HeldItems(items[:ANSWER_ITEMS_MAX], len(items) > ANSWER_ITEMS_MAX)
             case ClearedWanted():
                 return self._cleared(question)
+            case ClearedSinceWanted():
+                return self._cleared_since(question)
             case Drop():
                 return Changed(core.drop(question.hash, now))
             case Release():
@@ -408,6 +412,12 @@ class QuarantineService:
         portion = next(portions(blocks[:count], lambda each: len(wire.encode(each))), [])
         more = len(blocks) > len(portion) or len(votes) > count
         return ClearedItems(portion, votes[:count], more)
+
+    def _cleared_since(self, wanted: ClearedSinceWanted) -> Answer:
+        try:
+            return read_cleared_since(self._directory / STORE_NAME, self.epoch, wanted)
+        except (sqlite3.Error, *UNREADABLE) as e:
+            return Problem("quarantine_store", str(e))
 
     # -- out --------------------------------------------------------------------------------------
 

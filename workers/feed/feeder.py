@@ -4,8 +4,8 @@
       ▲                           │
       └────────── wanted ─────────┘
 
-What is cleared is injected in the order of the events, so a block comes behind its predecessor and
-a vote behind the block that it is for. A node's streams tell only what is new; so the head is
+What is cleared is injected in that order, so a block comes behind its predecessor and a vote behind
+the block that it is for. A node's streams tell only what is new; so the head is
 fetched whenever they begin anew, and what leads up to it when the quarantine wants it.
 """
 
@@ -32,7 +32,7 @@ from workers.baker.baker_rpc import BakerRpc
 from workers.baker.node_news import MonitoredBlock, proposal_of_block
 from workers.baker.stimuli import Passes
 from workers.feed.injector import Injector
-from workers.feed.pushed_items import Offer, PushedItems
+from workers.feed.pushed_items import PushedItems
 from workers.node.answers import PendingOperation
 from workers.node.operation_json import operation_bytes
 from workers.node.patience import RETRY_S, follow, soon
@@ -61,7 +61,7 @@ class Feeder:
         peer: the name that the quarantine judges this node by.
         chain, rpc: the chain on the node that is followed.
         push: gives a request to the quarantine; its news goes to `hear`, its notices to `notice`.
-        injector: where what was cleared goes; None: nowhere.
+        injector: takes what was cleared to another node; None: there is none.
         level_of_ours: the level that the quarantine has reached.
     """
 
@@ -194,11 +194,9 @@ class Feeder:
 
     # -- the quarantine ---------------------------------------------------------------------------
 
-    def _give(self, kind: str, hash_: str, offer: Offer) -> None:
+    def _give(self, kind: str, hash_: str, offer: BlockOffer | VoteOffer) -> None:
         id = new_id()
-        if forgotten := self._pushed.put(id, hash_, offer):
-            self.counts["forgotten"] += forgotten
-            log.warning("forgotten count=%d; they have not ended for too long", forgotten)
+        self._pushed.put(id, hash_, is_block=isinstance(offer, BlockOffer))
         self._push(Request(id, kind, _encode(offer), ttl_ms=TTL_MS))
 
     def hear(self, news: Any) -> None:
@@ -206,11 +204,10 @@ class Feeder:
         match news:
             case Event(event=event, id=id) if event in OUTCOMES:
                 self.counts[event] += 1
-                offer = self._pushed.end(id)
-                if isinstance(offer, BlockOffer):
+                if self._pushed.end(id):
                     self._block_ended(event)
-                if event == CLEARED and offer is not None and self._injector is not None:
-                    self._injector.put(offer)
+                if event == CLEARED and self._injector is not None:
+                    self._injector.look()
                 elif event in (REJECTED, SHED):
                     self._complain(event, news.code, news.text)
             case Event(event=event) if event == HELD:

@@ -13,6 +13,7 @@ from broker.messages import Status, StatusWanted
 from broker.quarantine.admin_client import QuarantineAdmin
 from broker.sockets import CurveIdentity
 from workers.baker.baker_rpc import BakerRpc
+from workers.feed.cleared_reader import ClearedReader
 from workers.feed.feeder import Feeder
 from workers.feed.injector import Injector
 from workers.feed.notice_reader import NoticeReader
@@ -37,7 +38,7 @@ class FeedOptions:
     followed: str  # URL of the node that is followed
     into: str  # URL of the node that gets what was cleared; "": none
     peer: str
-    client: str
+    client: str  # the same after a restart: it gets what was cleared for that name
     parent_fd: int | None
 
 
@@ -81,7 +82,7 @@ async def _feed(options: FeedOptions, counts: Counter[str]) -> None:
             ChainRpc(followed, served.chain_id),
             BakerRpc(followed, served.chain_id),
             pool.push,
-            None if into is None else Injector(ChainRpc(into, served.chain_id), counts),
+            None if into is None else _injector(into, served, options, counts),
             lambda: asyncio.to_thread(_level_of, options),
             counts,
         )
@@ -105,6 +106,13 @@ async def _feed(options: FeedOptions, counts: Counter[str]) -> None:
         await followed.aclose()
         if into is not None:
             await into.aclose()
+
+
+def _injector(
+    into: Node, served: ServedChain, options: FeedOptions, counts: Counter[str]
+) -> Injector:
+    cleared = ClearedReader(options.endpoints, options.client, options.curve)
+    return Injector(ChainRpc(into, served.chain_id), cleared, counts)
 
 
 async def _until_lost(lost: asyncio.Future[None], feeder: Feeder, counts: Counter[str]) -> None:
