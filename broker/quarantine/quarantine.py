@@ -380,7 +380,7 @@ class Quarantine:
             if lane is None:
                 return
             taken = self.lanes.take(lane, self.flights.fits(lane.check))
-            if lane is not self.lanes.votes:
+            if lane is not self.lanes.votes or self.peers.has_banned:
                 taken = [waiting for waiting in taken if self._still_wanted(waiting)]
             if taken:
                 self._send(lane.check, taken, position)
@@ -425,8 +425,13 @@ class Quarantine:
         return CheckItem(job.number, job.first.raw, [], [], job.second.raw, branch)
 
     def _still_wanted(self, waiting: Waiting) -> bool:
-        """Whether a block that waited is still to be checked; else it has ended, or is held."""
+        """Whether what has waited is still to be checked; else it has ended, or is held."""
         if isinstance(waiting, EvidenceJob):
+            return True
+        if waiting.facts is None and self._sent_by_banned(waiting):
+            self.ends.end(waiting, SHED, "peer_banned")
+            return False
+        if waiting.operations is None:
             return True
         if waiting.hash in self.chain:
             self.ends.end(waiting, DUPLICATE, "cleared")
@@ -436,6 +441,14 @@ class Quarantine:
             self._hold_block(waiting, facts)
             return False
         return True
+
+    def _sent_by_banned(self, item: Item) -> bool:
+        """Whether all who have sent it were banned while it waited: it would cost a check."""
+        now, peers = self._moment.now, self.peers
+        if not item.peer.banned(now):
+            return False
+        senders = [peers.get(name) for name in item.senders]
+        return all(peer is not None and peer.banned(now) for peer in senders)
 
     # -- answers ----------------------------------------------------------------------------------
 
