@@ -175,8 +175,10 @@ class Feeder:
             operations = await self._rpc.operations(hash_, self._network, deadline=soon())
         header = bytes.fromhex(await self._chain.raw_header(name, deadline=soon()))
         offer = BlockOffer(self._peer, header, [list(passed) for passed in operations])
-        self._give(VERIFY_BLOCK, name, offer)
-        self.counts["blocks_pushed"] += 1
+        if self._give(VERIFY_BLOCK, name, offer):
+            self.counts["blocks_pushed"] += 1
+        else:
+            self._behind = True  # fetched again when there is room
 
     # -- votes ------------------------------------------------------------------------------------
 
@@ -189,15 +191,22 @@ class Feeder:
                 self.counts["votes_unreadable"] += 1
                 log.debug("vote_unreadable hash=%s", operation.hash)
                 continue
-            self._give(VERIFY_VOTE, operation.hash, VoteOffer(self._peer, raw))
-            self.counts["votes_pushed"] += 1
+            if self._give(VERIFY_VOTE, operation.hash, VoteOffer(self._peer, raw)):
+                self.counts["votes_pushed"] += 1
 
     # -- the quarantine ---------------------------------------------------------------------------
 
-    def _give(self, kind: str, hash_: str, offer: BlockOffer | VoteOffer) -> None:
-        id = new_id()
-        self._pushed.put(id, hash_, is_block=isinstance(offer, BlockOffer))
-        self._push(Request(id, kind, _encode(offer), ttl_ms=TTL_MS))
+    def _give(self, kind: str, hash_: str, offer: BlockOffer | VoteOffer) -> bool:
+        """Push an item; whether there was room for it."""
+        id, payload = new_id(), _encode(offer)
+        if not self._pushed.put(id, hash_, len(payload), is_block=kind == VERIFY_BLOCK):
+            self.counts["not_pushed"] += 1
+            level = logging.WARNING if self.counts["not_pushed"] == 1 else logging.DEBUG
+            log.log(level, "not_pushed hash=%s; too many have not ended, more are only counted",
+                    hash_)  # fmt: skip
+            return False
+        self._push(Request(id, kind, payload, ttl_ms=TTL_MS))
+        return True
 
     def hear(self, news: Any) -> None:
         """Take how an item ended, or that it could not be pushed."""

@@ -9,6 +9,9 @@ from collections import OrderedDict
 
 # A network of 400 delegates votes 800 times in a round; votes may be held for two rounds.
 OPEN_MAX = 8_192
+# As much as the quarantine itself holds of blocks: until an item ends, its bytes are kept to be
+# pushed again, since a quarantine that is away hears of it later.
+OPEN_BYTES_MAX = 64 * 1024 * 1024
 # The mempool's stream begins anew at each head, with votes of three levels.
 KNOWN_MAX = 16_384
 
@@ -16,9 +19,11 @@ KNOWN_MAX = 16_384
 class PushedItems:
     """Items by the id of their request, and the hashes of the last ones."""
 
-    def __init__(self, open_max: int = OPEN_MAX) -> None:
+    def __init__(self, open_max: int = OPEN_MAX, open_bytes_max: int = OPEN_BYTES_MAX) -> None:
         self._open_max = open_max
-        self._open: OrderedDict[bytes, bool] = OrderedDict()  # whether it is a block
+        self._open_bytes_max = open_bytes_max
+        self._open: dict[bytes, tuple[int, bool]] = {}  # bytes, whether it is a block
+        self._bytes = 0
         self.blocks = 0  # of those that have not ended
         self._known: OrderedDict[str, None] = OrderedDict()
 
@@ -29,18 +34,22 @@ class PushedItems:
         """Whether what has this hash was pushed lately."""
         return hash_ in self._known
 
-    def put(self, id: bytes, hash_: str, *, is_block: bool) -> None:
-        """Wait for an item's end; at the bound the oldest is not waited for any more."""
+    def put(self, id: bytes, hash_: str, size: int, *, is_block: bool) -> bool:
+        """Wait for an item's end; whether there was room for it, else it must not be pushed."""
+        is_full = len(self._open) >= self._open_max or self._bytes + size > self._open_bytes_max
+        if is_full and self._open:  # one always has room
+            return False
         self._known[hash_] = None
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
-        self._open[id] = is_block
+        self._open[id] = size, is_block
+        self._bytes += size
         self.blocks += is_block
-        if len(self._open) > self._open_max:
-            self.end(next(iter(self._open)))
+        return True
 
     def end(self, id: bytes) -> bool:
         """A request has ended; whether it was one for a block that was waited for."""
-        is_block = self._open.pop(id, False)
+        size, is_block = self._open.pop(id, (0, False))
+        self._bytes -= size
         self.blocks -= is_block
         return is_block

@@ -21,8 +21,10 @@ from broker.quarantine.notices import WANTED, WantedBody
 from broker.quarantine.turn import CLEARED, REJECTED, SHED, STALE
 from signers.formats.networks import MAVRYK
 from workers.baker.baker_rpc import BakerRpc
+from workers.feed import feeder as feeder_module
 from workers.feed.feeder import CATCH_UP_LEVELS, Feeder
 from workers.feed.feeding import FeedOptions, feed
+from workers.feed.pushed_items import PushedItems
 from workers.sandbox.block_tree import Block
 from workers.sandbox.chain import Chain
 
@@ -205,6 +207,33 @@ def test_votes_are_pushed_once(bakery: Bakery) -> None:
         assert all(each.peer == PEER for each in played.quarantine.votes)
 
     assert play(scenario, bakery)["votes_pushed"] == 2 * len(bakery.bakers)
+
+
+def test_a_quarantine_that_ends_nothing_is_not_pushed_without_end(
+    bakery: Bakery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeder_module, "PushedItems", lambda: PushedItems(open_max=2))
+    blocks = [bakery.bake(), bakery.bake()]
+
+    async def scenario(played: Played) -> None:
+        quarantine = played.quarantine
+        await quarantine.has(1)
+        vote, *others = bakery.attestations(bakery.head)
+        played.node.vote(vote)
+        await quarantine.has(1, 1)
+        for other in others:
+            played.node.vote(other)
+        missed = played.node.bake()
+        while played.feeder.counts["not_pushed"] <= len(others):
+            await asyncio.sleep(0.005)
+        assert len(quarantine.pushed) == 2
+        quarantine.level = blocks[-1].level
+        played.end(1, CLEARED)
+        played.end(0, CLEARED)
+        await quarantine.has(2)
+        assert quarantine.blocks[1] == offer_of(missed), "it was fetched again"
+
+    play(scenario, bakery)
 
 
 class Looks:
