@@ -1,12 +1,14 @@
 """Reads on in what the quarantine has cleared of one client, for an event loop.
 
-The client library is synchronous, so it is asked in a thread, one question at a time.
+The client library is synchronous, so its connection lives in a thread, which has one question at a
+time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from msgspec.structs import replace
 
@@ -35,6 +37,8 @@ class ClearedReader:
         self._wanted: ClearedSinceWanted | None = None
         self._epoch = ""
         self._complain_at = 0.0
+        self._thread = ThreadPoolExecutor(1, "cleared")
+        self._admin: QuarantineAdmin | None = None  # of the thread
 
     def begin(self, *, blocks_from: int, votes_from: int) -> None:
         """Read from the first that is not below these levels."""
@@ -56,20 +60,35 @@ class ClearedReader:
         )
         return told
 
+    def close(self) -> None:
+        """Disconnect; a question that is under way has its `ANSWER_S` still."""
+        self._thread.submit(self._disconnect).result()
+        self._thread.shutdown()
+
     async def _insist(self, wanted: ClearedSinceWanted) -> ClearedSince:
+        loop = asyncio.get_running_loop()
         while True:
             try:
-                return await asyncio.to_thread(self._ask, wanted)
+                return await loop.run_in_executor(self._thread, self._ask, wanted)
             except BrokerError as error:
-                now = asyncio.get_running_loop().time()
+                now = loop.time()
                 if now >= self._complain_at:
                     self._complain_at = now + AWAY_NEWS_S
                     log.warning("quarantine_away reason=%s", error)
             await asyncio.sleep(AGAIN_S)
 
     def _ask(self, wanted: ClearedSinceWanted) -> ClearedSince:
-        # A connection for each question: a late answer is never taken for that to another one.
-        with QuarantineAdmin(self._endpoints, self._curve) as admin:
-            answer = admin.ask(wanted, ANSWER_S)
+        if self._admin is None:
+            self._admin = QuarantineAdmin(self._endpoints, self._curve)
+        try:
+            answer = self._admin.ask(wanted, ANSWER_S)
+        except BrokerError:
+            self._disconnect()  # a late answer must not be taken for that to the next question
+            raise
         assert isinstance(answer, ClearedSince)
         return answer
+
+    def _disconnect(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None

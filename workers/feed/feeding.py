@@ -68,6 +68,7 @@ async def _feed(options: FeedOptions, counts: Counter[str]) -> None:
     followed, into = Node(options.followed), Node(options.into) if options.into else None
     pool = Pool(options.endpoints, options.client, curve=options.curve)
     notices = NoticeReader(options.endpoints, options.curve)
+    cleared = ClearedReader(options.endpoints, options.client, options.curve)
     try:
         served = await served_chain(followed)
         if into is not None and (found := await served_chain(into)) != served:
@@ -82,7 +83,7 @@ async def _feed(options: FeedOptions, counts: Counter[str]) -> None:
             ChainRpc(followed, served.chain_id),
             BakerRpc(followed, served.chain_id),
             pool.push,
-            None if into is None else _injector(into, served, options, counts),
+            None if into is None else Injector(ChainRpc(into, served.chain_id), cleared, counts),
             lambda: asyncio.to_thread(_level_of, options),
             counts,
         )
@@ -103,16 +104,10 @@ async def _feed(options: FeedOptions, counts: Counter[str]) -> None:
         finally:
             pool.close()
     finally:
+        cleared.close()
         await followed.aclose()
         if into is not None:
             await into.aclose()
-
-
-def _injector(
-    into: Node, served: ServedChain, options: FeedOptions, counts: Counter[str]
-) -> Injector:
-    cleared = ClearedReader(options.endpoints, options.client, options.curve)
-    return Injector(ChainRpc(into, served.chain_id), cleared, counts)
 
 
 async def _until_lost(lost: asyncio.Future[None], feeder: Feeder, counts: Counter[str]) -> None:
