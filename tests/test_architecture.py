@@ -44,8 +44,9 @@ BROKER_LEAVES = {
 # State machines, codecs and rules: no clock, no socket, no file, no chance of their own.
 PURE = {
     "broker": {
-        "accounting", "areas", "backoff", "bounds", "chain_watch", "check_routing", "cleared_chain",
-        "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher", "ends", "errors",
+        "accounting", "areas", "asking", "backoff", "bounds", "chain_watch", "check_routing",
+        "cleared_chain", "client_session", "conduct", "deadlines", "delegate_queue", "dispatcher",
+        "ends", "errors",
         "flights", "held_blocks", "held_briefly", "held_item", "held_votes", "holding", "intake",
         "invariants", "items", "known_hashes", "known_requests", "lanes", "load", "membership",
         "messages", "missing_blocks", "moment", "notices", "offences", "peers",
