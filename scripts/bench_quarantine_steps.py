@@ -63,7 +63,8 @@ class OneProcess:
         self.now = 1.0
         self.spent_s: dict[str, float] = {}  # in this round
         self.best_s: dict[str, float] = {}
-        self.core = Quarantine(chain.id, Bounds.of(len(chain.keys)), self.now, time.time())
+        bounds = Bounds.of(len(chain.keys))
+        self.core = Quarantine(chain.id, bounds, self.now, time.time(), round_ms=10_000)
         self.store = QuarantineStore(directory / STORE_NAME, chain.id)
         self.log = EventLog(directory / "events", EPOCH)
         list(self.log.load())

@@ -94,7 +94,8 @@ class Bounds:
     # Sizes of one item.
     vote_bytes_max: int = 1_024
     header_bytes_max: int = 4_096
-    operations_bytes_max: int = 5 * 1024 * 1024  # the four passes of a block together
+    # The four passes of a block together, and what 8,000 operations occupy beside their bytes.
+    operations_bytes_max: int = 5 * 1024 * 1024 + 512 * 1024
     bodies: int = 4  # of one header: only one fits, and anybody may send wrong ones
 
     detects_under_load: bool = False

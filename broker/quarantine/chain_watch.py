@@ -13,7 +13,6 @@ from broker.quarantine.backoff import Backoff
 ASK_EVERY_S = 1.0
 # A position that nobody confirmed for so long is not gone by while a better one is on its way.
 OLD_S = 3.0
-ROUND_MS_DEFAULT = 10_000  # until the chain has told
 
 
 class ChainWatch:
@@ -22,9 +21,9 @@ class ChainWatch:
     __slots__ = ("_again", "_asked", "_awaited", "_known_at", "_next_at", "node_head",
                  "round_ms", "traffic")  # fmt: skip
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, round_ms: int) -> None:
         self.node_head = b""  # hash of the highest block that the node told of
-        self.round_ms = ROUND_MS_DEFAULT  # how long round 0 lasts
+        self.round_ms = round_ms  # how long round 0 lasts
         self.traffic = True  # since the last question
         self._asked = 0  # number of the slice
         self._awaited = False  # an answer, or the store's word for what was in it

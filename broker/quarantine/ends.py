@@ -90,10 +90,14 @@ class Ends:
     def _unlinked(self, item: Item) -> None:
         """A block has ended: who waits for it, and did it wait for anybody?"""
         held = self._held
-        if item.hash not in self._chain and not self._requests.is_open(item.hash):
+        if item.hash not in self._chain and not self._requests.has_block(item.hash):
             waiting = held.waiting_for(item.hash)
             if waiting:
                 self._missing.want(item.hash, waiting[0].senders, self._moment.now)
+        self.waits_no_more(item)
+
+    def waits_no_more(self, item: Item) -> None:
+        """A block is not held any more: its predecessor may be wanted by nobody."""
         facts = item.facts
-        if isinstance(facts, HeaderFacts) and not held.awaits(facts.predecessor):
+        if isinstance(facts, HeaderFacts) and not self._held.awaits(facts.predecessor):
             self._missing.found(facts.predecessor)

@@ -23,6 +23,7 @@ from broker.quarantine.items import (
     PASSES,
     Item,
     block_fingerprint,
+    body_bytes,
     decode_block_offer,
     decode_vote_offer,
 )
@@ -99,8 +100,10 @@ class Intake:
         else:
             peer.tokens_votes -= 1.0
             known, too_big = self._known, len(raw) > self._bounds.vote_bytes_max
-            suspect = too_big or known.bad.has(hash_) or known.isolated.count()
-            if suspect and (end := self._refused(hash_, hash_, too_big, peer)):
+            is_bad = known.bad_votes.has(hash_)
+            suspect = too_big or is_bad or known.isolated.count()
+            why = INVALID if is_bad else ""
+            if suspect and (end := self._refused(why, hash_, too_big, peer)):
                 self._ends.at_once(client, id_, hash_, *end)
             elif peer.votes_queued >= self._bounds.ingress_votes_per_peer:
                 self._over_quota(client, id_, hash_, peer, "peer_queue")
@@ -132,7 +135,7 @@ class Intake:
             peer.tokens_blocks -= 1.0
             others = requests.blocks.get(hash_, ())
             same = [other for other in others if other.fingerprint == mark]
-            size = sum(len(operation) for passed in operations for operation in passed)
+            size = body_bytes(operations)
             too_big = (
                 len(raw) > bounds.header_bytes_max
                 or size > bounds.operations_bytes_max
@@ -140,7 +143,7 @@ class Intake:
             )
             if same or hash_ in self._known.seen or hash_ in self._chain:
                 self._duplicate(client, id_, mark, peer, same[0] if same else None)
-            elif end := self._refused(hash_, mark, too_big, peer):
+            elif end := self._refused(self._known.why_bad(hash_), mark, too_big, peer):
                 self._ends.at_once(client, id_, mark, *end)
             elif len(others) >= bounds.bodies:
                 self._ends.at_once(client, id_, mark, SHED, "too_many_bodies")
@@ -172,21 +175,17 @@ class Intake:
             return Ack(id_, KNOWN_REQUEST)
         return Ack(id_, REFUSED, "id_reused", "this id stands for another item")
 
-    def _refused(
-        self, hash_: bytes, mark: bytes, too_big: bool, peer: Peer
-    ) -> tuple[str, str] | None:
-        """The end, without any check, of bytes that are too many or known."""
+    def _refused(self, why: str, mark: bytes, too_big: bool, peer: Peer) -> tuple[str, str] | None:
+        """The end, without any check, of bytes that are too many or known (`why` as bad)."""
         if too_big:
             self._conduct.weigh((peer.name,), "too_big", REJECTED_DEFAULT, self._moment.now)
             return (REJECTED, "too_big")
-        known = self._known
-        why = known.why_bad(hash_)
         if why == INVALID:
             self._conduct.weigh((peer.name,), "known_invalid", REJECTED_DEFAULT, self._moment.now)
             return (REJECTED, "known_invalid")
         if why:
             return (UNVIABLE, "known_unviable")
-        if known.is_isolated(mark, self._moment.now):
+        if self._known.is_isolated(mark, self._moment.now):
             return (SHED, "isolated")
         return None
 
@@ -235,7 +234,10 @@ class Intake:
             else self._watch.vote_life_s(self._bounds.held_vote_rounds)
         )
         end: tuple[str, str] | None = None
-        if record.hash in self._known.seen or record.hash in self._chain:
+        block = self._chain.get(record.hash)
+        if block is not None and (block.client, block.id) != (client, id_):
+            end = (DUPLICATE, "cleared")  # as a body of another request, or the node's
+        elif block is not None or record.hash in self._known.seen:
             end = (CLEARED, "")
         elif self._moment.unix_now - record.since_unix_ms / 1000 >= life_s:
             end = (EXPIRED, record.reason)

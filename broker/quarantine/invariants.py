@@ -74,6 +74,7 @@ def _within_bounds(quarantine: Quarantine) -> None:
         "held_for_rights": bounds.held_for_rights,
         "missing": bounds.missing,
         "bad": bounds.bad,
+        "bad_votes": bounds.bad,
         "seen": bounds.seen,
         "isolated": bounds.isolated,
         "cleared_blocks": bounds.cleared_blocks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Annotated
 
@@ -15,7 +16,13 @@ from broker.verification import HeaderFacts, VoteFacts
 VERIFY_BLOCK = "verify_block"
 VERIFY_VOTE = "verify_vote"
 PASSES = 4
+# Lists and operations in a body that is looked at at all: each is a step of a loop here. A pass of
+# votes has some 2,000 at most, and one of transfers as many as fit in 512 KB.
+_PASSES_MAX, _OPERATIONS_MAX = 16, 16_384
+# What an operation occupies beside its bytes: an object and a place in a list.
+OPERATION_OVERHEAD_BYTES = 48
 
+_HINT_LETTERS_MAX = 64  # a key hash has 36
 PeerName = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -24,7 +31,8 @@ class VoteOffer(Struct):
 
     peer: PeerName  # who sent it
     raw: bytes  # signed operation
-    delegate: str = ""  # whose vote it claims to be: a hint for whom to ask, nothing more
+    # Whose vote it claims to be: a hint for whom to ask, nothing more. Kept while it waits.
+    delegate: Annotated[str, Meta(max_length=_HINT_LETTERS_MAX)] = ""
 
 
 class BlockOffer(Struct):
@@ -32,7 +40,10 @@ class BlockOffer(Struct):
 
     peer: PeerName
     header: bytes  # signed
-    operations: list[list[bytes]]  # four passes
+    # four passes
+    operations: Annotated[
+        list[Annotated[list[bytes], Meta(max_length=_OPERATIONS_MAX)]], Meta(max_length=_PASSES_MAX)
+    ]
 
 
 # What decoding raises for bytes that a peer or a worker made up, deep nesting among them.
@@ -87,10 +98,7 @@ class Item(Struct, gc=False, eq=False):
     @property
     def bytes(self) -> int:
         """What it occupies, without the objects around it."""
-        size = len(self.raw)
-        for operations in self.operations or ():
-            size += sum(map(len, operations))
-        return size
+        return len(self.raw) + body_bytes(self.operations or ())
 
     @property
     def level(self) -> int:
@@ -101,6 +109,11 @@ class Item(Struct, gc=False, eq=False):
     def delegate(self) -> str:
         """Whose it is, as far as that is proven."""
         return "" if self.facts is None else self.facts.delegate
+
+
+def body_bytes(operations: Iterable[Sequence[bytes]]) -> int:
+    """What a block's operations occupy."""
+    return sum(sum(map(len, each)) + OPERATION_OVERHEAD_BYTES * len(each) for each in operations)
 
 
 def block_fingerprint(hash_: bytes, operations: list[list[bytes]]) -> bytes:

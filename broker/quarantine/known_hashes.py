@@ -11,13 +11,15 @@ INVALID, LOST = "invalid", "unviable"
 class KnownHashes:
     """What is remembered of items that have ended."""
 
-    __slots__ = ("_isolated_s", "bad", "isolated", "seen")
+    __slots__ = ("_isolated_s", "bad", "bad_votes", "isolated", "seen")
 
     def __init__(self, bounds: Bounds) -> None:
         # Cleared: seen means that nothing is left to be done, not that somebody sent it once.
         self.seen: LevelTable[bytes, None] = LevelTable(bounds.seen)
         # Blocks, and why. The children of an invalid one are invalid, and so on.
         self.bad: AgedMap[bytes, tuple[str, int]] = AgedMap(bounds.bad)
+        # Votes, apart from blocks: a header that somebody calls a vote is none, and a good block.
+        self.bad_votes: AgedMap[bytes, None] = AgedMap(bounds.bad)
         # Items under which workers ended or gave up, and until when they are not tried again.
         self.isolated: AgedMap[bytes, float] = AgedMap(bounds.isolated)
         self._isolated_s = bounds.isolated_s
@@ -27,6 +29,17 @@ class KnownHashes:
         known = self.bad.get(hash_)
         if known is None or known[0] == LOST:
             self.bad.put(hash_, (why, level))
+
+    def forgive(self, hash_: bytes) -> bool:
+        """The node has this block; whether it was remembered as bad.
+
+        Then the judgement was wrong, and so may all others be, first of all those of what builds
+        on it: they are forgotten.
+        """
+        if hash_ not in self.bad:
+            return False
+        self.bad = AgedMap(self.bad.max)
+        return True
 
     def why_bad(self, hash_: bytes) -> str:
         """INVALID, LOST (on a branch that is not final), or empty."""

@@ -116,8 +116,10 @@ _decode_verdicts = msgspec.msgpack.Decoder(VerdictBody).decode
 class Quarantine:
     """The quarantine; see the module's text."""
 
-    def __init__(self, chain_id: str, bounds: Bounds, now: float, unix_now: float) -> None:
-        """An empty quarantine of a chain ("Net…")."""
+    def __init__(
+        self, chain_id: str, bounds: Bounds, now: float, unix_now: float, *, round_ms: int
+    ) -> None:
+        """An empty quarantine of a chain ("Net…"), whose round 0 lasts so long."""
         self.bounds = bounds
         self.accounting = Accounting()
         self.chain = ClearedChain(bounds)
@@ -132,7 +134,7 @@ class Quarantine:
         self.storing = Storing(bounds.storing, bounds.storing_bytes, 1)
         self.load = Load(bounds)
         self.requests = Requests(bounds.open, bounds.ended_requests)
-        self.watch = ChainWatch(now)
+        self.watch = ChainWatch(now, round_ms)
         self.late_answers = 0
         self._moment = Moment(now, unix_now)
         self._number = count(2).__next__  # for items, slices, batches and evidence alike
@@ -196,6 +198,9 @@ class Quarantine:
         for block in kept.blocks:
             self.chain.add(block)
             self.known.seen.put(block.facts.level, block.facts.hash, None)
+        if self.chain.head is not None:
+            # Before anything signed is entered: the store forgets evidence sooner than that.
+            self._head_moved()
         for hash_, level in kept.votes:
             self.known.seen.put(level, hash_, None)
         for offence in kept.denounced:
@@ -205,8 +210,6 @@ class Quarantine:
             self._note(record, self.offences.table.enter(record), stored=True)
         for evidence in kept.untold:
             self._tell_slashable(evidence)
-        if self.chain.head is not None:
-            self._head_moved()
         for cleared in kept.untold_cleared:
             self.ends.cleared_before(cleared)
         for held in kept.held:
@@ -283,6 +286,7 @@ class Quarantine:
         found = [item for item in self._held() if item.hash == hash_]
         for item in found:
             self.holding.remove(item)
+            self.ends.waits_no_more(item)
             item.facts = None
             self._asking.queue(item)
         return len(found)
@@ -341,6 +345,7 @@ class Quarantine:
             "held_for_rights": len(holding.for_rights),
             "missing": len(self.missing),
             "bad": len(known.bad),
+            "bad_votes": len(known.bad_votes),
             "seen": len(known.seen),
             "isolated": len(known.isolated),
             "cleared_blocks": len(self.chain),
@@ -408,8 +413,8 @@ class Quarantine:
                     item.facts = facts
                 item.again_unix_ms = verdict.until_unix_ms
                 self._hold_for_time(item)
-            case Judgement.UNVIABLE:
-                level = facts.level if isinstance(facts, HeaderFacts | VoteFacts) else 0
+            case Judgement.UNVIABLE if item.is_block:
+                level = facts.level if isinstance(facts, HeaderFacts) else 0
                 self._unviable(item, code, level)
             case Judgement.RIGHTS_UNKNOWN:
                 self._hold_for_rights(item)
@@ -441,6 +446,7 @@ class Quarantine:
     def _header_holds(self, item: Item, facts: HeaderFacts) -> None:
         """A header was made by who may bake it."""
         item.facts = facts
+        item.rights_until = 0.0  # what its second check may wait for is something else
         why = self.known.why_bad(facts.predecessor)
         if facts.predecessor == item.hash:
             self._reject(item, "own_predecessor", REJECTED_DEFAULT)
@@ -464,13 +470,16 @@ class Quarantine:
             self.storing.filling.batch.seen.append(record)  # what nearly every vote is
             return True
         if standing == EXCESS:
+            # What another baker has built on may be what the network goes on with.
+            if record.kind == BLOCK and self.holding.blocks.awaits(record.hash):
+                return True
             self.ends.end(item, SHED, "third_conflict")
             return False
         if standing == SAME:
             kept = table.kept(record)
             if kept is None or kept.hash == item.hash:
                 return True  # the very same, which came to nothing when it came before
-            if self.requests.is_open(kept.hash) or kept.hash in self.known.seen:
+            if self.requests.votes.has(kept.hash) or kept.hash in self.known.seen:
                 self.conduct.weigh(item.senders, "duplicate", NOTHING, self._moment.now)
                 self.ends.end(item, DUPLICATE, "same_statement")
                 return False
@@ -515,6 +524,8 @@ class Quarantine:
         moved = self.chain.add(block)
         self.known.seen.put(facts.level, facts.hash, None)
         self.missing.found(facts.hash)
+        if item is None and self.known.forgive(facts.hash):
+            self._tell(f"block {facts.hash.hex()} was judged to be bad, and the node has it")
         if item is not None:
             self.ends.end(item, *((DUPLICATE, "cleared") if already else (CLEARED, "")))
         for same in self.requests.blocks.get(facts.hash, ()):
@@ -592,13 +603,13 @@ class Quarantine:
             self.ends.end(item, STALE, "below_final")
             return
         held = self.holding.blocks
-        gone = held.put(item, self.requests.is_open)
+        gone = held.put(item, self.requests.has_block)
         if item in gone:
             self.ends.end(item, SHED, "held_full")
         else:
             self._hold(item, FOR_PARENT, self.bounds.held_block_s)
             root = held.deepest_unknown(facts.predecessor)
-            if root not in held and not self.requests.is_open(root):
+            if root not in held and not self.requests.has_block(root):
                 self.missing.want(root, item.senders, self._moment.now)
         for other in gone:
             if other is not item:
@@ -695,13 +706,17 @@ class Quarantine:
         if not remembered:
             self.ends.end(item, REJECTED, code, text)
             return
+        if not item.is_block:
+            self.known.bad_votes.put(item.hash, None)
+            self.ends.end(item, REJECTED, code, text)
+            return
         self.known.mark_bad(item.hash, INVALID, item.level)
         self.ends.end(item, REJECTED, code, text)
         for child in self._buried(item, INVALID):
             self.ends.end(child, REJECTED, "bad_ancestor")
 
     def _unviable(self, item: Item, code: str, level: int) -> None:
-        """A block or vote on a branch that has lost: nobody's fault."""
+        """A block on a branch that has lost: nobody's fault."""
         self.known.mark_bad(item.hash, LOST, level)
         self.ends.end(item, UNVIABLE, code)
         for child in self._buried(item, LOST):
@@ -709,8 +724,6 @@ class Quarantine:
 
     def _buried(self, item: Item, why: str) -> list[Item]:
         """What is held on top of a bad block: marked, out of its area, not yet ended."""
-        if not item.is_block:
-            return []
         buried = self.holding.blocks.descendants(item.hash)
         for child in buried:
             self.known.mark_bad(child.hash, why, child.level)

@@ -49,6 +49,6 @@ class Requests:
         else:
             self.blocks.pop(hash_, None)
 
-    def is_open(self, hash_: bytes) -> bool:
-        """Whether an item with this hash is on its way."""
-        return hash_ in self.votes or hash_ in self.blocks
+    def has_block(self, hash_: bytes) -> bool:
+        """Whether a block with this hash is on its way."""
+        return hash_ in self.blocks

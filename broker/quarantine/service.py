@@ -227,10 +227,10 @@ class QuarantineService:
         slice_ = CheckSlice(0, CHAIN_COST_US, wire.encode(body), CHAIN_TTL_MS)
         send(self._broker, [wire.encode(CheckAsked([slice_]))])
 
-    def _chain_known(self, facts: ChainFacts, now: float, unix_now: float) -> None:
+    def _chain_known(self, chain: ChainFacts, now: float, unix_now: float) -> None:
         """Open the store of this chain and go on with what it holds."""
-        chain_id = facts.chain_id
-        self._bounds = self._bounds_for(facts.delegates)
+        chain_id = chain.chain_id
+        self._bounds = self._bounds_for(chain.delegates)
         path = self._directory / STORE_NAME
         try:
             store, kept, damage = open_store(path, chain_id, int(unix_now), self._restored)
@@ -242,7 +242,7 @@ class QuarantineService:
             log.critical("quarantine_store_damaged %s; it was put aside, what was held is lost",
                          damage)  # fmt: skip
         self._ends = deque(), set()
-        core = Quarantine(chain_id, self._bounds, now, unix_now)
+        core = Quarantine(chain_id, self._bounds, now, unix_now, round_ms=chain.round_ms)
         core.restored(kept, now, unix_now)
         log.info("chain_known id=%s held=%d cleared_blocks=%d bounds_for=%d", chain_id,
                  len(kept.held), len(kept.blocks), self._bounds.delegates)  # fmt: skip

@@ -140,8 +140,16 @@ class Script:
 
     def vote(self, vote: Vote, peer: str = "p", *, name: str = "", id_: bytes | None = None) -> Ack:
         raw = encode(vote)
-        payload = encode({"peer": peer, "raw": raw})
-        return self._push(VERIFY_VOTE, payload, name or digest(raw).hex()[:8], id_)
+        return self.raw_vote(raw, peer, name or digest(raw).hex()[:8], id_)
+
+    def raw_vote(self, raw: bytes, peer: str, name: str, id_: bytes | None = None) -> Ack:
+        """Push any bytes as a vote."""
+        return self._push(VERIFY_VOTE, encode({"peer": peer, "raw": raw}), name, id_)
+
+    def raw_block(self, raw: bytes, peer: str, name: str) -> Ack:
+        """Push any bytes as a header."""
+        payload = {"peer": peer, "header": raw, "operations": [[], [], [], []]}
+        return self._push(VERIFY_BLOCK, encode(payload), name, None)
 
     def _push(self, kind: str, payload: bytes, name: str, id_: bytes | None) -> Ack:
         if id_ is None:
@@ -229,7 +237,8 @@ class Script:
         self._check()
 
     def _boot(self) -> Quarantine:
-        return Quarantine(CHAIN_ID, self.bounds, self.now, self.unix_now)
+        round_ms = self.worker.round_ms
+        return Quarantine(CHAIN_ID, self.bounds, self.now, self.unix_now, round_ms=round_ms)
 
     def _check(self) -> None:
         if self.validates:

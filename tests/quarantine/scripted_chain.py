@@ -133,6 +133,7 @@ class ScriptedWorker:
         self.chain_id = CHAIN_ID
         self.slot_counts = slot_counts  # whether a differing slot is an offence, as on Mavryk
         self.window = window  # levels above the head that are looked at
+        self.round_ms = ROUND_S * 1000
         self.votes_window = 1  # levels below the head
         self.overrides: dict[bytes, Verdict] = {}  # by raw; `number` is filled in
         self.overrides_header: dict[bytes, Verdict] = {}  # the same for HEADER only
@@ -166,6 +167,8 @@ class ScriptedWorker:
             read = _decode(item.raw)
         except msgspec.MsgspecError:
             return Verdict(item.number, Judgement.INVALID, "malformed")
+        if isinstance(read, Vote) != (body.check == Check.VOTE):
+            return Verdict(item.number, Judgement.INVALID, "malformed")
         if isinstance(read, Vote):
             return self._vote(body, item, read)
         return self._block(body, item, Block(read, item.operations))
@@ -173,9 +176,7 @@ class ScriptedWorker:
     def _chain(self, item: CheckItem) -> Verdict:
         blocks = [block.facts for block in self.node]
         headers = [block.raw for block in self.node]
-        facts = ChainFacts(
-            blocks[0].hash, blocks, headers, 400, 7000, ROUND_S * 1000, self.chain_id
-        )
+        facts = ChainFacts(blocks[0].hash, blocks, headers, 400, 7000, self.round_ms, self.chain_id)
         return Verdict(item.number, Judgement.VALID, facts=facts)
 
     def _vote(self, body: CheckBody, item: CheckItem, vote: Vote) -> Verdict:

@@ -114,6 +114,26 @@ def test_26_everything_on_an_invalid_block_goes_with_it() -> None:
     assert script.last(name_of(bad)) == ("rejected", "known_invalid")
 
 
+def test_26_what_the_node_has_was_wrongly_judged_and_so_was_what_builds_on_it() -> None:
+    script = Script()
+    good = script.root.child(bad="wrong_timestamp")  # to a worker that knows the old rules only
+    child = good.child()
+    script.block(good, "honest")
+    script.block(child, "honest")
+    script.run()
+    assert script.last(name_of(child)) == ("rejected", "bad_ancestor")
+    script.worker.node.append(good)
+    script.block(script.root.child(round_=1))  # traffic, so that the node is asked
+    script.later(2)
+    assert good.hash in script.core.chain
+    script.block(child, "another", name="again")
+    script.block(child.child(), "another", name="grandchild")
+    script.run()
+    assert script.last("again") == script.last("grandchild") == ("cleared", "")
+    assert script.weights("another") == 0
+    assert any("the node has it" in note for note in script.notes)
+
+
 def test_27_what_builds_on_a_lost_branch_goes_without_a_penalty() -> None:
     script = Script()
     lost = script.root.child()

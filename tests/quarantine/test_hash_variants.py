@@ -142,6 +142,65 @@ def test_12_a_body_that_waits_for_rights_ends_when_another_one_clears() -> None:
     assert script.last("wrong body") == ("duplicate", "cleared")
 
 
+def test_12_a_wrong_body_is_not_cleared_by_a_restart_either() -> None:
+    script = Script()
+    block = script.root.child()
+    script.worker.overrides[block.raw] = Verdict(0, Judgement.RIGHTS_UNKNOWN, "rights_unknown")
+    script.block(with_body(block, b"wrong"), "evil", name="wrong body")
+    script.run()
+    script.worker.overrides.clear()
+    script.block(block)
+    while block.hash not in {stored.facts.hash for stored in script.store.blocks}:
+        script.answer()
+        script.turn()
+    script.restart()
+    script.run()
+    assert script.last("wrong body") == ("duplicate", "cleared")
+
+
+def test_a_header_that_is_called_a_vote_does_not_make_the_block_bad() -> None:
+    script = Script()
+    block = script.root.child()
+    script.raw_vote(block.raw, "evil", "header as a vote")
+    script.run()
+    assert script.last("header as a vote") == ("rejected", "malformed")
+    script.block(block, "honest")
+    script.block(block.child(), "honest", name="child")
+    script.run()
+    assert script.last(name_of(block)) == ("cleared", "")
+    assert script.last("child") == ("cleared", "")
+    assert script.weights("honest") == 0
+
+
+def test_a_vote_that_is_called_a_header_does_not_make_the_vote_bad() -> None:
+    script = Script()
+    vote = vote_for(script.root, "d")
+    script.raw_block(msgspec.msgpack.encode(vote), "evil", "vote as a header")
+    script.run()
+    assert script.last("vote as a header") == ("rejected", "malformed")
+    script.vote(vote, "honest")
+    script.run()
+    assert script.last(name_of_vote(vote)) == ("cleared", "")
+    script.raw_vote(b"no vote", "evil", "junk")
+    script.run()
+    script.raw_vote(b"no vote", "evil", "junk again")
+    script.run()
+    assert script.last("junk again") == ("rejected", "known_invalid")
+
+
+def test_a_header_that_is_called_a_vote_does_not_stop_the_asking_for_the_block() -> None:
+    script = Script()
+    parent, child = script.root.chain(2)
+    script.raw_vote(parent.raw, "evil", "header as a vote")
+    script.turn()
+    slow, script.unanswered = script.unanswered, []  # it is on its way when the child is held
+    script.block(child)
+    script.run()
+    script.unanswered = slow
+    script.run()
+    assert [wanted.hash for wanted in script.wanted] == [parent.hash]
+
+
 def test_a_header_travels_with_four_bodies_at_most() -> None:
     script = Script(start=False)
     block = script.root.child()

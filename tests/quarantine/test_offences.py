@@ -6,7 +6,7 @@ from itertools import permutations
 
 import msgspec
 import pytest
-from quarantine_script import Script, name_of_vote
+from quarantine_script import Script, name_of, name_of_vote
 from scripted_chain import Block, ScriptedWorker, Vote, digest, encode, genesis, vote_for
 
 from broker.quarantine.bounds import Bounds
@@ -143,6 +143,24 @@ def test_19_evidence_that_was_stored_but_not_told_is_told_after_the_restart() ->
     assert (told, len(script.slashable)) == (0, 1)
 
 
+def test_19_an_offence_below_the_depth_is_not_told_again_after_a_restart() -> None:
+    script = Script(Bounds(depth_levels=10))
+    vote = vote_for(script.root, "d")
+    script.vote(vote)
+    script.vote(msgspec.structs.replace(vote, branch=b"b" * 32))
+    script.run()
+    assert len(script.slashable) == 1
+    for block in script.root.chain(11):
+        script.block(block)
+        script.run()
+    # The store forgets evidence level by level, and what was signed a batch of levels at a time.
+    script.store.evidence.clear()
+    assert script.store.seen
+    script.restart()
+    script.run()
+    assert len(script.slashable) == 1
+
+
 def test_20_what_is_older_than_the_depth_is_counted_as_too_old() -> None:
     root = genesis()
     script = Script(Bounds(depth_levels=4), worker=ScriptedWorker([root, *root.chain(9)]))
@@ -224,6 +242,24 @@ def test_7_a_storm_of_forks_leaves_two_blocks_of_each_baker_and_evidence_of_each
     script.run()
     assert script.counts() == {"cleared": 500, "shed": 500}
     assert len(offences(script)) == len(set(offences(script))) == 250
+
+
+def test_7_a_third_block_of_a_place_is_let_in_when_another_one_builds_on_it() -> None:
+    script = Script()
+    one, two, third = (script.root.child(nonce=nonce, baker="b") for nonce in range(3))
+    for block in (one, two, third):
+        script.block(block)
+        script.run()
+    assert script.last(name_of(third)) == ("shed", "third_conflict")
+    child = third.child(baker="another")
+    script.block(child)
+    script.run()
+    assert [wanted.hash for wanted in script.wanted] == [third.hash]
+    script.block(third, name="the third again")
+    script.run()
+    assert script.last("the third again") == ("cleared", "")
+    assert script.last(name_of(child)) == ("cleared", "")
+    assert len(script.slashable) == 1
 
 
 def test_the_node_s_own_block_conflicts_with_a_pushed_one() -> None:

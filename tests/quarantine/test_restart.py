@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 from quarantine_script import CLIENT, Script, name_of, name_of_vote
-from scripted_chain import GOOD, Block, digest, encode, vote_for
+from scripted_chain import GOOD, Block, ScriptedWorker, digest, encode, genesis, vote_for
 
 from broker.messages import Request
 from broker.quarantine.items import VERIFY_BLOCK
 from broker.quarantine.records import BLOCK, KIND_OF_VOTE, ClearedBody
-from broker.verification import Check
+from broker.verification import Check, Judgement, Verdict
 
 
 def held_pair(script: Script) -> tuple[Block, Block]:
@@ -56,6 +56,20 @@ def test_37b_what_has_expired_is_dropped_without_a_check() -> None:
     assert script.counts() == {"expired": 2}
     assert (Check.HEADER, child.hash) not in script.worker.checked
     assert script.store.held == {}
+
+
+def test_37_a_vote_of_a_chain_with_long_rounds_waits_as_long_as_before() -> None:
+    worker = ScriptedWorker([genesis()])
+    worker.round_ms = 30_000
+    script = Script(worker=worker)
+    proposal = script.root.child()
+    vote = vote_for(proposal, "d")
+    script.vote(vote)
+    script.later(50)
+    script.restart(after_s=5)
+    script.block(proposal)
+    script.run()
+    assert script.last(name_of_vote(vote)) == ("cleared", "")
 
 
 def test_37_time_in_the_grave_counts() -> None:
@@ -167,6 +181,7 @@ def test_what_is_no_request_is_refused_and_counted_nowhere() -> None:
         ("verify_vote", b"\x82\xa4peer\xa1p\xa1x" + b"\x91" * 5_000 + b"\x90", "malformed"),
         ("verify_block", b"\x81\xa1x" + b"\x91" * 5_000 + b"\x90", "malformed"),
         ("verify_vote", encode({"peer": "", "raw": b""}), "malformed"),
+        ("verify_vote", encode({"peer": "p", "raw": b"", "delegate": "m" * 10_000}), "malformed"),
         ("sign", b"", "unknown_kind"),
     ):
         request = Request(bytes(16), kind, payload)
@@ -185,6 +200,19 @@ def test_an_operator_drops_or_releases_what_is_held() -> None:
     assert script.last(name_of(child)) == ("shed", "dropped")
     assert script.last(name_of_vote(vote)) == ("held", "target")
     assert script.worker.checked.count((Check.VOTE, digest(encode(vote)))) == 2
+
+
+def test_a_released_block_that_turns_out_bad_leaves_its_parent_to_nobody() -> None:
+    script = Script()
+    block = script.root.chain(2)[1]
+    script.block(block)
+    script.run()
+    assert len(script.core.missing) == 1
+    script.worker.overrides[block.raw] = Verdict(0, Judgement.INVALID, "no_rights")
+    script.core.release(block.hash, script.now)
+    script.run()
+    assert script.last(name_of(block)) == ("rejected", "no_rights")
+    assert len(script.core.missing) == 0
 
 
 def test_of_two_records_of_the_same_bytes_one_goes_on() -> None:

@@ -166,6 +166,23 @@ def test_42_rights_that_nobody_ever_tells_expire() -> None:
     assert 9 <= checks <= 12
 
 
+def test_a_block_that_waited_for_rights_may_wait_for_the_node_once_more() -> None:
+    script = Script()
+    parent, block = script.root.chain(2)
+    unknown = Verdict(0, Judgement.RIGHTS_UNKNOWN, "rights_unknown")
+    script.worker.overrides_header[block.raw] = unknown
+    script.block(block)
+    script.later(3)
+    script.worker.overrides_header.clear()
+    script.later(script.bounds.held_for_rights_s)
+    script.worker.overrides_block[block.raw] = Verdict(0, Judgement.UNCHECKED, "state_unknown")
+    script.block(parent)
+    script.run()
+    script.worker.overrides_block.clear()
+    script.later(2)
+    assert script.last(name_of(block)) == ("cleared", "")
+
+
 def test_wanted_ancestors_travel_with_their_operations() -> None:
     script = Script()
     parent, block = script.root.chain(2)

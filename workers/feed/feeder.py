@@ -21,7 +21,7 @@ import msgspec
 
 from broker.client import new_id
 from broker.client_session import Refused
-from broker.messages import HELD, Event, Request
+from broker.messages import HELD, PAYLOAD_BYTES_MAX, Event, Request
 from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from broker.quarantine.notices import WANTED, WantedBody
 from broker.quarantine.turn import CLEARED, OUTCOMES, REJECTED, SHED
@@ -37,7 +37,11 @@ from workers.node.answers import PendingOperation
 from workers.node.operation_json import operation_bytes
 from workers.node.patience import RETRY_S, follow, soon
 from workers.node.rpc import ChainRpc
-from workers.preparation.preparation_errors import NodeUnavailable, PreparationError
+from workers.preparation.preparation_errors import (
+    NodeAnswerMalformed,
+    NodeUnavailable,
+    PreparationError,
+)
 
 log = logging.getLogger("forgepool.feed")
 
@@ -147,7 +151,7 @@ class Feeder:
             except NodeUnavailable:
                 await asyncio.sleep(RETRY_S)  # the streams say that it is away
                 continue
-            except (PreparationError, MalformedBytes) as error:
+            except (PreparationError, MalformedBytes, ValueError) as error:  # ValueError: no hex
                 self.counts["blocks_not_fetched"] += 1
                 name = block if isinstance(block, str) else block.hash
                 log.warning("block_not_fetched block=%s reason=%s", name or "-", error)
@@ -175,6 +179,9 @@ class Feeder:
             operations = await self._rpc.operations(hash_, self._network, deadline=soon())
         header = bytes.fromhex(await self._chain.raw_header(name, deadline=soon()))
         offer = BlockOffer(self._peer, header, [list(passed) for passed in operations])
+        if (size := len(_encode(offer))) > PAYLOAD_BYTES_MAX:
+            # The quarantine would hang up on us, and nothing else would get through.
+            raise NodeAnswerMalformed(f"block {name} has {size} bytes")
         if self._give(VERIFY_BLOCK, name, offer):
             self.counts["blocks_pushed"] += 1
         else:

@@ -79,16 +79,17 @@ def _check_contents(contents: Sequence[Mapping[str, Any]], constants: ForgingCon
 
 
 def _key_of(operation: SubmittedOperation, account: AccountFacts) -> bytes:
-    """The key that must have signed: the revealed one, or that which the operation reveals."""
+    """The key that must have signed: that which the operation reveals, or the revealed one.
+
+    To reveal a key again is valid: it fails when it is applied, and pays for that.
+    """
     names = [content.name for content in operation.decoded.contents]
     if "reveal" in names[1:]:
         raise NotValid("a reveal must come first")
-    if account.public_key is not None:
-        if names[0] == "reveal":
-            raise NotValid("the key is revealed already")
-        return account.public_key
     if names[0] != "reveal":
-        raise NotValid("the key is not revealed")
+        if account.public_key is None:
+            raise NotValid("the key is not revealed")
+        return account.public_key
     key: bytes = operation.manager_fields[0]["public_key"]
     if key[:1] + blake2b_20(key[1:]) != operation.source:
         raise NotValid("the revealed key is not that of the source")

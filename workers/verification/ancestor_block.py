@@ -24,6 +24,7 @@ class AncestorBlock:
     hash: bytes
     predecessor: bytes
     level: int
+    proto: int  # the how manieth protocol of the chain
     round: int  # 0 for a block without
     timestamp: int
     fitness: Fitness
@@ -62,6 +63,7 @@ def read_ancestor(raw: bytes) -> AncestorBlock:
         blake2b_32(raw),
         shell.predecessor,
         shell.level,
+        shell.proto,
         round_,
         shell.timestamp,
         shell.fitness,

@@ -40,14 +40,6 @@ class BlockOperations:
                 signers[signer] = None
         return signers
 
-    def revealing(self) -> set[bytes]:
-        """The sources whose operation begins by revealing its key."""
-        return {
-            operation.source
-            for operation in self.managers
-            if operation.decoded.contents[0].name == "reveal"
-        }
-
 
 def signer_of(operation: SubmittedOperation) -> bytes | None:
     """Whose key must have signed an operation that is neither a vote nor pays fees."""

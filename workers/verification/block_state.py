@@ -26,6 +26,8 @@ from signers.formats.operation import Operation, decode_operation
 from workers.preparation.operation_validation import AccountFacts
 
 MUTEZ_MAX = 2**63 - 1
+# What a byte of storage costs at most: 250 on all networks so far.
+_MUTEZ_PER_BYTE_MAX = 1_000
 _IMPLICIT = 0
 # Contents whose effect on balances is the fee, and for a plain transaction the amount.
 _SIMPLE = frozenset({"reveal", "delegation", "transaction"})
@@ -37,6 +39,7 @@ class BlockEffects:
 
     contents: dict[bytes, int] = field(default_factory=dict)  # by source: counters used
     fees: dict[bytes, int] = field(default_factory=dict)
+    spent: dict[bytes, int] = field(default_factory=dict)  # at most, fees among it
     received: dict[bytes, int] = field(default_factory=dict)  # at most
     revealed: dict[bytes, bytes] = field(default_factory=dict)  # perhaps
     pays_out: bool = False  # code or staking may have paid anybody
@@ -47,8 +50,8 @@ class BlockEffects:
 class BlockState:
     """What operations on top of a block are judged by.
 
-    `accounts` has an entry for each source that was asked for: None where the block may have made
-    the account, so that its counter is not known.
+    `accounts` has an entry for each source that was asked for: None where a block may have made
+    the account (an empty one is removed), so that its counter is not known.
     """
 
     branch: tuple[bytes, ...]  # the block, its predecessor, …: what operations may name
@@ -79,7 +82,6 @@ def state_on_top(
     accounts: Mapping[bytes, AccountFacts],
     above: Sequence[tuple[bytes, BlockEffects]],
     *,
-    reveals: Collection[bytes],
     rewarded: Collection[bytes],
     branch_length: int,
 ) -> BlockState:
@@ -87,7 +89,6 @@ def state_on_top(
 
     Args:
         branch: the known block, its predecessor, …
-        reveals: the sources whose operation begins by revealing its key.
         rewarded: the sources that may have been paid for blocks and votes meanwhile.
     """
     hashes = [hash_ for hash_, _ in reversed(above)]
@@ -98,7 +99,6 @@ def state_on_top(
                 source,
                 account,
                 [effects for _, effects in above],
-                reveals_again=source in reveals,
                 is_rewarded=source in rewarded,
             )
             for source, account in accounts.items()
@@ -116,12 +116,22 @@ def _add(effects: BlockEffects, operation: Operation) -> None:
         source: bytes = fields["source"]
         effects.contents[source] = effects.contents.get(source, 0) + 1
         effects.fees[source] = effects.fees.get(source, 0) + fields["fee"]
+        effects.spent[source] = effects.spent.get(source, 0) + _spent(content.name, fields)
         if content.name not in _SIMPLE:
             effects.pays_out = True
         elif content.name == "reveal":
             effects.revealed[source] = fields["public_key"]
         elif content.name == "transaction":
             _add_transaction(effects, fields)
+
+
+def _spent(name: str, fields: Mapping[str, Any]) -> int:
+    """What a content costs its source at most."""
+    if name not in _SIMPLE:
+        return MUTEZ_MAX
+    amount: int = fields["amount"] if name == "transaction" else 0
+    burnt: int = fields["storage_limit"] * _MUTEZ_PER_BYTE_MAX
+    return amount + burnt + int(fields["fee"])
 
 
 def _add_transaction(effects: BlockEffects, fields: Mapping[str, Any]) -> None:
@@ -137,18 +147,18 @@ def _after(
     account: AccountFacts,
     above: Iterable[BlockEffects],
     *,
-    reveals_again: bool,
     is_rewarded: bool,
 ) -> AccountFacts | None:
     balance, counter, key = account.balance, account.counter, account.public_key
-    is_empty, has_bound = balance == 0, True
+    at_least, has_bound = balance, True
     for effects in above:
         counter += effects.contents.get(source, 0)
         received = effects.received.get(source, 0)
-        if is_empty and (received or effects.pays_out):
-            return None  # it may have been made, with a counter of the chain's choice
+        at_least -= effects.spent.get(source, 0)
+        if at_least <= 0 and (received or effects.pays_out):
+            return None  # emptied and made anew, perhaps, with a counter of the chain's choice
         balance += received - effects.fees.get(source, 0)
         has_bound &= not (effects.pays_out or is_rewarded)
-        if key is None and not reveals_again:
+        if key is None:
             key = effects.revealed.get(source)
     return AccountFacts(balance if has_bound else MUTEZ_MAX, counter, key)

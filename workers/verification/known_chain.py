@@ -72,6 +72,7 @@ class KnownChain:
         self._chain_id = chain_id
         self._network = network
         self._rules: ChainRules | None = None
+        self._head_level = -1  # the asker's highest
         self._rights: OrderedDict[int, LevelRights] = OrderedDict()
         self._not_told: OrderedDict[Question, float] = OrderedDict()  # until when
         self._states: OrderedDict[StateWanted, StateTold] = OrderedDict()
@@ -83,6 +84,16 @@ class KnownChain:
         if self._rules is None:
             self.missing.append(RulesWanted())
         return self._rules
+
+    def may_have_changed(self, head_level: int) -> bool:
+        """Whether the rules are known from a lower head than the asker's: ask for them again.
+
+        A protocol ends with a block, and only the head tells by which rules the next one goes.
+        """
+        if head_level <= self._head_level:
+            return False
+        self._head_level = head_level
+        return self._rules is not None
 
     def rights(self, level: int) -> LevelRights | None:
         """Who has the slots of a level, if the node has told."""
@@ -128,7 +139,6 @@ class KnownChain:
             told.branch,
             accounts,
             [(each.hash, self._effects[each.hash]) for each in reversed(above)],
-            reveals=operations.revealing(),
             rewarded=_delegates_among(signers, rights, self._network),
             branch_length=rules.operations_ttl + 1,
         )

@@ -152,6 +152,8 @@ class Lane:
             self._answer(slice_)
             return
         self._slices[asked.number] = slice_
+        if chain.may_have_changed(body.position.head_level) and self._has_node:
+            self._ask(slice_, RulesWanted(), now)  # nobody waits for it
         self._ready.extend(_Work(slice_, item) for item in body.items)
 
     def work(self, now: float, budget_s: float) -> None:

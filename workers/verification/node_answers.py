@@ -45,6 +45,10 @@ from workers.verification.node_questions import (
 KEYS_KEPT_MAX = 10_000
 # Headers by their hashes, for walks down from the head; each takes some 400 bytes.
 HEADERS_KEPT_MAX = 4 * ANCESTORS_MAX
+# What was told for a question whose time ran out: a full block has 3,000 sources, and an operation
+# may name a branch 360 blocks back. The next try goes on from there. 300 bytes each.
+ACCOUNTS_KEPT_MAX = 16_384
+INCLUDED_KEPT_MAX = 1_024
 FINAL_DEPTH = 2  # Tenderbake: what has two blocks on top is final
 
 
@@ -57,6 +61,10 @@ class NodeAnswers:
         self._accounts = AccountLookup(network)
         self._keys: OrderedDict[str, bytes] = OrderedDict()
         self._headers: OrderedDict[bytes, bytes] = OrderedDict()
+        self._left: OrderedDict[tuple[bytes, bytes], AccountTold] = (
+            OrderedDict()
+        )  # by block, source
+        self._included_in: OrderedDict[bytes, list[bytes]] = OrderedDict()
 
     async def answer(self, chain_id: str, question: Question, *, deadline: float) -> Told:
         """The answer to one question; `deadline` is in seconds of the event loop's clock."""
@@ -205,31 +213,46 @@ class NodeAnswers:
                 continue
             if not branch or branch[0] != name:
                 continue
-            facts = await self._accounts.facts(chain, name, asked.sources, deadline=deadline)
-            if len(facts) < len(asked.sources):
-                raise NodeTimeout(f"{len(facts)} of {len(asked.sources)} accounts were told")
-            accounts = [
-                AccountTold(source, each.balance, each.counter, each.public_key)
-                for source, each in facts.items()
-            ]
+            accounts = await self._accounts_at(chain, hash_, asked.sources, deadline)
             hashes = [base58.decode(base58.BLOCK_HASH, text) for text in branch]
             return StateTold(place, hashes, accounts)
         raise NotOnNode("the node knows none of these blocks")
+
+    async def _accounts_at(
+        self, chain: ChainRpc, block: bytes, sources: tuple[bytes, ...], deadline: float
+    ) -> list[AccountTold]:
+        name = base58.encode(base58.BLOCK_HASH, block)
+        left = self._left
+        told = {source: left[block, source] for source in sources if (block, source) in left}
+        asked = [source for source in sources if source not in told]
+        facts = await self._accounts.facts(chain, name, asked, deadline=deadline)
+        for source, each in facts.items():
+            account = AccountTold(source, each.balance, each.counter, each.public_key)
+            told[source] = left[block, source] = account
+        while len(left) > ACCOUNTS_KEPT_MAX:
+            left.popitem(last=False)
+        if len(told) < len(sources):
+            raise NodeTimeout(f"{len(told)} of {len(sources)} accounts were told")
+        return [told[source] for source in sources]
 
     async def _included(
         self, chain: ChainRpc, asked: IncludedWanted, deadline: float
     ) -> IncludedTold:
         found = []
         for hash_ in asked.blocks:
-            name = base58.encode(base58.BLOCK_HASH, hash_)
-            passes = await chain.operation_hashes(name, deadline=deadline)
-            found.append(
-                [
+            operations = self._included_in.get(hash_)
+            if operations is None:
+                name = base58.encode(base58.BLOCK_HASH, hash_)
+                passes = await chain.operation_hashes(name, deadline=deadline)
+                operations = [
                     base58.decode(base58.OPERATION_HASH, text)
                     for one_pass in passes[VOTING_PASS : ANONYMOUS_PASS + 1]
                     for text in one_pass
                 ]
-            )
+                self._included_in[hash_] = operations
+                if len(self._included_in) > INCLUDED_KEPT_MAX:
+                    self._included_in.popitem(last=False)
+            found.append(operations)
         return IncludedTold(found)
 
 

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     WRONG_ANCESTORS = "wrong_ancestors"
     OFF_FINAL_BRANCH = "off_final_branch"
     WRONG_LEVEL = "wrong_level"
+    WRONG_PROTO = "wrong_proto"
     WRONG_PREDECESSOR_ROUND = "wrong_predecessor_round"
     WRONG_TIMESTAMP = "wrong_timestamp"
     WRONG_FITNESS = "wrong_fitness"

@@ -15,16 +15,18 @@ from served_node import ServedNode, offer_of, serving
 
 from broker.config import Endpoints
 from broker.errors import Misconfigured
-from broker.messages import Event, Request
+from broker.messages import PAYLOAD_BYTES_MAX, Event, Request
 from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from broker.quarantine.notices import WANTED, WantedBody
 from broker.quarantine.turn import CLEARED, REJECTED, SHED, STALE
+from signers.formats import base58
 from signers.formats.networks import MAVRYK
 from workers.baker.baker_rpc import BakerRpc
 from workers.feed import feeder as feeder_module
 from workers.feed.feeder import CATCH_UP_LEVELS, Feeder
 from workers.feed.feeding import FeedOptions, feed
 from workers.feed.pushed_items import PushedItems
+from workers.node.rpc import ChainRpc
 from workers.sandbox.block_tree import Block
 from workers.sandbox.chain import Chain
 
@@ -137,6 +139,35 @@ def test_what_is_wanted_is_fetched_if_it_may_be_here(bakery: Bakery) -> None:
         assert quarantine.blocks[1:] == [offer_of(first), offer_of(blocks[1])]
 
     assert play(scenario, bakery)["blocks_not_fetched"] == 1
+
+
+def test_blocks_that_no_honest_node_would_show_end_nothing(
+    bakery: Bakery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_hex, too_big, good = bakery.bake(), bakery.bake(), bakery.bake()
+    operations, raw_header = BakerRpc.operations, ChainRpc.raw_header
+
+    async def show_operations(rpc: BakerRpc, hash_: bytes, *args: Any, **other: Any) -> Any:
+        if hash_ == too_big.hash:
+            return ((), (), (), (bytes(PAYLOAD_BYTES_MAX),))
+        return await operations(rpc, hash_, *args, **other)
+
+    async def show_header(rpc: ChainRpc, name: str, **other: Any) -> str:
+        if name == base58.encode(base58.BLOCK_HASH, no_hex.hash):
+            return "no hex"
+        return await raw_header(rpc, name, **other)
+
+    monkeypatch.setattr(BakerRpc, "operations", show_operations)
+    monkeypatch.setattr(ChainRpc, "raw_header", show_header)
+
+    async def scenario(played: Played) -> None:
+        await played.quarantine.has(1)  # the head
+        for block in (no_hex, too_big, good):
+            played.want(block.hash, PEER)
+        await played.quarantine.has(2)
+        assert played.quarantine.blocks[1] == offer_of(good)
+
+    assert play(scenario, bakery)["blocks_not_fetched"] == 2
 
 
 def test_a_quarantine_that_is_far_behind_gets_what_comes_next(bakery: Bakery) -> None:

@@ -16,7 +16,7 @@ from sandbox_context import Checker, item_of, other_hash
 from broker.verification import Ancestor, CheckItem, Judgement, Verdict
 from signers.curves import bls
 from signers.formats import block_header
-from signers.formats.anonymous_operation import SEED_NONCE_REVELATION
+from signers.formats.anonymous_operation import DRAIN_DELEGATE, SEED_NONCE_REVELATION
 from signers.formats.block_header import Fitness
 from signers.formats.consensus_operation import ATTESTATIONS_AGGREGATE, DAL_ATTESTATION
 from signers.formats.hashes import blake2b_32, operations_hash, payload_hash
@@ -25,7 +25,7 @@ from signers.formats.operation import Content, Operation, encode, signing_bytes
 from signers.formats.signable import Kind
 from signers.formats.vote import VoteTemplate
 from signers.keyring.curve import Curve
-from workers.sandbox.accounts import SandboxKey
+from workers.sandbox.accounts import SandboxKey, sign_operation
 from workers.sandbox.chain import Chain
 from workers.verification import block_votes
 from workers.verification.block_check import block_steps, check_block
@@ -101,6 +101,7 @@ def test_right_blocks_are_valid(network: Any) -> None:
 
 HEADER_CHANGES: list[tuple[Reason, Callable[[Any], Any]]] = [
     (Reason.WRONG_TIMESTAMP, lambda h: replace(h, timestamp=h.timestamp - 1)),
+    (Reason.WRONG_PROTO, lambda h: replace(h, proto=(h.proto + 2) % 256)),
     (
         Reason.WRONG_PREDECESSOR_ROUND,
         lambda h: replace(
@@ -148,6 +149,40 @@ def test_a_wrong_body_is_not_the_headers_fault(case: Case) -> None:
         assert verdict.facts is not None
     right = item_of(case.bakery, raw, passes, case.predecessor)
     assert case.check(right, header.timestamp).judgement == Judgement.VALID
+
+
+@pytest.mark.parametrize(("place", "count"), [(0, 5), (3, 3)], ids=["votes", "transfers"])
+def test_a_body_that_only_repeats_its_last_operation_is_not_the_bakers(
+    case: Case, place: int, count: int
+) -> None:
+    passes = case.passes([case.bakery.transfer_of(i) for i in range(1, 4)])
+    assert len(passes[place]) == count, "the row of its hashes is filled up"
+    header = case.bakery.header(passes)
+    raw = case.bakery.signed(header)
+    padded = [list(one_pass) for one_pass in passes]
+    padded[place].append(padded[place][-1])
+    verdict = case.check(item_of(case.bakery, raw, padded, case.predecessor), header.timestamp)
+    expected = (Judgement.BODY_INVALID, Reason.WRONG_OPERATIONS_HASH)
+    assert (verdict.judgement, verdict.reason) == expected, "else its hash would be bad for ever"
+    right = item_of(case.bakery, raw, passes, case.predecessor)
+    assert case.check(right, header.timestamp).judgement == Judgement.VALID
+
+
+def test_a_body_of_more_operations_than_any_block_holds_is_not_hashed(case: Case) -> None:
+    passes = case.passes()
+    header = case.bakery.header(passes)
+    raw = case.bakery.signed(header)
+    for place in range(4):
+        junk = [*passes[:place], [b""] * 16_384, *passes[place + 1 :]]
+        item = item_of(case.bakery, raw, junk, case.predecessor)
+        verdict = case.check(item, header.timestamp)
+        expected = (Judgement.BODY_INVALID, Reason.WRONG_OPERATIONS_HASH)
+        assert (verdict.judgement, verdict.reason) == expected
+        chain = case.checker.chain
+        assert chain.rules is not None
+        position = case.checker.position(case.bakery.head, header.timestamp)
+        steps = list(block_steps(item, chain.rules, chain, position))
+        assert len(steps) == 2, "the header, and the end"
 
 
 def test_every_byte_of_a_body_is_covered(case: Case) -> None:
@@ -247,6 +282,27 @@ def test_an_operation_that_an_ancestor_holds(case: Case) -> None:
     assert verdict.reason == Reason.OPERATION_NOT_VALID, "its counter tells"
 
 
+def test_a_key_that_is_revealed_again_is_no_fault_of_the_block(case: Case) -> None:
+    again = case.bakery.transfer(ACCOUNTS[1], reveal=True)  # it fails, and pays for that
+    assert case.judge(case.passes([again])).judgement == Judgement.VALID
+
+
+def test_a_consensus_key_that_its_account_has_not_revealed_may_drain_its_delegate(
+    case: Case,
+) -> None:
+    key, delegate = ACCOUNTS[6], ACCOUNTS[1]  # not revealed, revealed
+    fields = {
+        "consensus_key": key.address, "delegate": delegate.address, "destination": key.address,
+    }  # fmt: skip
+    content = Content(9, DRAIN_DELEGATE, fields)
+    drain = sign_operation(key, Operation(case.predecessor.hash, (content,), None))
+    assert case.judge(case.passes(anonymous=[drain])).judgement == Judgement.VALID
+    other = Content(9, DRAIN_DELEGATE, fields | {"consensus_key": delegate.address})
+    forged = sign_operation(key, Operation(case.predecessor.hash, (other,), None))
+    verdict = case.judge(case.passes(anonymous=[forged]))
+    assert (verdict.judgement, verdict.reason) == (Judgement.INVALID, Reason.OPERATION_NOT_VALID)
+
+
 def test_an_anonymous_operation_that_an_ancestor_holds(case: Case) -> None:
     """Nothing but the blocks since its branch tells: it has no counter and no level."""
     bakery, node = case.bakery, case.checker.node
@@ -262,6 +318,33 @@ def test_an_anonymous_operation_that_an_ancestor_holds(case: Case) -> None:
     again.checker.node.holds = node.holds
     verdict = again.judge(passes)
     assert (verdict.judgement, verdict.reason) == (Judgement.INVALID, Reason.OPERATION_TWICE)
+
+
+def test_each_anonymous_operation_is_a_step(case: Case) -> None:
+    bakery = case.bakery
+    branch = [block.hash for block in bakery.chain.tree.ancestors(case.predecessor)]
+
+    def steps(count: int) -> int:
+        revelations = [
+            encode(
+                Operation(
+                    branch[2],
+                    (Content(1, SEED_NONCE_REVELATION, {"level": i, "nonce": bytes(32)}),),
+                    bytes(64),
+                )
+            )
+            for i in range(count)
+        ]
+        passes = case.passes(anonymous=revelations)
+        header = bakery.header(passes, predecessor=case.predecessor)
+        item = item_of(bakery, bakery.signed(header), passes, case.predecessor)
+        assert case.check(item, header.timestamp).judgement == Judgement.VALID
+        chain = case.checker.chain
+        assert chain.rules is not None
+        position = case.checker.position(bakery.head, header.timestamp)
+        return sum(1 for _ in block_steps(item, chain.rules, chain, position))
+
+    assert steps(8) - steps(0) >= 2 * 8, "one to read it, one to look for it in the ancestors"
 
 
 def test_a_place_on_the_chain_that_is_not(case: Case) -> None:
@@ -365,7 +448,7 @@ def test_votes_on_data_availability_of_atlas_count_for_no_quorum() -> None:
     for consensus, reason in (
         ([*votes, vote()], ""),
         ([vote()], Reason.NO_QUORUM),
-        ([*votes, vote(), vote()], Reason.VOTE_TWICE),
+        ([vote(), *votes, vote()], Reason.VOTE_TWICE),
         ([*votes, vote(level=3)], Reason.WRONG_VOTE),
         ([*votes, vote(key=STRANGERS[0])], Reason.BAD_SIGNATURE),
     ):

@@ -35,11 +35,10 @@ def transfer(source: Any = ONE, counter: int = 8, **other: Any) -> bytes:
 
 def after(account: AccountFacts, *above: BlockEffects, source: Any = ONE, **other: Any) -> Any:
     rewarded = {source.address} if other.get("is_rewarded") else set()
-    reveals = {source.address} if other.get("reveals") else set()
     blocks = [(bytes([n]) * 32, each) for n, each in enumerate(above)]
     state = state_on_top(
         [b"k" * 32, b"j" * 32], {source.address: account}, blocks,
-        reveals=reveals, rewarded=rewarded, branch_length=3,
+        rewarded=rewarded, branch_length=3,
     )  # fmt: skip
     return state.accounts[source.address]
 
@@ -59,6 +58,15 @@ def test_what_was_received_is_an_upper_bound() -> None:
     assert after(empty, effects(), source=TWO) == empty
 
 
+def test_an_account_that_was_emptied_and_filled_again_has_another_counter() -> None:
+    poor = AccountFacts(40, 7, ONE.public_key)
+    filled = effects(transfer(TWO, counter=3, destination=ONE.address))
+    emptied = effects(transfer())  # 30 and a fee of 10
+    assert after(poor, emptied) == AccountFacts(30, 8, ONE.public_key)
+    assert after(poor, emptied, filled) is None
+    assert after(AccountFacts(41, 7, ONE.public_key), emptied, filled) is not None, "1 was left"
+
+
 @pytest.mark.parametrize("what", ["unreadable", "anonymous", "rewarded", "parameters"])
 def test_where_anything_may_have_been_paid_there_is_no_bound(what: str) -> None:
     blocks = {
@@ -73,18 +81,17 @@ def test_where_anything_may_have_been_paid_there_is_no_bound(what: str) -> None:
     assert found == AccountFacts(MUTEZ_MAX, 7, ONE.public_key)
 
 
-def test_a_revealed_key_counts_unless_it_is_revealed_again() -> None:
+def test_a_revealed_key_counts() -> None:
     hidden = AccountFacts(1000, 7, None)
     block = effects(transfer(reveal=True))
     assert after(hidden, block) == AccountFacts(1000 - 20, 9, ONE.public_key)
-    assert after(hidden, block, reveals=True).public_key is None, "it may have failed"
 
 
 def test_the_branch_grows_and_keeps_its_length() -> None:
     block = effects(transfer())
     state = state_on_top(
         [b"k" * 32, b"j" * 32], {}, [(b"1" * 32, block), (b"2" * 32, effects())],
-        reveals=(), rewarded=(), branch_length=3,
+        rewarded=(), branch_length=3,
     )  # fmt: skip
     assert state.branch == (b"2" * 32, b"1" * 32, b"k" * 32)
     assert state.included == block.hashes

@@ -20,7 +20,7 @@ from broker.verification import (
     VerdictBody,
 )
 from signers.formats import base58
-from signers.formats.networks import TEZOS
+from signers.formats.networks import TEZOS, DalVotes
 from workers.preparation.preparation_job import NodeTold, PreparationFailed
 from workers.verification.lane import SLICES_MAX, Lane
 from workers.verification.node_questions import (
@@ -288,6 +288,26 @@ def test_where_the_chain_stands_is_asked_each_time() -> None:
     played.work()
     played.fail()
     assert played.verdicts()[3][0].reason == Reason.NODE_UNAVAILABLE
+
+
+def test_rules_are_asked_for_again_at_each_new_head() -> None:
+    played = Played()
+    played.know(LEVEL)
+    above = msgspec.structs.replace(POSITION, head_level=POSITION.head_level + 1)
+    for number, position in enumerate((POSITION, above, above)):
+        played.take(number, votes(), position=position)
+        played.work()
+        assert played.verdicts()[number][0].judgement == Judgement.VALID, "nobody waits for it"
+    assert played.questions() == [RulesWanted()]
+    other = next(p for p in TEZOS.protocols if p.dal_votes is not DalVotes.IN_ATTESTATION)
+    with_dal = [CheckItem(0, DELEGATE.vote(dal=1))]
+    played.take(3, with_dal, position=above)
+    played.work()
+    assert played.verdicts()[3][0].judgement == Judgement.VALID
+    played.tell(msgspec.structs.replace(RULES, protocol=other.hash))
+    played.take(4, with_dal, position=above)
+    played.work()
+    assert played.verdicts()[4][0].reason == Reason.WRONG_PROTOCOL
 
 
 def test_a_check_that_nobody_knows_and_a_new_protocol() -> None:

@@ -12,8 +12,9 @@ from bakery import ACCOUNTS, Bakery, genesis_of
 from signers.formats.networks import MAVRYK, TEZOS
 from signers.keyring.curve import Curve
 from signers.keyring.keys import PublicKey
+from workers.node.rpc import ChainRpc
 from workers.node.transport import Node
-from workers.preparation.preparation_errors import NodeAnswerMalformed, NotOnNode
+from workers.preparation.preparation_errors import NodeAnswerMalformed, NodeTimeout, NotOnNode
 from workers.sandbox.chain import Chain
 from workers.sandbox.node import SandboxNode
 from workers.sandbox.rpc import RpcServer
@@ -101,6 +102,39 @@ def test_what_checks_need(network: Any) -> None:
         assert included == IncludedTold([[], []])
 
     ask_all(bakery, scenario)
+
+
+def test_what_was_told_before_the_time_ran_out_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bakery = Bakery(Chain(genesis_of()))
+    bakery.bake_to(3)
+    block, source = bakery.head.hash, ACCOUNTS[1].address
+    asked: list[str] = []
+    account, operation_hashes = ChainRpc.account, ChainRpc.operation_hashes
+
+    async def count_account(rpc: ChainRpc, name: str, *args: Any, **other: Any) -> Any:
+        asked.append("account")
+        return await account(rpc, name, *args, **other)
+
+    async def count_hashes(rpc: ChainRpc, name: str, *args: Any, **other: Any) -> Any:
+        asked.append("hashes")
+        return await operation_hashes(rpc, name, *args, **other)
+
+    monkeypatch.setattr(ChainRpc, "account", count_account)
+    monkeypatch.setattr(ChainRpc, "operation_hashes", count_hashes)
+
+    async def scenario(ask: Ask) -> None:
+        with pytest.raises(NodeTimeout):  # the last is one that no node tells of
+            await ask(StateWanted((block,), (source, bytes([99]) + source[1:])))
+        state = await ask(StateWanted((block,), (source,)))
+        assert state.accounts[0].counter == bakery.account(ACCOUNTS[1]).counter
+        with pytest.raises(NotOnNode):
+            await ask(IncludedWanted((block, b"\1" * 32)))
+        assert await ask(IncludedWanted((block,))) == IncludedTold([[]])
+
+    ask_all(bakery, scenario)
+    assert asked == ["account", "hashes", "hashes"]
 
 
 def test_the_chain_down_to_what_is_known_or_final() -> None:
