@@ -33,6 +33,8 @@ from broker.process_signals import end_on_signals
 from broker.reload import reload_lines
 from broker.server import Broker, ServiceLock
 from broker.supervisor import Supervisor
+from broker.task_options import TaskFlags, with_task_options
+from broker.task_routing import task_lines
 from broker.telemetry import log_to_stderr
 from broker.topic_reader import EventsLost
 
@@ -77,6 +79,7 @@ def parent_fd_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--drain-timeout", type=click.FloatRange(0), metavar="SECONDS",
               help="Wait so long for active work at the end.  [default: as long as it takes]",
               )  # fmt: skip
+@with_task_options
 @parent_fd_option
 @click.option("--verbose", is_flag=True, help="Log more.")
 def serve(
@@ -89,6 +92,7 @@ def serve(
     password_filename: Path | None,
     policy: Path | None,
     drain_timeout: float | None,
+    task_flags: TaskFlags,
     parent_fd: int | None,
     verbose: bool,
 ) -> None:
@@ -99,6 +103,7 @@ def serve(
     """
     log_to_stderr("supervisor", verbose=verbose)
     count = place.settings.workers if workers is None else workers
+    task_flags.applied_to(place.settings.tasks)  # what is wrong with them is said once, and here
     if count and not (place.state_dir / STORE_NAME).exists():
         raise NoStore(place.state_dir)
     if not count:
@@ -107,7 +112,7 @@ def serve(
     where = ["--state-dir", str(place.state_dir.absolute())]
     if place.config is not None:
         where += ["--config", str(place.config.absolute())]
-    worker, signer = ["worker", *where], ["gateway", *where]
+    worker, signer = ["worker", *where, *task_flags.arguments()], ["gateway", *where]
     services = {}
     if url := node_url(node or place.settings.node):
         worker += ["--node", url]
@@ -126,7 +131,7 @@ def serve(
         services["quarantine"] = ["quarantine", "run", *where]
     timeout = place.settings.drain_timeout_s if drain_timeout is None else drain_timeout
     supervisor = Supervisor(
-        ["broker", *where],
+        ["broker", *where, *task_flags.arguments()],
         {f"w{i}": [*worker, "--name", f"w{i}"] for i in range(count)},
         place.endpoints,
         services=services,
@@ -139,16 +144,18 @@ def serve(
 
 @click.command()
 @at_a_place
+@with_task_options
 @parent_fd_option
 @click.option("--verbose", is_flag=True, help="Log more.")
-def broker(place: Place, parent_fd: int | None, verbose: bool) -> None:
+def broker(place: Place, task_flags: TaskFlags, parent_fd: int | None, verbose: bool) -> None:
     """Run the broker alone; workers join it with `forgepool worker`."""
     log_to_stderr("broker", verbose=verbose)
     ended, wakers = end_on_signals(parent_fd)
+    tasks = task_flags.applied_to(place.settings.tasks)
     running = Broker(
         place.state_dir,
         place.endpoints,
-        place.settings,
+        msgspec.structs.replace(place.settings, tasks=tasks),
         ended=ended,
         wakers=wakers,
         parent_fd=parent_fd,
@@ -401,10 +408,12 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         return
     workers = _workers(found)
     for name, value in found.items():
-        if name not in ("workers", "services"):
+        if name not in ("workers", "services", "tasks"):
             click.echo(f"{name:14} {_as_text(value)}")
     for name, numbers in _services(found).items():
         click.echo("\n".join(service_lines(name, numbers)))
+    for line in task_lines(found.get("tasks")):
+        click.echo(line)
     if not workers:
         click.echo("no worker has joined: nothing is signed")
     for worker in workers:

@@ -24,6 +24,7 @@ from typing import Self, TypeVar
 import zmq
 
 from broker import wire
+from broker.applications import ApplicationInPool, Watched
 from broker.client_session import ClientSession, News, Refused
 from broker.config import Endpoints
 from broker.errors import BrokerError, FixRequest, MalformedMessage, NoAnswer
@@ -31,6 +32,8 @@ from broker.messages import (
     LIVE_TOPIC,
     REQUEST_ID_BYTES,
     AdminMessage,
+    ApplicationList,
+    ApplicationsWanted,
     AwaitWorkers,
     Cancel,
     Cancelled,
@@ -48,8 +51,11 @@ from broker.messages import (
     Shutdown,
     Status,
     StatusWanted,
+    TasksChanged,
+    UnwatchApplications,
     Vote,
     VoteBatch,
+    WatchApplications,
     WorkerEnded,
 )
 from broker.sockets import CurveIdentity, connect, receive, send
@@ -473,6 +479,27 @@ class Admin:
     def reload(self, *, dry_run: bool = False, timeout_s: float = RELOAD_CALL_S) -> Reloaded:
         """Have all workers read keys and policy again, and go by them if all can."""
         return self._ask(Reload(dry_run), Reloaded, timeout_s)
+
+    def watch_applications(
+        self,
+        applications: Sequence[Watched],
+        *,
+        replace: bool = False,
+        timeout_s: float = CALL_S,
+    ) -> None:
+        """Have the off-chain tasks of these processed too; with `replace`, of these only."""
+        self._ask(WatchApplications(list(applications), replace), Done, timeout_s)
+
+    def unwatch_applications(self, keys: Sequence[str], timeout_s: float = CALL_S) -> None:
+        self._ask(UnwatchApplications(list(keys)), Done, timeout_s)
+
+    def applications(self, timeout_s: float = CALL_S) -> list[ApplicationInPool]:
+        """Which applications are processed, and by whom."""
+        return self._ask(ApplicationsWanted(), ApplicationList, timeout_s).applications
+
+    def tasks_changed(self, keys: Sequence[str], timeout_s: float = CALL_S) -> None:
+        """Have the owners look into the journal for what is to be done with tasks of these."""
+        self._ask(TasksChanged(list(keys)), Done, timeout_s)
 
     def worker_ended(self, pid: int, how: str, timeout_s: float = CALL_S) -> None:
         self._ask(WorkerEnded(pid, how), Done, timeout_s)

@@ -5,6 +5,8 @@
 <state-dir>/broker.lock        held by the one broker of this directory
 <state-dir>/events/            event log
 <state-dir>/quarantine/        what waits to be verified, what was, and its event log
+<state-dir>/applications.json  which applications have their off-chain tasks processed
+<state-dir>/tasks.db           journal of their tasks (workers only)
 <state-dir>/watermarks.db      watermark store (workers only)
 <state-dir>/policy.toml        which key may sign what, for whom (workers only; optional)
 <state-dir>/keys/              key store, an Octez/Mavryk client directory (workers only)
@@ -16,11 +18,12 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from broker.applications import OPERATORS_PER_APPLICATION_MAX, OperatorName
 from broker.errors import Misconfigured
 
 STATE_DIR_ENV = "FORGEPOOL_STATE_DIR"
@@ -100,6 +103,68 @@ class QuarantineSettings(Struct, frozen=True, forbid_unknown_fields=True):
     event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024
 
 
+DAY_S = 24 * 3600.0
+
+
+class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """An operator: the program that performs an off-chain task, and what a run of it may use."""
+
+    # Without a slash: looked for in PATH; relative: seen from the state directory.
+    path: Annotated[str, Meta(pattern=r"^[^\0]+\Z")]
+    timeout_s: Annotated[float, Meta(ge=0)] = 600.0  # of the first attempt; 0: none
+    # Each further attempt may take twice as long, up to this; absent: eight times `timeout_s`.
+    timeout_max_s: Annotated[float, Meta(ge=0)] | None = None
+    slow_after_s: Annotated[float, Meta(ge=0)] = 300.0  # then it is told of once; 0: never
+    grace_s: Annotated[float, Meta(ge=0, le=300)] = 5.0  # between SIGTERM and SIGKILL
+    idle_timeout_s: Annotated[float, Meta(ge=0)] = 0.0  # without a byte of output; 0: none
+    # The node service takes 2 MiB at a time, and JSON may write a byte as six.
+    output_bytes_max: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)] = 1024 * 1024
+    input_bytes_max: Annotated[int, Meta(ge=0, le=64 * 1024 * 1024)] = 1024 * 1024
+    lossy: bool = False  # output that is not UTF-8: replaced as the source system does, or refused
+    env: list[str] = []  # names of variables that it inherits besides PATH, LANG and TZ
+    set_env: dict[str, str] = {}
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] | None = None  # at once on this host
+    permanent_exits: tuple[Annotated[int, Meta(ge=1, le=255)], ...] = (64, 65, 78)  # sysexits.h
+    # Limits of the system (setrlimit(2)) for each of its processes; absent: those of the worker.
+    memory_bytes: Annotated[int, Meta(ge=1)] | None = None  # of address space
+    cpu_s: Annotated[int, Meta(ge=1)] | None = None
+    open_files: Annotated[int, Meta(ge=3)] | None = None
+    file_bytes: Annotated[int, Meta(ge=0)] | None = None  # of a file that it writes
+    processes: Annotated[int, Meta(ge=1)] | None = None  # of its user
+
+
+class ApplicationSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """An application whose tasks the pool processes."""
+
+    # Which it may use; ["*"]: every one.
+    operators: Annotated[
+        list[OperatorName], Meta(min_length=1, max_length=OPERATORS_PER_APPLICATION_MAX)
+    ]
+
+
+class TaskSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Off-chain tasks of applications; see docs/offchain.md."""
+
+    node_service: str = "http://127.0.0.1:8080"  # base URL; empty: workers process none
+    chain_id: str = ""  # of applications that are named without a chain
+    mode: Literal["hardened", "compat"] = "hardened"
+    controller: str = ""  # an application that says on the chain which ones are ours
+    controller_owner: str = ""  # as whom we register there; empty: the chain's only owner
+    retry_delay_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 5.0  # the first pause
+    retry_max_s: Annotated[float, Meta(ge=0.001, le=DAY_S)] = 300.0  # the longest
+    max_attempts: Annotated[int, Meta(ge=1, le=1_000_000)] = 10  # then it is a dead letter
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] = 8  # operators at once on this host
+    per_application: Annotated[int, Meta(ge=1, le=1024)] = 4  # of one application
+    submit_limit_s: Annotated[float, Meta(ge=1, le=3600)] = 120.0  # of one submission
+    # What becomes of operators that run when their application goes to another worker.
+    unassign: Literal["kill", "finish"] = "kill"
+    # When an application's new cursor counts: at once, or when the tasks given with it are done.
+    cursor_commit: Literal["poll", "after_batch"] = "poll"
+    operators: dict[OperatorName, OperatorSettings] = {}
+    # By CHAIN/APPLICATION, or APPLICATION on the chain `chain_id`.
+    applications: dict[str, ApplicationSettings] = {}
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that forgepool.toml may set."""
 
@@ -119,6 +184,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     signers: SignerSettings = SignerSettings()
     gateway: Gateway | None = None  # absent: `serve` starts none
     quarantine: QuarantineSettings | None = None  # likewise
+    tasks: TaskSettings = TaskSettings()
 
 
 def default_state_dir() -> Path:
@@ -148,8 +214,17 @@ def node_url(url: str) -> str:
     Raises:
         Misconfigured: it is no http:// or https:// URL with a host.
     """
+    return _checked_url(url, "the node's URL is http://HOST:PORT")
+
+
+def service_url(url: str) -> str:
+    """A node service's address, likewise. Raises Misconfigured."""
+    return _checked_url(url, "the node service's URL is http://HOST:PORT")
+
+
+def _checked_url(url: str, how: str) -> str:
     if url and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
-        raise Misconfigured(f"the node's URL is http://HOST:PORT or https://…, not {url!r}")
+        raise Misconfigured(f"{how} or https://…, not {url!r}")
     return url
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from broker.applications import OFFCHAIN_CLIENT
 from broker.check_routing import CheckRouting
 from broker.deadlines import Deadlines
 from broker.delegate_queue import (
@@ -57,6 +58,10 @@ from broker.messages import (
     Ack,
     Acks,
     AdminMessage,
+    Applications,
+    ApplicationsFound,
+    ApplicationsHeld,
+    ApplicationsWanted,
     Assign,
     Assignment,
     AwaitWorkers,
@@ -80,6 +85,7 @@ from broker.messages import (
     KeysKnown,
     KeysShared,
     Leaving,
+    LookAgain,
     OrphanResult,
     OrphanResults,
     Outcome,
@@ -100,8 +106,14 @@ from broker.messages import (
     SlicesChecked,
     Status,
     StatusWanted,
+    TaskEvents,
+    TaskEventsAck,
+    TaskNumbers,
+    TasksChanged,
+    UnwatchApplications,
     Urgency,
     Vote,
+    WatchApplications,
     Welcome,
     WorkerEnded,
     WorkerHello,
@@ -110,8 +122,10 @@ from broker.messages import (
 from broker.ready_lines import COST_US
 from broker.reload import Reload as ReloadUnderWay
 from broker.service_reports import ServiceReports
+from broker.task_routing import RESERVED_NAME, TaskPlan, TaskRouting
 from broker.topics import TOPICS, EndedOfClient, LogRecord, Topics
 from broker.verification import CheckAnswer, CheckSlice
+from broker.watch_list import KeptList
 from broker.wire import portions
 
 # Bounds. At each of them a push is refused as busy, with the time after which to try again.
@@ -158,6 +172,7 @@ class Turn:
     # Ended requests that were pushed again: read their records from the log, then `events_read`.
     reread: list[tuple[Key, list[int]]] = field(default_factory=list)
     replays: list[tuple[Peer, Replay]] = field(default_factory=list)
+    keep: KeptList | None = None  # to be written to the disk; answered by `watch_list_kept`
     notes: list[str] = field(default_factory=list)  # lines for the process log
     stop: bool = False
 
@@ -174,12 +189,14 @@ class Dispatcher:
         next_record: int = 1,
         pid: int = 0,
         prepares_ahead: bool = False,
+        tasks: TaskPlan | None = None,
     ) -> None:
         """A dispatcher of a new epoch.
 
         Args:
             next_record: what the event log will call the first turn's record.
             prepares_ahead: blocks are prepared beside the queues; else inside, as one task.
+            tasks: applications with off-chain tasks; absent: only those that are named later.
         """
         self.epoch = epoch
         self._pid = pid
@@ -191,6 +208,7 @@ class Dispatcher:
         self.draining = False
         self.stopped = False
         self.checks = CheckRouting(epoch)
+        self.tasks = TaskRouting(epoch, tasks or TaskPlan(), now)
         self._to_check: list[tuple[Peer, BrokerMessage]] = []  # sent behind this turn's duties
         self.counts: dict[str, int] = {}  # events by name, since the start
         self.late_results = 0
@@ -232,6 +250,10 @@ class Dispatcher:
             PreparedAhead: self._on_prepared_ahead,
             ReloadAnswer: self._on_reload_answer,
             SlicesChecked: self._on_slices_checked,
+            ApplicationsHeld: lambda worker, held, now: self.tasks.held(worker, held),
+            TaskEvents: self._on_task_events,
+            TaskNumbers: lambda worker, numbers, now: self.tasks.numbers(worker, numbers),
+            ApplicationsFound: lambda worker, found, now: self.tasks.found(worker, found),
             Leaving: self._on_leaving,
         }
 
@@ -242,6 +264,8 @@ class Dispatcher:
     ) -> None:
         """Take a message of the request socket, or, for the admin kinds, of the admin socket."""
         match message:
+            case Push(client=client) if client == OFFCHAIN_CLIENT:
+                self.not_theirs(peer, message, RESERVED_NAME)
             case Push():
                 acks = [self._accept(message.client, r, now, unix_now) for r in message.requests]
                 self._reply(peer, Acks(self.epoch, acks))
@@ -265,6 +289,10 @@ class Dispatcher:
                     self._worker_ended(worker, message.how)
                 self._heard_of(message.pid)
                 self._reply(peer, Done(self.epoch))
+            case (
+                WatchApplications() | UnwatchApplications() | ApplicationsWanted() | TasksChanged()
+            ):
+                self.tasks.admin_message(peer, message, now)
             case AwaitWorkers():
                 self.members.name_supervised(frozenset(message.pids))
                 if self._awaiting_until:
@@ -632,6 +660,7 @@ class Dispatcher:
         worker.credit_us = hello.credit_us
         self._prepare_in_queue(worker)
         self._lose_checks(worker)
+        self.tasks.joined(worker)
         if hello.epoch == self.epoch:
             self._settle_held(worker, hello.held)
         else:
@@ -730,11 +759,32 @@ class Dispatcher:
             self._note(reload.story())
             self._reply(peer, reload.result)
 
+    def _on_task_events(self, worker: Worker, message: TaskEvents, now: float) -> None:
+        if events := self.tasks.new_events(message):
+            group = self._ended_now.setdefault(OFFCHAIN_CLIENT, EndedOfClient())
+            for event in events:
+                group.add(event, self._queue(event.delegate))
+        self._turn.to_workers.append((worker.peer, TaskEventsAck(message.number)))
+
+    def watch_list_kept(self, problem: str, now: float) -> None:
+        """What a turn has asked to keep is on the disk, or (with a problem) is not."""
+        self.tasks.kept(problem, now)
+
+    def _step_tasks(self, now: float) -> None:
+        tasks, turn = self.tasks, self._turn
+        tasks.step(self.members, now, awaiting=self._awaiting_until > 0, draining=self.draining)
+        turn.keep = tasks.to_keep
+        turn.to_workers += tasks.to_workers
+        turn.replies += tasks.replies
+        turn.notes += tasks.notes
+        tasks.to_workers, tasks.replies, tasks.notes = [], [], []
+
     def _on_leaving(self, worker: Worker, leaving: Leaving, now: float) -> None:
         if leaving.done:
             self._worker_ended(worker, leaving.why)
             return
         self.members.set_state(worker, WorkerState.LEAVING)
+        self.tasks.leaves()
         self._note(f"worker_leaving name={worker.name} why={leaving.why}")
 
     def _on_credit_back(self, worker: Worker, back: CreditBack, now: float) -> None:
@@ -908,19 +958,26 @@ class Dispatcher:
         worker = self.members.by_peer.get(peer)
         if worker is not None and isinstance(message, CheckSlices):
             self._lose_checks(worker)
-        if worker is None or not isinstance(message, Assign | PrepareAhead):
+        if worker is None:
             return
+        if isinstance(message, Assign | PrepareAhead):
+            self._take_back(worker, message)
+        elif not isinstance(message, Applications | LookAgain):
+            return
+        if worker.state is WorkerState.READY:
+            self._lose(worker, "its socket takes nothing", WorkerState.LOST)
+
+    def _take_back(self, worker: Worker, message: Assign | PrepareAhead) -> None:
         for assignment in message.assignments:
             for item in assignment.items:
                 task = self.active.get(item.task)
                 if task is not None and task.attempt == item.attempt and task.worker is worker:
                     self._attempt_over(task, worker, died=False)
-        if worker.state is WorkerState.READY:
-            self._lose(worker, "its socket takes nothing", WorkerState.LOST)
 
     def _lose(self, worker: Worker, why: str, state: WorkerState) -> None:
         """The lease is over: others take its keys, but its attempts may still run."""
         self.members.set_state(worker, state)
+        self.tasks.lost(worker)
         self._lose_checks(worker)
         self._prepare_in_queue(worker)
         self._abandon_all(worker)
@@ -941,6 +998,7 @@ class Dispatcher:
         """Its process is gone: nothing of it runs any more."""
         self._note(f"worker_ended name={worker.name} pid={worker.hello.pid} how={how!r}")
         self.members.remove(worker)
+        self.tasks.ended(worker)
         self._lose_checks(worker)
         self._unowned += worker.ready.clear()
         self._prepare_in_queue(worker)
@@ -1109,7 +1167,10 @@ class Dispatcher:
 
     def deadline(self) -> float | None:
         """When `end_turn` must be called at the latest; None: only when something arrives."""
-        at = min(self._leases_until, self.topics.deadline(), self._deadlines.next())
+        at = min(
+            self._leases_until, self.topics.deadline(), self._deadlines.next(),
+            self.tasks.deadline(),
+        )  # fmt: skip
         if self._awaiting_until:
             at = min(at, self._awaiting_until)
         if self._reload is not None:
@@ -1167,6 +1228,7 @@ class Dispatcher:
         self._step_reload(now)
         self._follow_ring()
         self._prepare_ahead(now)
+        self._step_tasks(now)
         if not self._awaiting_until and not self.stopped:
             for worker in self.members:
                 while worker.ready and worker.state is WorkerState.READY and worker.credit_us > 0:
@@ -1181,7 +1243,8 @@ class Dispatcher:
         turn.to_workers += [(p, ResultsAck(n)) for p, n in self._acks_due.items()]
         turn.to_workers += self._to_check
         self._to_check = []
-        turn.stop = self.stopped or (self.draining and not self.active and not self._adopted)
+        nothing_active = not self.active and not self._adopted and self.tasks.has_ended()
+        turn.stop = self.stopped or (self.draining and nothing_active)
         self._turn, self._acks_due = Turn(), {}
         return turn
 
@@ -1234,6 +1297,7 @@ class Dispatcher:
             "events": dict(self.counts),
             "checks": dict(self.checks.counts),
             "services": self._services.newest(now),
+            "tasks": self.tasks.status(now),
             "encrypted_keys": self._encrypted_keys(),
             "workers": [
                 {
@@ -1250,6 +1314,7 @@ class Dispatcher:
                     "store_wait_ms": w.store_wait_ms,
                     "stalled_by": w.stalled_by,
                     "note": w.note,
+                    "tasks": self.tasks.worker_status(w),
                     "encrypted_keys": w.encrypted and msgspec.structs.asdict(w.encrypted),
                 }
                 for w in sorted(self.members, key=lambda w: w.name)
@@ -1266,6 +1331,7 @@ class Dispatcher:
 
     def validate(self) -> None:
         """Assert what must hold between any two steps; for tests and the simulation."""
+        self.tasks.assignments.validate()
         for number, task in self.active.items():
             assert task.number == number
             if task.state is ACTIVE and task.refusal is None:

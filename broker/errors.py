@@ -103,3 +103,13 @@ class NoStore(Misconfigured):
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(f"there is no watermark store in {state_dir}. {self.advice}")
+
+
+class UnreadableWatchList(Misconfigured):
+    """The file with the watched applications is there and cannot be read."""
+
+    code = "unreadable_watch_list"
+    advice = (
+        "Mend it, or restore it from a backup. Without it applications must be watched anew and "
+        "their epochs begin again at 1: workers refuse those until a higher one is given."
+    )

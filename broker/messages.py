@@ -15,6 +15,18 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from broker.applications import (
+    APPLICATIONS_MAX,
+    EVENTS_PER_MESSAGE_MAX,
+    ApplicationHold,
+    ApplicationInPool,
+    ApplicationKey,
+    ApplicationShare,
+    Epoch,
+    Milliseconds,
+    TaskEvent,
+    Watched,
+)
 from broker.verification import CheckAnswer, CheckSlice
 
 # The small values that pass by the hundred thousand are made with gc=False: they hold no other
@@ -38,7 +50,7 @@ TTL_MS_DEFAULT = 60_000  # nothing is open for ever
 CHECK_SLICES_PER_MESSAGE_MAX = 256
 
 RequestId = Annotated[bytes, Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
-# The longest is a tz4/mv4 hash of 36 characters; application ids will be longer.
+# A tz4/mv4 hash has 36 characters; the key of an application has 128 digits.
 KeyHash = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9]+\Z")]
 # A vote's texts are as bounded, but `wire` checks the letters of a whole batch at once.
 VoteKeyHash = Annotated[
@@ -207,8 +219,47 @@ class AwaitWorkers(Struct, tag="await_workers", tag_field="type"):
     pids: list[int]
 
 
+ApplicationKeys = Annotated[list[ApplicationKey], Meta(max_length=APPLICATIONS_MAX)]
+WatchedApplications = Annotated[list[Watched], Meta(max_length=APPLICATIONS_MAX)]
+
+
+class WatchApplications(Struct, tag="watch_applications", tag_field="type", omit_defaults=True):
+    """Admin: process these applications too; an entry with a known key replaces that one."""
+
+    applications: WatchedApplications
+    replace: bool = False  # process only these, of all that were named by this message
+
+
+class UnwatchApplications(Struct, tag="unwatch_applications", tag_field="type"):
+    """Admin: process these no more. Done, or a Problem when the settings name one of them."""
+
+    keys: ApplicationKeys
+
+
+class ApplicationsWanted(Struct, tag="applications", tag_field="type"):
+    """Admin: ask which applications the pool processes; answered by ApplicationList."""
+
+
+class TasksChanged(Struct, tag="tasks_changed", tag_field="type"):
+    """Admin: somebody has written into the journal what is to be done with tasks of these."""
+
+    keys: ApplicationKeys
+
+
 ClientMessage = Push | Cancel | Replay | StatusWanted | CheckAsked | Report
-AdminMessage = Cancel | Replay | StatusWanted | Shutdown | Reload | WorkerEnded | AwaitWorkers
+AdminMessage = (
+    Cancel
+    | Replay
+    | StatusWanted
+    | Shutdown
+    | Reload
+    | WorkerEnded
+    | AwaitWorkers
+    | WatchApplications
+    | UnwatchApplications
+    | ApplicationsWanted
+    | TasksChanged
+)
 
 
 # -- broker to client -----------------------------------------------------------------------------
@@ -324,7 +375,25 @@ class Checked(Struct, tag="checked", tag_field="type"):
     room: int  # how many slices the workers could take now
 
 
-ReplyMessage = Acks | Cancelled | Replayed | Gone | Status | Reloaded | Problem | Done | Checked
+class ApplicationList(Struct, tag="application_list", tag_field="type"):
+    """The applications that the pool processes, by their keys."""
+
+    epoch: str
+    applications: list[ApplicationInPool]
+
+
+ReplyMessage = (
+    Acks
+    | Cancelled
+    | Replayed
+    | Gone
+    | Status
+    | Reloaded
+    | Problem
+    | Done
+    | Checked
+    | ApplicationList
+)
 
 # The events that end a task. Refused: a rule said no. Failed: we or a back-end broke.
 BLOCK_READY = "block_ready"
@@ -404,6 +473,7 @@ class WorkerHello(Struct, tag=0, array_like=True):
     epoch: str  # the broker it knew before; "" = none
     held: list[Held]  # active tasks of that epoch
     can_sign: bool = True
+    runs_tasks: bool = False  # processes applications
 
 
 class EncryptedKeys(Struct, array_like=True):
@@ -514,6 +584,49 @@ class SlicesChecked(Struct, tag=10, array_like=True):
     answers: list[CheckAnswer]
 
 
+class ApplicationsHeld(Struct, tag=11, array_like=True):
+    """Which applications the worker still has, also those that it is letting go of.
+
+    Sent after each Welcome, after each list, and when it has let go of something: then nothing of
+    it runs any more, and nothing is on its way to the chain.
+    """
+
+    # Of the last list that it has seen, whoever sent it; "" and 0: it has seen none.
+    epoch: str
+    number: Annotated[int, Meta(ge=0)]
+    held: Annotated[list[ApplicationHold], Meta(max_length=APPLICATIONS_MAX)]
+    # Of the list, those of which its journal knows a higher epoch, and which: it has not taken
+    # them. The broker's own file must have been lost.
+    fenced: Annotated[list[ApplicationHold], Meta(max_length=APPLICATIONS_MAX)] = []
+
+
+class TaskEvents(Struct, tag=12, array_like=True):
+    """What has happened to tasks; kept in the worker's journal until it is acknowledged."""
+
+    number: Annotated[int, Meta(ge=0)]
+    events: Annotated[list[TaskEvent], Meta(max_length=EVENTS_PER_MESSAGE_MAX)]
+
+
+class TaskNumbers(Struct, tag=13, array_like=True):
+    """How the tasks of the worker's applications are."""
+
+    running: Annotated[int, Meta(ge=0)]  # operators
+    waiting: Annotated[int, Meta(ge=0)]  # for a run, or to be submitted
+    dead: Annotated[int, Meta(ge=0)]  # until somebody says what to do with them
+    oldest_ms: Milliseconds = 0  # for how long the oldest of the waiting has been asked for
+
+
+class ApplicationsFound(Struct, tag=14, array_like=True):
+    """What a controller on the chain has given to this pool: all of it, each time.
+
+    The controller is an application itself, and only its owner is believed.
+    """
+
+    controller: ApplicationKey
+    epoch: Epoch  # the owner's
+    applications: Annotated[list[Watched], Meta(max_length=APPLICATIONS_MAX)]
+
+
 WorkerMessage = (
     WorkerHello
     | Heartbeat
@@ -525,6 +638,10 @@ WorkerMessage = (
     | PreparedAhead
     | ReloadAnswer
     | SlicesChecked
+    | ApplicationsHeld
+    | TaskEvents
+    | TaskNumbers
+    | ApplicationsFound
     | Leaving
 )
 
@@ -608,6 +725,26 @@ class CheckSlices(Struct, tag=8, array_like=True):
     slices: list[CheckSlice]
 
 
+class Applications(Struct, tag=9, array_like=True):
+    """All the applications that are the worker's from now on; the list replaces the one before."""
+
+    epoch: str  # the broker's
+    number: int  # counts its lists to all workers
+    shares: Annotated[list[ApplicationShare], Meta(max_length=APPLICATIONS_MAX)]
+
+
+class TaskEventsAck(Struct, tag=10, array_like=True):
+    """The events of this message are in the event log."""
+
+    number: int
+
+
+class LookAgain(Struct, tag=11, array_like=True):
+    """Look into the journal for what is to be done with tasks of these applications."""
+
+    keys: Annotated[list[ApplicationKey], Meta(max_length=APPLICATIONS_MAX)]
+
+
 BrokerMessage = (
     Assign
     | PrepareAhead
@@ -618,4 +755,7 @@ BrokerMessage = (
     | ReloadAsked
     | KeysShared
     | CheckSlices
+    | Applications
+    | TaskEventsAck
+    | LookAgain
 )

@@ -18,11 +18,13 @@ import zmq
 
 from broker import wire
 from broker.access import Access
+from broker.applications import OFFCHAIN_CLIENT
 from broker.collector import tune_collector
 from broker.config import Endpoints, Settings
 from broker.dispatcher import Dispatcher, Turn
 from broker.errors import AlreadyRunning, MalformedMessage
 from broker.event_log import EventLog
+from broker.known_requests import Key
 from broker.messages import (
     AdminMessage,
     Cancel,
@@ -33,6 +35,9 @@ from broker.messages import (
 )
 from broker.replays import Replays
 from broker.sockets import bind, bound_address, make_socket, receive, receive_frames, send
+from broker.task_options import configured_applications, controller_key
+from broker.task_routing import TaskPlan
+from broker.watch_list_file import WatchListWriter, read_watch_list
 
 log = logging.getLogger("forgepool.broker")
 
@@ -100,8 +105,14 @@ class Broker:
         self._parent_fd = parent_fd
         self._lock = ServiceLock(state_dir)
         self.epoch = os.urandom(8).hex()
+        tasks = TaskPlan(
+            tuple(configured_applications(settings.tasks)),
+            controller_key(settings.tasks),
+            settings.tasks.submit_limit_s,
+            read_watch_list(state_dir),
+        )
         self._log = EventLog(state_dir / "events", self.epoch, settings.event_log_bytes)
-        logged = list(self._known_from_log())
+        requests, task_events = self._known_from_log()
         self._core = Dispatcher(
             self.epoch,
             time.monotonic(),
@@ -109,9 +120,13 @@ class Broker:
             next_record=self._log.next_number,
             pid=os.getpid(),
             prepares_ahead=settings.block_preparation == "ahead",
+            tasks=tasks,
         )
-        for key, fingerprint, record in logged:
+        for key, fingerprint, record in requests:
             self._core.requests.note_logged(key, fingerprint, record)
+        for id in task_events:
+            self._core.tasks.known_events.is_new(id)
+        self._watch_list = WatchListWriter(state_dir)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._access = Access(settings.curve, endpoints, self._context)
         self._requests = self._make("requests", zmq.ROUTER)
@@ -127,7 +142,7 @@ class Broker:
         self._poller = zmq.Poller()
         for socket in (self._requests, self._admin, self._workers, self._events):
             self._poller.register(socket, zmq.POLLIN)
-        for fd in wakers:
+        for fd in (self._watch_list.fileno(), *wakers):
             self._poller.register(fd, zmq.POLLIN)
         self._replays: Replays[Peer] = Replays(self._log, self._send_reply)
 
@@ -138,11 +153,17 @@ class Broker:
     def _bind(self, socket: zmq.Socket[bytes], name: str, address: str) -> str:
         return bind(socket, address, authenticated=self._access.is_guarded(name))
 
-    def _known_from_log(self) -> Iterator[tuple[tuple[str, bytes], bytes, int]]:
+    def _known_from_log(self) -> tuple[list[tuple[Key, bytes, int]], list[bytes]]:
+        """Requests that have ended, with fingerprint and record, and ids of tasks' events."""
+        requests: list[tuple[Key, bytes, int]] = []
+        task_events: list[bytes] = []
         for number, record in self._log.load():
             for group in record.clients:
-                for request in group.requests:
-                    yield (group.client, request.id), request.fingerprint, number
+                client = group.client
+                requests += [((client, r.id), r.fingerprint, number) for r in group.requests]
+                if client == OFFCHAIN_CLIENT:
+                    task_events += [event.id for event in group.events]
+        return requests, task_events
 
     def run(self) -> None:
         """Serve until a shutdown has drained."""
@@ -168,6 +189,8 @@ class Broker:
                 if fd == self._parent_fd:
                     self._core.shut_down()
         now, unix_now = time.monotonic(), time.time()
+        if self._watch_list.fileno() in readable:
+            self._core.watch_list_kept(self._watch_list.result(), now)
         # To look into an empty socket costs 5 µs, mostly for the exception that says so.
         if self._workers in readable:
             self._read_workers(now)
@@ -254,6 +277,8 @@ class Broker:
                     log.critical("event_log_failed %s; signing goes on", self._log.failure)
                 else:
                     log.warning("event_log_recovered")
+        if turn.keep is not None:
+            self._watch_list.write(turn.keep)
         for topic, events in turn.publish:
             send(self._events, [topic.encode(), wire.encode(events)])
         # Work goes out before the word that it was accepted, which nobody waits for as urgently.
@@ -281,6 +306,7 @@ class Broker:
         self._access.close()
         self._context.term()
         self._log.close()
+        self._watch_list.close()
         self._lock.release()
 
 

@@ -19,6 +19,7 @@ from broker.config import (
     resolve_endpoints,
 )
 from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
+from broker.task_options import TaskFlags, with_task_options
 from broker.telemetry import log_to_stderr
 from signers.errors import SignersError
 from signers.keyring.passwords import BadPasswordFile
@@ -44,6 +45,7 @@ from workers.process import EXIT_STORE, WorkerOptions, WorkerProcess
               help="The broker's workers socket.  [default: the state directory's]")  # fmt: skip
 @click.option("--name", help="Place on the ring, kept over restarts.  [default: from the pid]")
 @click.option("--node", help="URL of the node's RPC, for forging blocks.")
+@with_task_options
 @click.option("--parent-fd", type=int, hidden=True)
 @click.option("--verbose", is_flag=True, help="Log more.")
 def worker(
@@ -55,6 +57,7 @@ def worker(
     address: str | None,
     name: str | None,
     node: str | None,
+    task_flags: TaskFlags,
     parent_fd: int | None,
     verbose: bool,
 ) -> None:
@@ -80,6 +83,7 @@ def worker(
             parent_fd=parent_fd,
             curve=own_identity(settings.curve),
             signers=settings.signers,
+            tasks=task_flags.applied_to(settings.tasks),
         )
         status = WorkerProcess(options).run()
     except BadPasswordFile as e:

@@ -24,18 +24,22 @@ import zmq
 
 from broker import wire
 from broker.collector import tune_collector
-from broker.config import SignerSettings
+from broker.config import SignerSettings, TaskSettings
 from broker.errors import MalformedMessage
 from broker.messages import (
     CREDIT_US_DEFAULT,
     DERIVE_NONCE,
     PROTOCOL_VERSION,
     PROVE_POSSESSION,
+    Applications,
     CheckSlices,
     KeysShared,
+    LookAgain,
     Outcome,
     ReloadAsked,
     SlicesChecked,
+    TaskEventsAck,
+    Welcome,
     WorkerHello,
 )
 from broker.sockets import CurveIdentity, connect, receive, send
@@ -58,6 +62,8 @@ from workers.key_source import (
     delays_from_environment,
 )
 from workers.live_files import LiveFiles
+from workers.offchain.channel import ProcessorSetup
+from workers.offchain.task_processor import TaskProcessor
 from workers.pipeline import Committed
 from workers.preparation.block_preparer import BlockPreparer
 from workers.preparation.preparation_job import NodeTold, PreparerSetup
@@ -116,6 +122,7 @@ class WorkerOptions:
     parent_fd: int | None = None  # read end of the supervisor's pipe: closed = drain and end
     curve: CurveIdentity | None = None  # our key pair, for a broker on TCP
     signers: SignerSettings = field(default_factory=SignerSettings)
+    tasks: TaskSettings = field(default_factory=TaskSettings)  # off-chain, of applications
 
 
 class WorkerProcess:
@@ -148,6 +155,7 @@ class WorkerProcess:
                 CREDIT_US_DEFAULT,
                 "",
                 [],
+                runs_tasks=bool(options.tasks.node_service),
             ),
             holds_key=self._keys.holds,
             is_elsewhere=self._keys.is_elsewhere,
@@ -158,6 +166,7 @@ class WorkerProcess:
         if options.nodes:
             self._preparer = BlockPreparer(PreparerSetup(store.network, options.nodes))
             self._preparer.start()
+        self._tasks = TaskProcessor(ProcessorSetup(str(options.store.parent), options.tasks))
         # The CPU time of this thread: a busy machine does not make a check more expensive.
         self._lane = Lane(
             network_by_name(store.network),
@@ -180,6 +189,7 @@ class WorkerProcess:
             self._store.fileno(),
             self._back_ends.fileno(),
             self._unlocking.fileno(),
+            self._tasks.fileno(),
         ]
         if self._preparer is not None:
             sources.append(self._preparer.fileno())
@@ -217,7 +227,7 @@ class WorkerProcess:
         if self._preparer is not None:
             preparer_at = _or_never(self._preparer.deadline())
         own_at = min(self._core.deadline(), self._files.next_look, self._lane.deadline())
-        until = min(own_at, preparer_at, back_ends_at)
+        until = min(own_at, preparer_at, back_ends_at, self._tasks.deadline())
         wait_ms = max(0, int((until - time.monotonic()) * 1000) + 1)
         if self._unsigned:
             wait_ms = 0
@@ -246,6 +256,11 @@ class WorkerProcess:
                     self._lane.answered(outcome, now)
                 else:
                     self._core.prepared(outcome)
+        if self._tasks.fileno() in readable or now >= self._tasks.deadline():
+            self._pass_on(self._tasks.exchange(now))
+        self._core.holds_applications = self._tasks.holds
+        if self._core.draining:
+            self._tasks.finish()
         self._look_at_files(now)
         wait_ms = self._store.wait_ms(now)
         turn = self._core.end_turn(
@@ -276,8 +291,12 @@ class WorkerProcess:
                 elif isinstance(message, KeysShared):
                     self._warm_up.take_sharers(message.workers, self._keys.locked, now)
                     self._open_ahead()
+                elif isinstance(message, Applications | TaskEventsAck | LookAgain):
+                    self._pass_on(self._tasks.take(message, now))
                 else:
                     self._core.broker_message(message, now)
+                    if isinstance(message, Welcome):
+                        self._pass_on(self._tasks.welcomed())
             except MalformedMessage as e:
                 log.error("malformed_broker_message error=%s", e)
 
@@ -413,6 +432,12 @@ class WorkerProcess:
             else:
                 self._core.cannot_prepare(preparation)
 
+    def _pass_on(self, messages: list[bytes]) -> None:
+        """Give the broker what the task processor says."""
+        for message in messages:
+            if not send(self._broker, [message]):
+                self._core.not_sent()  # after the next welcome it says everything again
+
     def _check(self, now: float) -> None:
         """Give the lane a slice of time, unless a duty waits; pass on what it asks and answers."""
         self._lane.wake(now)
@@ -509,6 +534,7 @@ class WorkerProcess:
     def close(self) -> None:
         if self._preparer is not None:
             self._preparer.close()
+        self._tasks.close()
         self._unlocking.close()
         self._back_ends.close()
         self._store.close()

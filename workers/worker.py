@@ -178,6 +178,7 @@ class Worker:
         self.policy = policy  # the one in force; another takes its place between two messages
         self.epoch = ""
         self.draining = False
+        self.holds_applications = False  # its task processor still has something
         self._acks_until = self._give_up_at = inf
         self._is_welcome = False  # by the broker, on this connection
         self._keys = KeysKnown([])
@@ -825,7 +826,12 @@ class Worker:
                 )
             else:
                 self._say_hello()
-        held = self._tasks or self._signing or (self._unacked and now < self._acks_until)
+        held = (
+            self._tasks
+            or self._signing
+            or (self._unacked and now < self._acks_until)
+            or self.holds_applications
+        )
         if self.draining and (not held or now >= self._give_up_at):
             turn.to_broker.append(Leaving("drained", done=True))
             turn.stop = True

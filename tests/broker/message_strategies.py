@@ -36,6 +36,8 @@ def _of(kind: types.Type) -> st.SearchStrategy[Any]:
             return _text(kind)
         case types.Metadata(type=types.StrType() as text, extra={"pattern": pattern}):
             return _text(text, pattern)  # one that the type does not check itself
+        case types.LiteralType():
+            return st.sampled_from(kind.values)
         case types.BytesType():
             return st.binary(min_size=kind.min_length or 0, max_size=_most(kind))
         case types.ListType():

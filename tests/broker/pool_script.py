@@ -33,6 +33,7 @@ from broker.messages import (
     Welcome,
     WorkerHello,
 )
+from broker.task_routing import TaskPlan
 
 _ids = itertools.count(1)
 
@@ -128,11 +129,14 @@ class PlayedWorker:
 
 class PoolScript:
     def __init__(
-        self, *, epoch: str = "e1", started: bool = True, prepares_ahead: bool = False
-    ) -> None:
-        self.now = 1000.0
+        self, *, epoch: str = "e1", started: bool = True, prepares_ahead: bool = False,
+        tasks: TaskPlan | None = None, now: float = 1000.0,
+    ) -> None:  # fmt: skip
+        self.now = now
         self.unix = 1_700_000_000.0
-        self.core = Dispatcher(epoch, self.now, self.unix, prepares_ahead=prepares_ahead)
+        self.core = Dispatcher(
+            epoch, self.now, self.unix, prepares_ahead=prepares_ahead, tasks=tasks
+        )
         self.workers: dict[bytes, PlayedWorker] = {}
         self.events: list[Event] = []
         self.acks: list[Ack] = []
@@ -174,7 +178,9 @@ class PoolScript:
             if isinstance(reply, Acks):
                 self.acks += reply.acks
         for peer, message in turn.to_workers:
-            worker = self.workers[peer]
+            worker = self.workers.get(peer)
+            if worker is None:  # one that a subclass plays
+                continue
             worker.heard.append(message)
             if isinstance(message, Assign):
                 for assignment in message.assignments:

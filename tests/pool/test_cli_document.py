@@ -12,12 +12,15 @@ import pytest
 
 from broker.command import GROUP
 from broker.config import (
+    ApplicationSettings,
     Curve,
     Endpoints,
     Gateway,
+    OperatorSettings,
     QuarantineSettings,
     Settings,
     SignerSettings,
+    TaskSettings,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -66,9 +69,12 @@ def test_the_page_describes_no_command_that_does_not_exist() -> None:
 
 def test_every_setting_is_described() -> None:
     settings = TEXT[TEXT.index("## Settings") :]
-    for struct in (Settings, Endpoints, Curve, Gateway, SignerSettings, QuarantineSettings):
+    for struct in (
+        Settings, Endpoints, Curve, Gateway, SignerSettings, QuarantineSettings, TaskSettings,
+        OperatorSettings, ApplicationSettings,
+    ):  # fmt: skip
         for name in struct.__struct_fields__:
-            assert re.search(rf"`\[?((curve|quarantine)\.)?{name}\]?`", settings), name
+            assert re.search(rf"`\[?((curve|quarantine|tasks)\.)?{name}[.\]`]", settings), name
 
 
 def test_every_environment_variable_is_described() -> None:

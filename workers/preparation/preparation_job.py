@@ -1,25 +1,21 @@
-"""What a worker and its block preparer say to each other: MessagePack maps behind a length.
+"""What a worker and its block preparer say to each other, in frames (`workers/frames.py`).
 
-A frame is a 32-bit big-endian length and that many bytes of MessagePack. The first frame to the
-preparer is its setup; then come jobs, questions to the node and cancellations. Back come exactly
-one `PreparedBlock`, `NodeTold` or `PreparationFailed` for each job and question, in any order; none
-for a job that was cancelled before.
+The first frame to the preparer is its setup; then come jobs, questions to the node and
+cancellations. Back come exactly one `PreparedBlock`, `NodeTold` or `PreparationFailed` for each job
+and question, in any order; none for a job that was cancelled before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from workers.frames import BrokenFrame, frame_of
 from workers.verification.node_questions import Question, Told
 
-# The largest frame is a whole block: passes of 4 MiB, 32 KiB, 132 KiB and 512 KiB.
-FRAME_BYTES_MAX = 8 * 1024 * 1024
 REQUEST_BYTES_MAX = 6 * 1024 * 1024  # what the broker lets through
-LENGTH_BYTES = 4
 
 
 class PreparerSetup(Struct, tag="setup", frozen=True):
@@ -92,24 +88,9 @@ _orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 _outcomes: msgspec.msgpack.Decoder[Outcome] = msgspec.msgpack.Decoder(Outcome)
 
 
-class BrokenFrame(Exception):
-    """Bytes between worker and preparer that are no frame of theirs: one of the two is broken."""
-
-
 def encode_frame(message: Order | Outcome) -> bytes:
     """The frame of a message. Raises BrokenFrame when it is longer than the bound."""
-    body = _encoder.encode(message)
-    if len(body) > FRAME_BYTES_MAX:
-        raise BrokenFrame(f"a frame of {len(body)} bytes, at most {FRAME_BYTES_MAX} are allowed")
-    return len(body).to_bytes(LENGTH_BYTES) + body
-
-
-def frame_length(prefix: bytes | bytearray) -> int:
-    """How many bytes follow a length prefix. Raises BrokenFrame."""
-    length = int.from_bytes(prefix)
-    if length > FRAME_BYTES_MAX:
-        raise BrokenFrame(f"a frame of {length} bytes is announced")
-    return length
+    return frame_of(_encoder.encode(message))
 
 
 def decode_order(body: bytes) -> Order:
@@ -117,15 +98,9 @@ def decode_order(body: bytes) -> Order:
     return _decode(_orders, body)
 
 
-def take_outcomes(buffer: bytearray) -> Iterator[Outcome]:
-    """Read and remove every whole frame at the start of `buffer`. Raises BrokenFrame."""
-    while len(buffer) >= LENGTH_BYTES:
-        end = LENGTH_BYTES + frame_length(buffer[:LENGTH_BYTES])
-        if len(buffer) < end:
-            return
-        body = bytes(buffer[LENGTH_BYTES:end])
-        del buffer[:end]
-        yield _decode(_outcomes, body)
+def decode_outcome(body: bytes) -> Outcome:
+    """Read what a preparer sent. Raises BrokenFrame."""
+    return _decode(_outcomes, body)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[_T], body: bytes) -> _T:

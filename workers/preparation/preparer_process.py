@@ -17,12 +17,11 @@ from functools import partial
 
 from broker.telemetry import log_to_stderr
 from signers.formats.networks import network_by_name
+from workers.frames import BrokenFrame, read_frame
 from workers.node.transport import Node
 from workers.preparation.block_preparation import BlockPreparation
 from workers.preparation.preparation_errors import PreparationError
 from workers.preparation.preparation_job import (
-    LENGTH_BYTES,
-    BrokenFrame,
     CancelJob,
     NodeQuestion,
     NodeTold,
@@ -33,7 +32,6 @@ from workers.preparation.preparation_job import (
     PreparerSetup,
     decode_order,
     encode_frame,
-    frame_length,
 )
 from workers.verification.node_answers import NodeAnswers
 
@@ -103,11 +101,8 @@ def _forget(jobs: dict[int, asyncio.Task[None]], job: int, _: asyncio.Task[None]
 
 async def _next_order(reader: asyncio.StreamReader) -> Order | None:
     """The next order of the worker; None when it has closed its end."""
-    try:
-        prefix = await reader.readexactly(LENGTH_BYTES)
-        return decode_order(await reader.readexactly(frame_length(prefix)))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
+    body = await read_frame(reader)
+    return None if body is None else decode_order(body)
 
 
 def main() -> None:

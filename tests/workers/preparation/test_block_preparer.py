@@ -20,18 +20,19 @@ from signers.formats.block_header import decode
 from tests.workers.preparation.scripted_node import CHAIN, PREDECESSOR, ScriptedNode
 from tests.workers.preparation.views import CONSTANTS, VIEW, view
 from tests.workers.preparation.wallet import Wallet
+from workers.child import describe_exit
+from workers.frames import BrokenFrame, take_frames
 from workers.preparation import block_preparer
-from workers.preparation.block_preparer import BlockPreparer, describe_exit
+from workers.preparation.block_preparer import BlockPreparer
 from workers.preparation.block_request import ForgeBlock, Fresh, encode_forge_block
 from workers.preparation.preparation_job import (
-    BrokenFrame,
     Outcome,
     PreparationFailed,
     PreparationJob,
     PreparedBlock,
     PreparerSetup,
+    decode_outcome,
     encode_frame,
-    take_outcomes,
 )
 
 pytestmark = pytest.mark.process
@@ -268,7 +269,7 @@ def test_frames_survive_any_cut() -> None:
         buffer, read = bytearray(), []
         for start in range(0, len(stream), cut):
             buffer += stream[start : start + cut]
-            read += take_outcomes(buffer)
+            read += map(decode_outcome, take_frames(buffer))
         assert read == messages
         assert not buffer
 
@@ -276,7 +277,7 @@ def test_frames_survive_any_cut() -> None:
 @pytest.mark.parametrize("broken", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\2\x81\xa1"])
 def test_a_broken_frame_is_no_outcome(broken: bytes) -> None:
     with pytest.raises(BrokenFrame):
-        list(take_outcomes(bytearray(broken)))
+        list(map(decode_outcome, take_frames(bytearray(broken))))
 
 
 def test_exits_have_names() -> None:

@@ -1,0 +1,191 @@
+"""What `serve`, `broker` and `worker` are told of off-chain tasks on their command lines.
+
+Flags weigh more than the settings file. `serve` passes them on as they are, so that broker and
+workers come to the same settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import msgspec
+
+from broker.applications import Watched, application_key, checked_id
+from broker.config import ApplicationSettings, OperatorSettings, TaskSettings, service_url
+from broker.errors import Misconfigured
+
+ANY_OPERATOR = "*"
+COMPAT = "compat"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFlags:
+    """The flags as they were given; empty: not given."""
+
+    application_ids: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    node_service: str = ""
+    chain_id: str = ""
+    controller_id: str = ""
+    controller_owner: str = ""
+    mode: str = ""
+
+    def arguments(self) -> list[str]:
+        """The same flags for another process."""
+        single = {
+            "--node-service": self.node_service,
+            "--chain-id": self.chain_id,
+            "--controller-id": self.controller_id,
+            "--controller-owner": self.controller_owner,
+            "--task-mode": self.mode,
+        }
+        flags = [(name, value) for name, value in single.items() if value]
+        flags += [("--application-id", each) for each in self.application_ids]
+        flags += [("--operator", each) for each in self.operators]
+        # In one word: a value may begin with a dash.
+        return [f"{name}={value}" for name, value in flags]
+
+    def applied_to(self, settings: TaskSettings) -> TaskSettings:
+        """The settings with these flags, checked as a whole.
+
+        Raises:
+            Misconfigured: a value is malformed, or two contradict each other.
+        """
+        given = {
+            "node_service": self.node_service,
+            "chain_id": self.chain_id,
+            "controller": self.controller_id,
+            "controller_owner": self.controller_owner,
+            "mode": self.mode,
+        }
+        tasks = msgspec.structs.replace(settings, **{n: v for n, v in given.items() if v})
+        named = {each: ApplicationSettings([ANY_OPERATOR]) for each in self.application_ids}
+        tasks = msgspec.structs.replace(
+            tasks,
+            applications=tasks.applications | named,
+            operators=_with_operators(tasks, self.operators),
+        )
+        check_tasks(tasks)
+        return tasks
+
+
+def _with_operators(tasks: TaskSettings, texts: Iterable[str]) -> dict[str, OperatorSettings]:
+    """The table with the operators of the flags; bounds that it has for one stay."""
+    table = dict(tasks.operators)
+    seen: set[str] = set()
+    for text in texts:
+        name, path = parse_operator(text)
+        if tasks.mode != COMPAT:
+            if not name or not path:
+                raise Misconfigured(f"--operator {text!r}: an operator is NAME=PATH, or a NAME")
+            if name in seen:
+                raise Misconfigured(f"--operator {text!r}: {name} was given before")
+        seen.add(name)
+        known = table.get(name)
+        table[name] = msgspec.structs.replace(known, path=path) if known else OperatorSettings(path)
+    return table
+
+
+def parse_operator(text: str) -> tuple[str, str]:
+    """Name and path of ``NAME=PATH``; without ``=`` the name is the path.
+
+    Source: Linera's `linera service --operators`, which takes anything.
+    """
+    name, equals, path = text.partition("=")
+    return (name, path) if equals else (text, text)
+
+
+def check_tasks(tasks: TaskSettings) -> None:
+    """Look at what no single setting shows.
+
+    Raises:
+        Misconfigured: naming the setting.
+    """
+    service_url(tasks.node_service)
+    if tasks.chain_id:
+        checked_id(tasks.chain_id, "chain")
+    if tasks.controller and tasks.applications:
+        raise Misconfigured(
+            "either a controller says which applications are ours, or we do: give a controller id, "
+            "or application ids, not both"
+        )
+    if tasks.retry_max_s < tasks.retry_delay_s:
+        raise Misconfigured(
+            f"tasks.retry_max_s is {tasks.retry_max_s}, less than the first pause, "
+            f"tasks.retry_delay_s = {tasks.retry_delay_s}"
+        )
+    for watched in configured_applications(tasks):
+        for name in watched.operators or ():
+            if name not in tasks.operators:
+                raise Misconfigured(
+                    f"application {watched.key[64:]} may use operator {name!r}, which "
+                    "[tasks.operators] does not have"
+                )
+
+
+def configured_applications(tasks: TaskSettings) -> list[Watched]:
+    """The applications that the settings name, the controller among them.
+
+    Raises:
+        Misconfigured: an id is malformed, or an application stands there twice.
+    """
+    named: dict[str, Watched] = {}
+    for text, each in tasks.applications.items():
+        key = application_key(text, tasks.chain_id)
+        if key in named:
+            raise Misconfigured(f"application {text} is named twice")
+        every = ANY_OPERATOR in each.operators
+        named[key] = Watched(key, None if every else list(each.operators))
+    if tasks.controller:
+        key = application_key(tasks.controller, tasks.chain_id)
+        named[key] = Watched(key)
+    return list(named.values())
+
+
+def controller_key(tasks: TaskSettings) -> str:
+    """The controller's key; empty: there is none. Raises Misconfigured."""
+    return application_key(tasks.controller, tasks.chain_id) if tasks.controller else ""
+
+
+def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags of off-chain tasks, as one parameter `task_flags`."""
+
+    def run(
+        *arguments: Any,
+        application_id: tuple[str, ...],
+        operator: tuple[str, ...],
+        node_service: str | None,
+        chain_id: str | None,
+        controller_id: str | None,
+        controller_owner: str | None,
+        task_mode: str | None,
+        **others: Any,
+    ) -> None:
+        single = (node_service, chain_id, controller_id, controller_owner, task_mode)
+        flags = TaskFlags(application_id, operator, *(each or "" for each in single))
+        command(*arguments, task_flags=flags, **others)
+
+    run.__name__ = command.__name__
+    run.__doc__ = command.__doc__
+    run.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    for option in (
+        click.option("--task-mode", type=click.Choice(["hardened", COMPAT]),
+                     help="How tasks are processed.  [default: hardened]"),
+        click.option("--controller-owner", metavar="OWNER",
+                     help="As whom to register there.  [default: the chain's only owner]"),
+        click.option("--controller-id", metavar="ID",
+                     help="The application that says on the chain which ones are ours."),
+        click.option("--chain-id", metavar="ID",
+                     help="The chain of applications that are named without one."),
+        click.option("--node-service", metavar="URL",
+                     help="Node service of the applications' chains."),
+        click.option("--operator", metavar="NAME=PATH", multiple=True,
+                     help="A program that applications may have run; repeatable."),
+        click.option("--application-id", metavar="ID", multiple=True,
+                     help="Process this application's off-chain tasks; repeatable."),
+    ):  # fmt: skip
+        run = option(run)
+    return run

@@ -1,0 +1,292 @@
+"""The journal: real SQLite, real processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workers.offchain.application import Application
+from workers.offchain.commands import (
+    ForgetTask,
+    KeepCallback,
+    KeepCursor,
+    KeepTask,
+    Publish,
+    Run,
+    TakeEpoch,
+)
+from workers.offchain.journal import Journal, Places
+from workers.offchain.journal_reports import find_task, leave_wish
+from workers.offchain.journal_tables import JOURNAL_NAME, open_to_read, open_to_write
+from workers.offchain.offchain_errors import JournalUnusable, NoSuchTask
+from workers.offchain.records import TaskRecord, TaskState
+from workers.offchain.stimuli import EpochRefused, Wish, Wished
+
+APP = Application("c" * 64, "a" * 64)
+OTHER = Application("c" * 64, "b" * 64)
+PLACES = Places(total=2)
+
+# Another processor on this host: takes an application, starts a run, and waits to be killed.
+HOLDER = """
+import sys
+from pathlib import Path
+from workers.offchain.application import Application
+from workers.offchain.commands import KeepTask, Run, TakeEpoch
+from workers.offchain.journal import Journal, Places
+from workers.offchain.records import TaskRecord, TaskState
+
+app, epoch = Application.of_key(sys.argv[2]), int(sys.argv[3])
+journal = Journal(Path(sys.argv[1]), Places(total=2))
+task = TaskRecord(1, None, "echo", "in", TaskState(sys.argv[4]), attempts=1)
+run = Run(1, app, 1, 1, None, "echo", "in")
+written = journal.commit([TakeEpoch(app, epoch), KeepTask(app, task)], [run])
+print(written.started[0].token, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / JOURNAL_NAME
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    opened = Journal(path, PLACES)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def holder(path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    state = getattr(request, "param", TaskState.RUNNING)
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path), APP.key, "7", state],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield child
+    child.kill()
+    child.communicate()
+
+
+def task(serial: int = 1, state: TaskState = TaskState.WAITING, **fields: object) -> TaskRecord:
+    return TaskRecord(serial, None, "echo", f"input {serial}", state, **fields)  # type: ignore[arg-type]
+
+
+def run(number: int, operator: str = "echo", application: Application = APP) -> Run:
+    return Run(number, application, number, 1, None, operator, "in")
+
+
+def event(serial: int = 1) -> Publish:
+    return Publish(APP, "task_started", serial, None, "echo", 1)
+
+
+def test_what_was_kept_is_there_for_the_next_owner(path: Path, journal: Journal) -> None:
+    computed = task(2, TaskState.COMPUTED, attempts=3, output="out", why="exit: 1", stderr="oh")
+    journal.commit(
+        [
+            TakeEpoch(APP, 1),
+            KeepCursor(APP, "page-7"),
+            KeepCallback(APP, 99),
+            KeepTask(APP, task(1)),
+            KeepTask(APP, computed),
+        ]
+    )
+    journal.commit([KeepTask(APP, task(1, TaskState.DEAD)), ForgetTask(APP, 2)])
+    journal.commit([KeepTask(APP, computed)])
+
+    later = Journal(path, PLACES)
+    taken = later.commit([TakeEpoch(APP, 2)]).taken[0].told
+    later.close()
+    assert (taken.cursor, taken.callback_unix_us, taken.next_serial) == ("page-7", 99, 3)
+    assert taken.tasks == [task(1, TaskState.DEAD), computed]
+
+
+def test_an_output_stays_through_its_submission_and_goes_when_it_is_dropped(
+    journal: Journal,
+) -> None:
+    def kept(*states: tuple[TaskState, str | None]) -> str | None:
+        journal.commit([KeepTask(APP, task(1, state, output=output)) for state, output in states])
+        taken = journal.commit([TakeEpoch(APP, 1)]).taken[0].told
+        return taken.tasks[0].output
+
+    journal.commit([TakeEpoch(APP, 1)])
+    assert kept((TaskState.COMPUTED, "one"), (TaskState.SUBMITTING, "one")) == "one"
+    assert kept((TaskState.WAITING, None)) is None
+    assert kept((TaskState.SUBMITTING, "two")) == "two"
+
+
+def test_an_old_owner_writes_nothing_more(path: Path, journal: Journal) -> None:
+    """T23, T48: the door is closed by the newer epoch, whoever comes late."""
+    journal.commit([TakeEpoch(APP, 1), TakeEpoch(OTHER, 1), KeepTask(APP, task(1))])
+    later = Journal(path, PLACES)
+    later.commit([TakeEpoch(APP, 2)])
+
+    submitting = KeepTask(APP, task(1, TaskState.SUBMITTING))
+    written = journal.commit(
+        [submitting, KeepCursor(OTHER, "mine"), event()], [run(1), run(2, application=OTHER)]
+    )
+    assert written.refused == [EpochRefused(APP, 1, 2)]
+    assert [s.run for s in written.started] == [2]
+    assert not written.posted
+    taken = later.commit([TakeEpoch(APP, 3)]).taken[0].told
+    assert taken.tasks == [task(1)]
+    assert journal.commit([TakeEpoch(APP, 2)]).refused == [EpochRefused(APP, 2, 3)]
+    assert journal.commit([TakeEpoch(OTHER, 2)]).taken[0].told.cursor == "mine"
+    later.close()
+
+
+def test_nobody_takes_the_epoch_of_a_living_owner(
+    path: Path, journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    assert holder.stdout is not None
+    token = holder.stdout.readline().strip()
+    assert journal.commit([TakeEpoch(APP, 7)]).refused == [EpochRefused(APP, 7, 7)]
+    assert journal.orphans() == []
+
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert journal.orphans() == [token]
+    taken = journal.commit([TakeEpoch(APP, 7)]).taken[0].told  # its worker has started it again
+    assert taken.tasks[0].state is TaskState.RUNNING
+    journal.buried([token])
+    assert journal.orphans() == []
+
+
+@pytest.mark.parametrize("holder", [TaskState.SUBMITTING], indirect=True)
+def test_who_takes_over_hears_of_an_outcome_that_may_be_on_its_way(
+    path: Path, journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    (taken,) = journal.commit([TakeEpoch(APP, 8)]).taken
+    assert taken.predecessor is not None
+    assert taken.predecessor.pid == holder.pid
+    (again,) = journal.commit([TakeEpoch(APP, 9)]).taken
+    assert again.predecessor is None, "it is we who own it by now"
+
+
+def test_nobody_waits_for_an_owner_that_has_nothing_on_its_way(
+    journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    (taken,) = journal.commit([TakeEpoch(APP, 8)]).taken
+    assert taken.told.tasks[0].state is TaskState.RUNNING
+    assert taken.predecessor is None
+
+
+def test_the_places_of_the_host_are_shared(
+    path: Path, journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    """T42: whoever runs operators on this host, together they are no more than the cap."""
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    written = journal.commit(
+        [TakeEpoch(OTHER, 1)], [run(1, application=OTHER), run(2, application=OTHER)]
+    )
+    assert [s.run for s in written.started] == [1]
+    assert written.no_place == [2]
+    token = written.started[0].token
+    again = journal.commit([], [run(2, application=OTHER)], ended=[token])
+    assert [s.run for s in again.started] == [2]
+
+
+def test_an_operator_has_a_cap_of_its_own(path: Path) -> None:
+    journal = Journal(path, Places(total=3, of_operator={"slow": 1}))
+    runs = [run(1, "slow"), run(2, "slow"), run(3), run(4)]
+    written = journal.commit([TakeEpoch(APP, 1)], runs)
+    assert [s.run for s in written.started] == [1, 3, 4]
+    assert written.no_place == [2]
+    journal.close()
+
+
+def test_events_are_kept_until_they_are_confirmed(path: Path, journal: Journal) -> None:
+    first, second = journal.commit([TakeEpoch(APP, 1), event(1), event(2)]).posted
+    journal.confirmed([first.number])
+    later = Journal(path, PLACES)
+    assert later.commit([TakeEpoch(APP, 2)]).posted == [second]  # with the same id
+    later.close()
+
+
+def test_a_journal_that_cannot_be_used_says_so(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(JournalUnusable, match=r"damaged.*move"):
+        Journal(path, PLACES)
+    path.unlink()
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA user_version=5")
+    other.close()
+    with pytest.raises(JournalUnusable, match="another program"):
+        Journal(path, PLACES)
+    path.unlink()
+    newer = open_to_write(path)
+    newer.execute("PRAGMA user_version=9")
+    newer.close()
+    with pytest.raises(JournalUnusable, match="layout 9"):
+        open_to_read(path)
+
+
+def test_a_read_needs_a_journal(path: Path) -> None:
+    with pytest.raises(JournalUnusable, match="no off-chain task was ever"):
+        open_to_read(path)
+
+
+def test_a_full_disk_writes_nothing_and_says_so(path: Path, journal: Journal) -> None:
+    journal.commit([TakeEpoch(APP, 1), KeepTask(APP, task(1))])
+    (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
+    journal._db.execute(f"PRAGMA max_page_count={pages}")
+    big = KeepTask(APP, task(2, TaskState.COMPUTED, output="x" * 100_000))
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        journal.commit([KeepTask(APP, task(1, TaskState.DEAD)), big])
+    assert [t.state for t in journal.commit([TakeEpoch(APP, 1)]).taken[0].told.tasks] == [
+        TaskState.WAITING
+    ]
+
+
+def test_the_file_is_for_its_owner_alone(path: Path, journal: Journal) -> None:
+    assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+def test_a_wish_waits_in_the_journal_until_it_is_carried_out(path: Path, journal: Journal) -> None:
+    journal.commit(
+        [TakeEpoch(APP, 1), KeepTask(APP, task(1, TaskState.DEAD)), KeepTask(APP, task(2))]
+    )
+    known = find_task(path, "aaaa:1")
+    leave_wish(path, known, Wish.RETRY)
+    assert find_task(path, known.name).wish is Wish.RETRY
+
+    (wished,) = journal.wishes([OTHER, APP])
+    assert wished == Wished(APP, 1, Wish.RETRY)
+    journal.commit([KeepTask(APP, task(1))], heard=[wished])
+    assert journal.wishes([APP]) == []
+    with pytest.raises(NoSuchTask, match="is waiting"):
+        leave_wish(path, find_task(path, "aaaa:1"), Wish.DROP)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("17", "names no task"), ("aaaa:9", "there is no task"), ("a:1", "could be any of")],
+)
+def test_a_task_is_named_well(path: Path, journal: Journal, name: str, problem: str) -> None:
+    like_it = Application("d" * 64, "a" * 63 + "b")
+    journal.commit(
+        [
+            TakeEpoch(APP, 1),
+            TakeEpoch(like_it, 1),
+            KeepTask(APP, task(1)),
+            KeepTask(like_it, task(1)),
+        ]
+    )
+    with pytest.raises(NoSuchTask, match=problem):
+        find_task(path, name)
+    assert find_task(path, "cc:1").application == APP

@@ -1,0 +1,298 @@
+"""Real task processors with real operators, sandbox applications on real sockets, and SIGKILL.
+
+The numbers are those of the scenarios that the whole must hold (docs/offchain.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
+from tests.offchain.served_applications import until
+from workers.offchain.journal_reports import KnownTask, known_tasks, leave_wish
+from workers.offchain.journal_tables import JOURNAL_NAME
+from workers.offchain.records import TaskState
+from workers.offchain.stimuli import Wish
+from workers.sandbox_apps.faults import FaultKind
+
+pytestmark = pytest.mark.process
+
+OUTCOME = "processTaskOutcome"
+
+
+def played(play: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
+    """A test whose one loop serves the applications and attends to the processors."""
+
+    @wraps(play)
+    def test(tmp_path: Path) -> None:
+        asyncio.run(play(tmp_path))
+
+    return test
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def noted(notes: Path) -> list[int]:
+    """The processes that operators have noted."""
+    return [int(line) for line in notes.read_text().split()] if notes.exists() else []
+
+
+def journal(tmp_path: Path) -> list[KnownTask]:
+    return list(known_tasks(tmp_path / JOURNAL_NAME))
+
+
+def submissions(p: Pool) -> int:
+    return len(p.served.host.requests.asking(OUTCOME))
+
+
+async def outcomes(one: Processor, count: int) -> None:
+    await until(lambda: one.names().count("task_outcome") == count)
+
+
+@played
+async def test_outcomes_come_in_the_order_of_the_requests(tmp_path: Path) -> None:
+    """T1, T2, T5, T30: pending at the start; the slow one first; every byte as it was."""
+    gate, odd = tmp_path / "gate", '\x1b\0\x7f\u2028 "\\ \U0001f980\n'
+    slow = script(tmp_path, "slow", waits_for(gate))
+    async with pool(tmp_path, {"slow": slow, "cat": CAT}, ids=False) as p:
+        p.served.request_task("slow", "first")
+        p.served.request_task("cat", odd)
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: one.names().count("task_started") == 2)
+        assert p.served.results == []
+        gate.touch()
+        await outcomes(one, 2)
+        assert p.served.results == ["first", odd]
+        p.served.request_task("cat", "third")  # told by a notification
+        await outcomes(one, 3)
+        assert p.served.results[2:] == ["third"]
+        assert submissions(p) == 3
+
+
+@played
+async def test_a_failing_task_holds_up_its_own_group_alone(tmp_path: Path) -> None:
+    """T8, T37: dead after its attempts; a person has it tried again."""
+    mended = tmp_path / "mended"
+    fails = script(tmp_path, "fails", f'echo "no luck" >&2; [ -e {mended} ] && exec cat; exit 3')
+    settings = {"max_attempts": 2, "retry_delay_s": 0.01, "retry_max_s": 0.01}
+    async with pool(tmp_path, {"fails": fails, "cat": CAT}, **settings) as p:
+        p.served.request_task("fails", "a")
+        p.served.request_task("cat", "b")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: "task_dead" in one.names())
+        await until(lambda: p.served.results == ["b"])
+        (dead,) = journal(tmp_path)
+        assert (dead.task.state, dead.task.attempts) == (TaskState.DEAD, 2)
+        assert dead.task.stderr == "no luck\n"
+        assert one.codes("task_retry") == ["exit"]
+
+        mended.touch()
+        leave_wish(tmp_path / JOURNAL_NAME, dead, Wish.RETRY)
+        one.look_again(p.application())
+        await until(lambda: p.served.results == ["b", "a"])
+        await until(lambda: journal(tmp_path) == [])
+
+
+@played
+async def test_an_outcome_without_effect_is_no_success(tmp_path: Path) -> None:
+    """T38: it backs off and dies, where the source runs the operator for ever."""
+    settings = {"max_attempts": 3, "retry_delay_s": 0.01, "retry_max_s": 0.01}
+    async with pool(tmp_path, {"cat": CAT}, **settings) as p:
+        p.served.fault(FaultKind.NO_EFFECT, field=OUTCOME, times=0)
+        p.served.request_task("cat", "x")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: "task_dead" in one.names())
+        assert one.names().count("task_started") == 1
+        assert submissions(p) == 3
+        assert one.codes("task_dead") == ["no_effect"]
+
+
+@played
+async def test_a_commit_whose_answer_is_lost_is_not_repeated(tmp_path: Path) -> None:
+    """T11, T39: the application is asked first, and what was computed is used again."""
+    async with pool(tmp_path, {"cat": CAT}) as p:
+        p.served.fault(FaultKind.CONFLICT, field=OUTCOME)
+        p.served.request_task("cat", "x")
+        one = p.processor()
+        one.give(p.share())
+        await outcomes(one, 1)
+        assert one.names().count("task_started") == 1
+        assert submissions(p) == 2
+
+        p.served.fault(FaultKind.COMMIT_AND_DROP, field=OUTCOME)
+        p.served.request_task("cat", "y")
+        await until(lambda: p.served.results == ["x", "y"] and journal(tmp_path) == [])
+        assert submissions(p) == 3
+        assert one.names().count("task_started") == 2
+
+
+@played
+async def test_a_processor_killed_before_its_outcome_left_loses_nothing(tmp_path: Path) -> None:
+    """T40: one result, and the operator that it left behind is ended."""
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
+    slow = script(tmp_path, "slow", waits_for(gate, notes=notes))
+    async with pool(tmp_path, {"slow": slow, "cat": CAT}) as p:
+        p.served.fault(FaultKind.HANG, field=OUTCOME, times=0)
+        p.served.request_task("cat", "x")
+        p.served.request_task("slow", "y")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: submissions(p) == 1 and noted(notes))
+        (orphan,) = noted(notes)
+        killed = one.pid
+        one.signal(signal.SIGKILL)
+        gate.touch()
+        p.served.host.faults.clear()
+        await until(lambda: sorted(p.served.results) == ["x", "y"])
+        assert one.pid != killed
+        await until(lambda: not alive(orphan))
+        await until(lambda: journal(tmp_path) == [])
+        assert p.served.pending == []
+
+
+@played
+async def test_a_killed_worker_leaves_no_operator(tmp_path: Path) -> None:
+    """T26: its processor sees that it is gone, and ends what runs with all its children."""
+    notes = tmp_path / "notes"
+    family = script(
+        tmp_path, "family", f"sleep 1000 & echo $! >> {notes}; echo $$ >> {notes}; wait"
+    )
+    async with pool(tmp_path, {"family": family}) as p:
+        p.served.request_task("family", "x")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: len(noted(notes)) == 2)
+        processor = one.pid
+        await p.forget(one)  # its worker is gone: the channel closes
+        await until(lambda: not any(map(alive, [processor, *noted(notes)])))
+        assert submissions(p) == 0
+
+
+@played
+async def test_what_was_taken_away_is_not_submitted_and_runs_anew_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """T22, T23: one outcome for each task, of the owner that there is."""
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
+    slow = script(tmp_path, "slow", waits_for(gate, notes=notes))
+    async with pool(tmp_path, {"slow": slow}) as p:
+        p.served.request_task("slow", "x")
+        one, other = p.processor(), p.processor()
+        one.give(p.share(1))
+        await until(lambda: len(noted(notes)) == 1)
+        one.give()
+        await until(lambda: one.seen == 2 and not one.held)
+        assert not alive(noted(notes)[0])
+        other.give(p.share(2))
+        await until(lambda: len(noted(notes)) == 2)
+        gate.touch()
+        await outcomes(other, 1)
+        assert p.served.results == ["x"]
+        assert submissions(p) == 1
+
+
+@played
+async def test_an_owner_that_comes_back_late_finds_the_door_closed(tmp_path: Path) -> None:
+    """T48: stopped before it could submit; another one has done the work by then."""
+    gate = tmp_path / "gate"
+    slow = script(tmp_path, "slow", waits_for(gate))
+    async with pool(tmp_path, {"slow": slow}) as p:
+        p.served.request_task("slow", "x")
+        one, other = p.processor(), p.processor()
+        one.give(p.share(1))
+        await until(lambda: "task_started" in one.names())
+        one.signal(signal.SIGSTOP)
+        gate.touch()  # its operator ends, and nobody takes the outcome
+        other.give(p.share(2))
+        await outcomes(other, 1)
+        one.signal(signal.SIGCONT)
+        await until(lambda: one.fenced == {p.application().key: 2})
+        assert p.served.results == ["x"]
+        assert submissions(p) == 1
+
+
+@played
+async def test_many_tasks_keep_their_order_and_the_caps_of_the_host(tmp_path: Path) -> None:
+    """T42, with two processors of one host."""
+    running = tmp_path / "running"
+    running.mkdir()
+    # Each notes itself, looks how many there are, and says that.
+    counts = script(
+        tmp_path, "counts", f"touch {running}/$$; ls {running} | wc -l; rm {running}/$$"
+    )
+    async with pool(tmp_path, {"counts": counts}, ids=False, applications=2, concurrency=3) as p:
+        for number in range(30):
+            p.served.request_task("counts", str(number), number % 2)
+        one, other = p.processor(), p.processor()
+        one.give(p.share(application=0))
+        other.give(p.share(application=1))
+        await outcomes(one, 15)
+        await outcomes(other, 15)
+        assert max(map(int, p.served.results)) <= 3
+        sent = [r.variables["outcome"]["output"] for r in p.served.host.requests.asking(OUTCOME)]
+        assert len(sent) == 30
+
+
+@played
+async def test_notifications_that_break_cost_a_poll_and_no_task(tmp_path: Path) -> None:
+    """T41."""
+    async with pool(tmp_path, {"cat": CAT}) as p:
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: p.served.host.requests.asking("nextActions"))
+        p.served.host.switches.refuse_streams = True
+        await until(p.served.server.drop_streams)
+        for text in ("a", "b", "c"):
+            p.served.request_task("cat", text)
+        p.served.host.switches.refuse_streams = False
+        await outcomes(one, 3)
+        assert sorted(p.served.results) == ["a", "b", "c"]
+
+
+@played
+async def test_an_application_uses_the_operators_of_its_entry_alone(tmp_path: Path) -> None:
+    async with pool(tmp_path, {"cat": CAT, "other": CAT}) as p:
+        p.served.request_task("other", "x")
+        p.served.request_task("cat", "y")
+        p.served.request_task("unknown", "z")
+        one = p.processor()
+        one.give(p.share(operators=["cat", "unknown"]))
+        await outcomes(one, 1)
+        await until(lambda: len(one.codes("task_dead")) == 2)
+        assert sorted(one.codes("task_dead")) == ["not_allowed", "unknown_operator"]
+        assert p.served.results == ["y"]
+
+
+@played
+async def test_compat_submits_what_was_taken_away(tmp_path: Path) -> None:
+    """T5, T22 of the first version."""
+    gate = tmp_path / "gate"
+    slow = script(tmp_path, "slow", waits_for(gate))
+    async with pool(tmp_path, {"slow": slow, "cat": CAT}, ids=False, mode="compat") as p:
+        p.served.request_task("slow", "x")
+        p.served.request_task("cat", "y")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: one.names().count("task_started") == 2)
+        one.give()
+        await until(lambda: one.seen == 2)
+        gate.touch()
+        await until(lambda: p.served.results == ["x", "y"])
+        assert not (tmp_path / JOURNAL_NAME).exists()

@@ -1,0 +1,114 @@
+"""The operators of a pool: which programs there are, under which names, and what a run may use.
+
+They come from ``[tasks.operators.NAME]`` and from ``--operator``. Source of the flag's rules:
+Linera, `linera-service/src/task_processor.rs` (`parse_operator`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from broker.config import OperatorSettings
+from broker.errors import Misconfigured
+
+ESCALATION = 8  # times the first time limit, when the settings say nothing: three doublings
+OUR_VARIABLES = "FORGEPOOL_"  # begins the names of what every operator is told
+
+
+class Operator(Struct, frozen=True):
+    """A program that performs tasks."""
+
+    name: str
+    settings: OperatorSettings
+
+    @property
+    def path(self) -> str:
+        return self.settings.path
+
+    def time_limit_s(self, attempt: int) -> float:
+        """How long an attempt may take: twice as long each time, up to the operator's maximum.
+
+        A limit that is too small for the work would else end every attempt at the same place.
+
+        Args:
+            attempt: counts from 1.
+        """
+        settings = self.settings
+        if settings.timeout_s == 0:
+            return math.inf
+        highest = settings.timeout_max_s
+        if highest is None:
+            highest = ESCALATION * settings.timeout_s
+        doublings = min(max(attempt - 1, 0), 64)  # by then it is at any maximum
+        return min(settings.timeout_s * 2.0**doublings, highest)
+
+
+OperatorTable = Mapping[str, Operator]
+
+
+def operator_of_flag(text: str) -> tuple[str, str]:
+    """Name and path of ``NAME=PATH``; of a plain ``NAME`` both are the same."""
+    name, equals, path = text.partition("=")
+    return (name, path) if equals else (text, text)
+
+
+def operator_table(settings: Mapping[str, OperatorSettings], flags: Sequence[str]) -> OperatorTable:
+    """The operators of the settings and of the flags, each of which has a name of its own.
+
+    Raises:
+        Misconfigured: a name or a path is empty, a name is given twice, or a setting contradicts
+            another one.
+    """
+    table = {name: Operator(name, given) for name, given in settings.items()}
+    for text in flags:
+        name, path = operator_of_flag(text)
+        if name in table:
+            raise Misconfigured(f"operator {name!r} is given twice: {text!r} is one too many")
+        table[name] = Operator(name, OperatorSettings(path))
+    for operator in table.values():
+        _check(operator)
+    return table
+
+
+def seed_operator_table(
+    settings: Mapping[str, OperatorSettings], flags: Sequence[str]
+) -> OperatorTable:
+    """The same as the source system has it: anything goes, and the last of a name counts."""
+    table = {name: Operator(name, given) for name, given in settings.items()}
+    for text in flags:
+        name, path = operator_of_flag(text)
+        table[name] = Operator(name, OperatorSettings(path))
+    return table
+
+
+def _check(operator: Operator) -> None:
+    settings, what = operator.settings, f"operator {operator.name!r}"
+    if not operator.name:
+        raise Misconfigured(f"the operator with the path {operator.path!r} has no name")
+    if not operator.path:
+        raise Misconfigured(f"{what} has no path: write NAME=PATH, or NAME for a program in PATH")
+    if settings.timeout_max_s is not None and settings.timeout_max_s < settings.timeout_s:
+        raise Misconfigured(f"{what}: timeout_max_s is less than timeout_s")
+    for name, value in settings.set_env.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise Misconfigured(f"{what}: set_env: {name!r} cannot be a variable with that value")
+        if name.startswith(OUR_VARIABLES):
+            raise Misconfigured(f"{what}: set_env: {name} is the pool's to set")
+
+
+def limit_arguments(settings: OperatorSettings) -> list[str]:
+    """What prlimit(1) is told to set for the operator; nothing when it has no limits of its own.
+
+    At the limit of CPU time a process gets SIGXCPU, and a second later SIGKILL.
+    """
+    given = {
+        "as": settings.memory_bytes,
+        "cpu": settings.cpu_s and f"{settings.cpu_s}:{settings.cpu_s + 1}",
+        "nofile": settings.open_files,
+        "fsize": settings.file_bytes,
+        "nproc": settings.processes,
+    }
+    return [f"--{name}={value}" for name, value in given.items() if value is not None]

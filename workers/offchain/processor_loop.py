@@ -1,0 +1,320 @@
+"""The rim of the task processor: one turn after the other around its core.
+
+A turn takes everything that has happened, has the core say what follows, writes what must not be
+forgotten into the journal, and only then starts operators and gives outcomes away. While the
+journal is written the loop goes on listening; what happens meanwhile is the next turn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import inf
+from typing import Any, Protocol, TypeVar
+
+from workers.offchain.application import Application
+from workers.offchain.commands import (
+    Ask,
+    Command,
+    Done,
+    ForgetTask,
+    JournalCommand,
+    KeepCallback,
+    KeepCursor,
+    KeepTask,
+    Kill,
+    Note,
+    Publish,
+    Released,
+    Run,
+    StopAsking,
+    Submit,
+    TakeEpoch,
+    UnwatchChain,
+    WatchChain,
+)
+from workers.offchain.ends import RunResult, SubmitEnd, SubmitResult
+from workers.offchain.journal import Journal, Posted, Written
+from workers.offchain.launcher import Launcher
+from workers.offchain.node_service import NodeService
+from workers.offchain.notification_stream import NotificationStream
+from workers.offchain.offchain_errors import OffchainError
+from workers.offchain.operator_runner import OperatorRunner
+from workers.offchain.orphans import end_orphans
+from workers.offchain.process_identity import ProcessIdentity
+from workers.offchain.standing import Standing
+from workers.offchain.stimuli import (
+    Answered,
+    EpochTaken,
+    NotAnswered,
+    PlaceRefused,
+    RunEnded,
+    RunIsSlow,
+    Stimulus,
+    SubmitEnded,
+    Wished,
+)
+
+log = logging.getLogger("forgepool.tasks")
+
+T = TypeVar("T")
+
+_FOR_JOURNAL = (TakeEpoch, KeepCursor, KeepCallback, KeepTask, ForgetTask, Publish)
+# A submission that could not leave for so long after its epoch was compared (our process was
+# stopped) does not leave any more: somebody else may own the application by now.
+SUBMIT_STARTS_S_MAX = 5.0
+LOOK_FOR_WISHES_S = 60.0  # when nobody tells us that there are some
+PREDECESSOR_LOOK_S = 0.05
+
+
+class Core(Protocol):
+    """What both cores are to the loop."""
+
+    def handle(self, stimulus: Stimulus, now: float, unix_us: int) -> list[Command]: ...
+    def tick(self, now: float, unix_us: int) -> list[Command]: ...
+    def deadline(self) -> float: ...
+    def held(self) -> list[tuple[Application, int]]: ...
+    def standings(self, now: float) -> list[Standing]: ...
+
+
+class ProcessorLoop:
+    """Stimuli in, commands performed; until the core is done."""
+
+    def __init__(
+        self,
+        core: Core,
+        journal: Journal | None,
+        launcher: Launcher,
+        service: NodeService,
+        stream: NotificationStream,
+        *,
+        submit_limit_s: float,
+        publish: Callable[[Sequence[Posted]], None],
+        on_turn: Callable[[Sequence[Stimulus]], None],
+    ) -> None:
+        """Args:
+        journal: None in compat mode, which remembers nothing.
+        publish: is given events that are in the journal.
+        on_turn: is told what a turn has taken in, when it is over.
+        """
+        self._core, self._journal = core, journal
+        self._runner = OperatorRunner(launcher, self._run_ended, self._run_is_slow)
+        self._service, self._stream = service, stream
+        self._submit_limit_s = submit_limit_s
+        self._publish, self._on_turn = publish, on_turn
+        self._stimuli: list[Stimulus] = []
+        self._wake = asyncio.Event()
+        # One thread: a journal is used by one at a time, and its turns keep their order.
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._asking: dict[int, asyncio.Task[None]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._tokens: dict[int, str] = {}  # of runs
+        self._ended_tokens: list[str] = []
+        self._applications: set[Application] = set()
+        self._look_at = 0.0  # when the journal is looked into for wishes
+        self._events = 0  # of a mode without a journal
+        self._done = False
+
+    def tell(self, stimulus: Stimulus) -> None:
+        """Something has happened; any number of it is one turn."""
+        self._stimuli.append(stimulus)
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """Somebody has left a wish in the journal."""
+        self._look_at = 0.0
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until the core says that it is done.
+
+        Raises:
+            OSError, sqlite3.Error: the journal cannot be written.
+        """
+        try:
+            await self.end_orphans()
+            while not self._done:
+                await self._turn()
+        finally:
+            for task in self._background:
+                task.cancel()
+            await self._runner.shutdown()
+            self._thread.shutdown()
+            if self._journal is not None:
+                self._journal.close()
+
+    async def _turn(self) -> None:
+        deadline = self._core.deadline()
+        if self._journal is not None and self._applications:
+            deadline = min(deadline, self._look_at)
+        left_s = deadline - time.monotonic()
+        if left_s > 0:
+            try:
+                async with asyncio.timeout(None if left_s == inf else left_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        self._wake.clear()
+        stimuli, self._stimuli = self._stimuli, []
+        heard = await self._wishes()
+        now, unix_us = time.monotonic(), time.time_ns() // 1000
+        commands: list[Command] = []
+        for stimulus in (*stimuli, *heard):
+            commands += self._core.handle(stimulus, now, unix_us)
+        if now >= self._core.deadline():
+            commands += self._core.tick(now, unix_us)
+        await self._perform(commands, heard)
+        self._on_turn(stimuli)
+
+    async def _perform(self, commands: Sequence[Command], heard: Sequence[Wished]) -> None:
+        entries = [c for c in commands if isinstance(c, _FOR_JOURNAL)]
+        runs = [c for c in commands if isinstance(c, Run)]
+        written = await self._write(entries, runs, heard)
+        at = time.monotonic()
+        refused = {each.application for each in written.refused}
+        self._publish(written.posted)
+        for command in commands:
+            if not isinstance(command, _FOR_JOURNAL) and (
+                isinstance(command, Note | Done | WatchChain | UnwatchChain | StopAsking | Kill)
+                or getattr(command, "application", None) not in refused
+            ):
+                self._do(command, at)
+
+    # -- the journal ------------------------------------------------------------------------------
+
+    async def _write(
+        self, entries: Sequence[JournalCommand], runs: Sequence[Run], heard: Sequence[Wished]
+    ) -> Written:
+        """Write a turn down; what it came to is told to the core."""
+        ended, self._ended_tokens = self._ended_tokens, []
+        if self._journal is None:
+            return Written([], [], [], [], self._forgotten(entries))
+        if not (entries or runs or ended or heard):
+            return Written([], [], [], [], [])
+        if any(isinstance(entry, TakeEpoch) for entry in entries):
+            # What the last owner may have left behind is ended before anything is begun anew.
+            await self.end_orphans()
+        written = await self._in_thread(
+            partial(self._journal.commit, entries, runs, ended=ended, heard=heard)
+        )
+        self._tokens |= dict(written.started)
+        self._applications |= {taken.told.application for taken in written.taken}
+        self._applications -= {each.application for each in written.refused}
+        if written.taken:
+            self._look_at = 0.0
+        for taken in written.taken:
+            if taken.predecessor is None:
+                self.tell(taken.told)
+            else:
+                self._begin(self._tell_after(taken.predecessor, taken.told))
+        for refused in written.refused:
+            self.tell(refused)
+        for run in written.no_place:
+            self.tell(PlaceRefused(run))
+        return written
+
+    def _forgotten(self, entries: Sequence[JournalCommand]) -> list[Posted]:
+        """The events of a turn that nobody writes down."""
+        events = [entry for entry in entries if isinstance(entry, Publish)]
+        self._events += len(events)
+        first = self._events - len(events)
+        return [Posted(first + n, os.urandom(16), event) for n, event in enumerate(events)]
+
+    async def _tell_after(self, predecessor: ProcessIdentity, told: EpochTaken) -> None:
+        """What an owner before us has on its way comes first; it begins nothing more."""
+        until = time.monotonic() + self._submit_limit_s
+        while predecessor.is_alive() and time.monotonic() < until:
+            await asyncio.sleep(PREDECESSOR_LOOK_S)
+        self.tell(told)
+
+    async def _wishes(self) -> list[Wished]:
+        now = time.monotonic()
+        if self._journal is None or not self._applications or now < self._look_at:
+            return []
+        self._look_at = now + LOOK_FOR_WISHES_S
+        return await self._in_thread(partial(self._journal.wishes, self._applications))
+
+    async def end_orphans(self) -> None:
+        """End what processors that are gone have left running."""
+        journal = self._journal
+        if journal is None:
+            return
+        if tokens := await self._in_thread(journal.orphans):
+            left = await asyncio.to_thread(end_orphans, tokens)
+            log.warning("orphans_ended runs=%d left=%s", len(tokens), left)
+            await self._in_thread(partial(journal.buried, tokens))
+
+    async def confirmed(self, numbers: Iterable[int]) -> None:
+        """The broker has these events."""
+        if self._journal is not None:
+            await self._in_thread(partial(self._journal.confirmed, numbers))
+
+    async def _in_thread(self, job: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+
+    # -- the world --------------------------------------------------------------------------------
+
+    def _do(self, command: Command, at: float) -> None:
+        match command:
+            case Run():
+                if (token := self._tokens.get(command.run, "")) or self._journal is None:
+                    self._runner.start(command, token)
+            case Kill():
+                self._runner.cancel(command.run)
+            case Ask():
+                self._asking[command.ask] = self._begin(self._ask(command))
+            case StopAsking():
+                if (asking := self._asking.pop(command.ask, None)) is not None:
+                    asking.cancel()
+            case Submit():
+                self._begin(self._submit(command, at))
+            case WatchChain():
+                self._stream.watch(command.chain_id)
+            case UnwatchChain():
+                self._stream.unwatch(command.chain_id)
+            case Released():
+                self._applications.discard(command.application)
+            case Note():
+                log.log(logging.getLevelNamesMapping()[command.level.upper()], "%s", command.text)
+            case Done():
+                self._done = True
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def _ask(self, ask: Ask) -> None:
+        try:
+            actions = await self._service.next_actions(
+                ask.application, ask.cursor, ask.now_unix_us, ask.limit_s
+            )
+        except OffchainError as e:
+            self.tell(NotAnswered(ask.ask, f"{e.code}: {e}"))
+        else:
+            self.tell(Answered(ask.ask, actions))
+        self._asking.pop(ask.ask, None)
+
+    async def _submit(self, submit: Submit, at: float) -> None:
+        late_s = time.monotonic() - at
+        if self._journal is not None and late_s > SUBMIT_STARTS_S_MAX:
+            result = SubmitResult(SubmitEnd.TRANSIENT, text=f"came {late_s:.0f} s late to send it")
+        else:
+            result = await self._service.submit_outcome(
+                submit.application, submit.outcome, self._submit_limit_s
+            )
+        self.tell(SubmitEnded(submit.application, submit.serial, result))
+
+    def _run_ended(self, run: int, result: RunResult) -> None:
+        if token := self._tokens.pop(run, ""):
+            self._ended_tokens.append(token)
+        self.tell(RunEnded(run, result))
+
+    def _run_is_slow(self, run: int, seconds: float) -> None:
+        self.tell(RunIsSlow(run, seconds))

@@ -1,0 +1,293 @@
+"""The task processor's process: a child of a worker, without keys, nice.
+
+It lives as long as the other end of its channel: when that closes, whatever it runs is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from broker import wire
+from broker.applications import ApplicationHold, ApplicationShare
+from broker.config import TaskSettings
+from broker.messages import (
+    Applications,
+    ApplicationsFound,
+    ApplicationsHeld,
+    LookAgain,
+    TaskEventsAck,
+    TaskNumbers,
+    WorkerMessage,
+)
+from broker.telemetry import log_to_stderr
+from workers.frames import BrokenFrame, read_frame
+from workers.offchain.application import Application
+from workers.offchain.channel import (
+    Finish,
+    FromBroker,
+    Ping,
+    Pong,
+    ProcessorSetup,
+    ToBroker,
+    Welcomed,
+    Word,
+    decode_order,
+    encode_frame,
+)
+from workers.offchain.event_post import EventPost
+from workers.offchain.followed_controller import FollowedController
+from workers.offchain.journal import Journal, Places, Posted
+from workers.offchain.journal_tables import JOURNAL_NAME
+from workers.offchain.launcher import Launcher, OperatorLauncher
+from workers.offchain.node_service import NodeService
+from workers.offchain.notification_stream import News, NotificationStream
+from workers.offchain.operator_files import located
+from workers.offchain.operator_table import operator_table, seed_operator_table
+from workers.offchain.processor import Processor
+from workers.offchain.processor_loop import Core, ProcessorLoop
+from workers.offchain.processor_settings import ProcessorSettings
+from workers.offchain.scratch import Scratch
+from workers.offchain.seed_processors import SeedProcessors
+from workers.offchain.seed_run import SeedLauncher
+from workers.offchain.stimuli import Cancelled, EpochRefused, Share, Stimulus, Updated
+
+log = logging.getLogger("forgepool.tasks")
+
+# Less than what signs, and operators inherit it; more than what strangers send (the quarantine).
+NICENESS = 5
+NUMBERS_S = 1.0  # how often the pool is told how many tasks there are, if that has changed
+SCRATCH_NAME = "task-runs"
+
+
+class TaskProcessorProcess:
+    """Between the channel to the worker and the loop around the core."""
+
+    def __init__(self, setup: ProcessorSetup, writer: asyncio.StreamWriter) -> None:
+        settings, state_dir = setup.settings, Path(setup.state_dir)
+        compat = settings.mode == "compat"
+        chance = Random(os.urandom(16))
+        self._writer = writer
+        self._post = EventPost()
+        self._lists: deque[Applications] = deque()  # that the core has not taken in yet
+        self._seen = Applications("", 0, [])
+        self._fenced: dict[Application, int] = {}  # of the list: what the journal knows
+        self._said = ApplicationsHeld("", 0, [])
+        self._numbers = TaskNumbers(0, 0, 0)
+        self._last_found: ApplicationsFound | None = None
+        journal = None if compat else Journal(state_dir / JOURNAL_NAME, host_places(settings))
+        self._core: Core = (
+            SeedProcessors(core_settings(settings), chance)
+            if compat
+            else Processor(core_settings(settings), chance)
+        )
+        self._service = NodeService(settings.node_service, seed_text=compat)
+        self._stream = NotificationStream(settings.node_service, self._hear, chance.random)
+        self._controller = FollowedController(
+            settings, self._service, self._stream, self._found, chance.random
+        )
+        self._loop = ProcessorLoop(
+            self._core,
+            journal,
+            _launcher(settings, state_dir, journal),
+            self._service,
+            self._stream,
+            submit_limit_s=settings.submit_limit_s,
+            publish=self._publish,
+            on_turn=self._turned,
+        )
+
+    async def run(self, reader: asyncio.StreamReader) -> None:
+        """Work until told to finish, or until the worker is gone.
+
+        Raises:
+            OSError, sqlite3.Error: the journal cannot be written; nothing was lost.
+            BrokenFrame: the worker is another version.
+        """
+        work = asyncio.create_task(self._loop.run())
+        beside = [
+            asyncio.create_task(each)
+            for each in (self._stream.run(), self._listen(reader), self._count())
+        ]
+        try:
+            await asyncio.wait([work, *beside], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():  # beside it nothing ends but by a fault
+                self._loop.tell(Cancelled())
+            await work
+        finally:
+            for task in beside:
+                task.cancel()
+            ends = await asyncio.gather(*beside, return_exceptions=True)
+            await self._service.aclose()
+            for end in ends:
+                if isinstance(end, Exception):
+                    raise end
+
+    # -- in ---------------------------------------------------------------------------------------
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while (body := await read_frame(reader)) is not None:
+            match decode_order(body):
+                case FromBroker(body=message):
+                    await self._take(message)
+                case Welcomed():
+                    self._post.say_again()
+                    self._send_events()
+                    self._say(self._said)
+                    self._say(self._numbers)
+                    if self._last_found is not None and self._controller.held:
+                        self._say(self._last_found)
+                case Ping():
+                    self._send(Pong())
+                case Finish():
+                    self._loop.tell(Cancelled())
+                case ProcessorSetup():
+                    raise BrokenFrame("a second setup")
+        log.warning("worker_gone; ending what runs")
+        self._loop.tell(Cancelled())
+        await asyncio.Event().wait()  # until the loop has ended
+
+    async def _take(self, body: bytes) -> None:
+        match wire.decode_broker_message(body):
+            case Applications() as message:
+                self._lists.append(message)
+                shares = {each.key: _share(each) for each in message.shares}
+                self._controller.update(shares.pop(self._controller.key, None))
+                self._loop.tell(Updated(list(shares.values())))
+            case TaskEventsAck(number=number):
+                if numbers := self._post.confirmed(number):
+                    await self._loop.confirmed(numbers)
+                self._send_events()
+            case LookAgain():
+                self._loop.look_again()
+
+    def _hear(self, news: News) -> None:
+        self._loop.tell(news)
+        self._controller.hear(news)
+
+    # -- out --------------------------------------------------------------------------------------
+
+    def _turned(self, stimuli: Sequence[Stimulus]) -> None:
+        """Say what has changed in what we hold."""
+        for stimulus in stimuli:
+            if isinstance(stimulus, Updated) and self._lists:
+                self._seen = self._lists.popleft()
+                self._fenced.clear()
+            elif isinstance(stimulus, EpochRefused) and stimulus.newest:
+                self._fenced[stimulus.application] = stimulus.newest
+        held = ApplicationsHeld(
+            self._seen.epoch,
+            self._seen.number,
+            [
+                ApplicationHold(each.key, epoch)
+                for each, epoch in (*self._core.held(), *self._controller.held)
+            ],
+            [ApplicationHold(each.key, epoch) for each, epoch in self._fenced.items()],
+        )
+        if held != self._said:
+            self._said = held
+            self._say(held)
+
+    async def _count(self) -> None:
+        """Tell the pool how many tasks there are, whenever that has changed."""
+        while True:
+            await asyncio.sleep(NUMBERS_S)
+            all_ = self._core.standings(time.monotonic())
+            numbers = TaskNumbers(
+                sum(each.running for each in all_),
+                sum(each.waiting for each in all_),
+                sum(each.dead for each in all_),
+                int(max((each.oldest_s for each in all_), default=0.0) * 1000),
+            )
+            if numbers != self._numbers:
+                self._numbers = numbers
+                self._say(numbers)
+
+    def _found(self, found: ApplicationsFound) -> None:
+        self._last_found = found
+        self._say(found)
+
+    def _publish(self, posted: Sequence[Posted]) -> None:
+        if posted:
+            self._post.post(posted)
+            self._send_events()
+
+    def _send_events(self) -> None:
+        for message in self._post.messages():
+            self._say(message)
+
+    def _say(self, message: WorkerMessage) -> None:
+        self._send(ToBroker(wire.encode(message)))
+
+    def _send(self, word: Word) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(encode_frame(word))
+
+
+def _share(share: ApplicationShare) -> Share:
+    allowed = None if share.operators is None else frozenset(share.operators)
+    return Share(Application.of_key(share.key), share.epoch, share.wait_ms / 1000, allowed)
+
+
+def host_places(settings: TaskSettings) -> Places:
+    """How many operators may run on the host, of all workers together."""
+    bounded = {n: o.concurrency for n, o in settings.operators.items() if o.concurrency}
+    return Places(settings.concurrency, bounded)
+
+
+def core_settings(settings: TaskSettings) -> ProcessorSettings:
+    return ProcessorSettings(
+        retry_delay_s=settings.retry_delay_s,
+        retry_max_s=settings.retry_max_s,
+        max_attempts=settings.max_attempts,
+        concurrency=settings.concurrency,
+        per_application=settings.per_application,
+        per_operator=host_places(settings).of_operator,
+        unassign=settings.unassign,
+        cursor_commit=settings.cursor_commit,
+    )
+
+
+def _launcher(settings: TaskSettings, state_dir: Path, journal: Journal | None) -> Launcher:
+    if journal is None:
+        return SeedLauncher(seed_operator_table(settings.operators, ()))
+    table = located(
+        operator_table(settings.operators, ()), os.environ.get("PATH", os.defpath), state_dir
+    )
+    return OperatorLauncher(table, Scratch(state_dir / SCRATCH_NAME), os.environ, journal.uuid)
+
+
+async def serve(channel: socket.socket) -> None:
+    """Process tasks for whoever holds the other end of `channel`."""
+    reader, writer = await asyncio.open_connection(sock=channel)
+    body = await read_frame(reader)
+    setup = None if body is None else decode_order(body)
+    if not isinstance(setup, ProcessorSetup):
+        raise BrokenFrame("the first frame must be the setup")
+    try:
+        await TaskProcessorProcess(setup, writer).run(reader)
+    finally:
+        writer.close()
+
+
+def main() -> None:
+    """Serve the socket whose descriptor is the first argument."""
+    # A signal to the whole group reaches us too; when to end is our worker's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(NICENESS)
+    log_to_stderr("tasks")
+    asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()
