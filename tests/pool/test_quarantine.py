@@ -236,7 +236,7 @@ def test_what_was_held_when_it_was_killed_is_held_again_and_ends_once(running: R
         until(lambda: running.held() == len(later), what="blocks without their parent")
         running.kill()
         running.start()
-        until(lambda: running.held() == len(later), what="what was held, checked again")
+        until(lambda: running.held() == len(later), what="the same, checked again")
         assert end_of(client, push_block(client, first)).event == "cleared"
         ends = [names(client.wait(id, ANSWER_S)) for id in ids]
     assert [end[-1] for end in ends] == ["cleared"] * len(later)

@@ -64,6 +64,7 @@ class ConsensusConstants(Struct):
     max_operation_data_length: int
     consensus_threshold: int | None = None  # Mavryk
     consensus_threshold_size: int | None = None  # Tezos
+    swrr_new_baker_lottery_enable: bool = False  # Tezos: bakers are drawn by themselves
 
     @property
     def threshold(self) -> int:
@@ -93,6 +94,15 @@ class LevelValidators(Struct):
     delegate: str = ""
     consensus_key: str = ""
     slots: list[int] = []
+
+
+class Baker(Struct):
+    """An entry of `helpers/baking_rights`: who bakes a round of a level."""
+
+    level: int
+    round: int
+    delegate: str
+    consensus_key: str  # hash
 
 
 class KeyOfDelegate(Struct):

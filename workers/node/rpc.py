@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workers.node.answers import (
     Account,
+    Baker,
     BlockToInject,
     ConsensusConstants,
     ConsensusKey,
@@ -111,6 +112,19 @@ class ChainRpc:
     async def consensus_constants(self, block: str, *, deadline: float) -> ConsensusConstants:
         path = self._of(block, "context/constants")
         return await self.node.get(path, ConsensusConstants, deadline=deadline)
+
+    async def bakers(self, block: str, level: int, rounds: int, *, deadline: float) -> list[Baker]:
+        """Who bakes the first rounds of a level, in their order. Raises NodeAnswerMalformed."""
+        entries = await self.node.get(
+            self._of(block, "helpers/baking_rights"),
+            list[Baker],
+            deadline=deadline,
+            query={"level": level, "max_round": rounds - 1, "all": "true"},
+        )
+        bakers = sorted((each for each in entries if each.level == level), key=lambda b: b.round)
+        if [each.round for each in bakers] != list(range(rounds)):
+            raise NodeAnswerMalformed(f"not each of {rounds} rounds of level {level} has a baker")
+        return bakers
 
     async def validators(self, block: str, level: int, *, deadline: float) -> list[Validator]:
         """The committee of a level, `slots` filled on every network.

@@ -64,7 +64,7 @@ def check_header(
     if not block_header.pow_is_enough(blake2b_32(unsigned + UNSIGNED), threshold):
         return invalid(number, Reason.NOT_ENOUGH_WORK, "its proof of work is not enough", facts)
     level_rights = rights(header.level)
-    if level_rights is None:
+    if level_rights is None or not level_rights.tells_baker(header.round):
         return rights_unknown(number, header.level, facts)
     baker = level_rights.baker(header.round)
     if baker is None:

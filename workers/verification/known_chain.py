@@ -44,6 +44,7 @@ from workers.verification.node_questions import (
     StateTold,
     StateWanted,
     Told,
+    VoterTold,
 )
 
 # The levels from the final one to those that are taken ahead of the head, on both sides of a turn;
@@ -219,28 +220,30 @@ class KnownChain:
     def _take_rights(self, told: RightsTold) -> None:
         if self._rules is None:
             raise ValueError("rights of a chain whose committee is not known")
-        voters = [
-            Voter(
-                each.delegate,
-                each.consensus_hash,
-                PublicKey.from_tagged(each.key),
-                each.slots,
-                each.companion_hash,
-                None if each.companion is None else PublicKey.from_tagged(each.companion),
-            )
-            for each in told.voters
-        ]
+        voters, bakers = (list(map(_voter, each)) for each in (told.voters, told.bakers))
         if not voters:
             raise ValueError(f"nobody has rights at level {told.level}")
-        rights = LevelRights(told.level, voters, self._rules.committee_size)
+        rights = LevelRights(told.level, voters, self._rules.committee_size, bakers)
         _keep(self._rights, told.level, rights, LEVELS_KEPT)
+
+
+def _voter(told: VoterTold) -> Voter:
+    return Voter(
+        told.delegate,
+        told.consensus_hash,
+        PublicKey.from_tagged(told.key),
+        told.slots,
+        told.companion_hash,
+        None if told.companion is None else PublicKey.from_tagged(told.companion),
+    )
 
 
 def _delegates_among(
     sources: Iterable[bytes], rights: Sequence[LevelRights | None], network: Network
 ) -> set[bytes]:
     """The sources that blocks and votes of these levels may have been paid to."""
-    names = {voter.delegate for each in rights if each is not None for voter in each.voters}
+    known = [each for each in rights if each is not None]
+    names = {one.delegate for each in known for one in (*each.voters, *each.bakers)}
     found = set()
     for source in sources:
         try:

@@ -49,6 +49,9 @@ HEADERS_KEPT_MAX = 4 * ANCESTORS_MAX
 # may name a branch 360 blocks back. The next try goes on from there. 300 bytes each.
 ACCOUNTS_KEPT_MAX = 16_384
 INCLUDED_KEPT_MAX = 1_024
+# Of a level whose bakers are not the owners of its slots. Round 63 of mainnet begins three hours
+# after the level's first.
+ROUNDS_ASKED = 64
 FINAL_DEPTH = 2  # Tenderbake: what has two blocks on top is final
 
 
@@ -121,7 +124,13 @@ class NodeAnswers:
                     )
 
         await asyncio.gather(*(read() for _ in range(CALLS_AT_ONCE)))
-        return RightsTold(level, voters)
+        bakers: list[VoterTold] = []
+        constants = await chain.consensus_constants("head", deadline=deadline)
+        if constants.swrr_new_baker_lottery_enable:
+            for one in await chain.bakers("head", level, ROUNDS_ASKED, deadline=deadline):
+                key = await self._key(chain, one.delegate, one.consensus_key, deadline)
+                bakers.append(VoterTold(one.delegate, one.consensus_key, key, ()))
+        return RightsTold(level, voters, bakers)
 
     async def _key(self, chain: ChainRpc, delegate: str, hash_: str, deadline: float) -> bytes:
         if hash_ not in self._keys:

@@ -74,6 +74,8 @@ class RightsTold(Struct, tag="rights", frozen=True):
 
     level: int
     voters: list[VoterTold]
+    # By round, without slots, where bakers are drawn by themselves; empty: the slots tell.
+    bakers: list[VoterTold] = []
 
 
 class ChainTold(Struct, tag="chain", frozen=True):

@@ -16,6 +16,7 @@ from signers.formats import block_header
 from signers.formats.block_header import Fitness
 from signers.formats.hashes import blake2b_32
 from workers.verification.header_check import HEADER_BYTES_MAX, check_header, fitness_key
+from workers.verification.level_rights import LevelRights
 from workers.verification.verdicts import Reason
 
 REAL = real_objects.headers()
@@ -23,6 +24,17 @@ REAL = real_objects.headers()
 
 def by_id(record: Any) -> str:
     return str(record[0]) if isinstance(record, tuple) else ""
+
+
+def round_after(header: block_header.BlockHeader, rounds: int) -> Fitness:
+    """A fitness of so many rounds later."""
+    fitness = header.fitness
+    return Fitness.tenderbake(
+        level=header.level,
+        round=header.round + rounds,
+        predecessor_round=fitness.predecessor_round,
+        locked_round=fitness.locked_round,
+    )
 
 
 def judge(chain_id: str, public_key: str, raw: bytes, given: bytes, **other: Any) -> Verdict:
@@ -137,6 +149,28 @@ def test_rights_that_nobody_has_told_or_has() -> None:
     assert verdict.judgement == Judgement.RIGHTS_UNKNOWN
     other = rights_of(header.level, voter(public_key, header.round + 1))
     assert check_header(1, raw, rules, other, position).reason == Reason.NO_RIGHTS
+
+
+def test_bakers_that_are_drawn_by_themselves() -> None:
+    _, chain_id, public_key, raw = REAL[0]
+    header = block_header.decode(raw)
+    rules = real_objects.rules(chain_id, work=2**64 - 1)
+    position = at(header.level - 1, header.timestamp)
+    baker, other = voter(public_key), voter(REAL[1][2], 0)
+    assert baker.delegate != other.delegate
+    for bakers, judgement in (
+        ([baker] * (header.round + 1), Judgement.VALID),
+        ([other] * (header.round + 1), Judgement.INVALID),
+    ):
+        rights = LevelRights(header.level, [other], 1, bakers)
+        verdict = check_header(1, raw, rules, lambda level: rights, position)  # noqa: B023
+        assert verdict.judgement == judgement
+    assert not LevelRights(header.level, [other], 1, [baker]).tells_baker(1)
+    late = block_header.encode(replace(header, fitness=round_after(header, 1)))
+    verdict = check_header(
+        1, late, rules, lambda level: LevelRights(header.level, [other], 1, [baker]), position
+    )
+    assert verdict.judgement == Judgement.RIGHTS_UNKNOWN, "nobody has told of that round"
 
 
 rounds = st.integers(0, 2**31 - 2)

@@ -20,7 +20,7 @@ from workers.sandbox.node import SandboxNode
 from workers.sandbox.rpc import RpcServer
 from workers.sandbox.services import services_of
 from workers.sandbox.services.rights import RightsServices
-from workers.verification.node_answers import NodeAnswers
+from workers.verification.node_answers import ROUNDS_ASKED, NodeAnswers
 from workers.verification.node_questions import (
     ChainTold,
     ChainWanted,
@@ -83,7 +83,10 @@ def test_what_checks_need(network: Any) -> None:
         assert isinstance(rights, RightsTold)
         expected = {rules.names.address(a): tuple(s) for a, s in committee.slots.items()}
         assert {voter.delegate: voter.slots for voter in rights.voters} == expected
-        for voter in rights.voters:
+        drawn = [told.delegate for told in rights.bakers]
+        by_slot = [rules.names.address(committee.baker(round_)) for round_ in range(ROUNDS_ASKED)]
+        assert drawn == (by_slot if network is TEZOS else []), "here the same, but asked for"
+        for voter in (*rights.voters, *rights.bakers):
             key = PublicKey.from_tagged(voter.key)
             assert key.curve is Curve.ED25519
             assert key.hash(network) == voter.consensus_hash
