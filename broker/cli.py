@@ -7,8 +7,9 @@ import logging
 import math
 import re
 import sys
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,6 +39,8 @@ from broker.telemetry import log_to_stderr
 from broker.topic_reader import EventsLost
 
 log = logging.getLogger("forgepool.supervisor")
+
+LINE_LETTERS = 100  # a wide terminal; a service reports up to 64 numbers
 
 
 def _fail(message: str) -> NoReturn:
@@ -408,7 +411,7 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         if name not in ("workers", "services", "tasks"):
             click.echo(f"{name:14} {_as_text(value)}")
     for name, numbers in _services(found).items():
-        click.echo(f"service {name:7} {_as_text(numbers)}")
+        click.echo("\n".join(service_lines(name, numbers)))
     for line in task_lines(found.get("tasks")):
         click.echo(line)
     if not workers:
@@ -433,6 +436,16 @@ def _as_text(value: object) -> str:
             return " ".join(map(str, value)) or "-"
         case _:
             return str(value) or "-"
+
+
+def service_lines(name: str, numbers: Mapping[str, int]) -> list[str]:
+    """What a service reports, for people: in lines of a terminal, without what is 0."""
+    shown = _as_text({each: number for each, number in numbers.items() if number})
+    first = f"service {name:7} "
+    indent = " " * len(first)
+    return textwrap.wrap(
+        first + shown, LINE_LETTERS, subsequent_indent=indent, break_on_hyphens=False
+    )
 
 
 def _services(found: dict[str, object]) -> dict[str, Any]:

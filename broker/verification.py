@@ -66,7 +66,8 @@ class Ancestor(Struct, array_like=True, frozen=True):
     """A block that was cleared before; the worker may not have seen it."""
 
     header: bytes  # signed
-    operations: list[list[bytes]] | None = None  # None: left out until they are wanted
+    # None: left out until they are wanted. Votes may be left out: nothing follows from them.
+    operations: list[list[bytes]] | None = None
 
 
 class CheckItem(Struct, array_like=True, frozen=True):

@@ -31,6 +31,7 @@ BROKER_LEAVES = {
     "broker.quarantine.bounds",
     "broker.quarantine.items",
     "broker.quarantine.notices",
+    "broker.quarantine.records",
     "broker.quarantine.service",
     "broker.quarantine.turn",
     "broker.ring",
@@ -45,8 +46,8 @@ BROKER_LEAVES = {
 # State machines, codecs and rules: no clock, no socket, no file, no chance of their own.
 PURE = {
     "broker": {
-        "accounting", "applications", "areas", "assignments", "backoff", "bounds", "chain_watch",
-        "check_routing", "cleared_chain", "client_session", "conduct", "deadlines",
+        "accounting", "applications", "areas", "asking", "assignments", "backoff", "bounds",
+        "chain_watch", "check_routing", "cleared_chain", "client_session", "conduct", "deadlines",
         "delegate_queue", "dispatcher", "ends", "errors", "flights", "held_blocks",
         "held_briefly", "held_item", "held_votes", "holding", "intake", "invariants", "items",
         "known_events", "known_hashes", "known_requests", "lanes", "load", "membership",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from broker.client import default_name
 from broker.config import (
     QuarantineSettings,
     node_url,
@@ -33,7 +33,7 @@ from broker.quarantine.administration import (
     HeldWanted,
     Release,
 )
-from broker.quarantine.bounds import Bounds
+from broker.quarantine.bounds import DELEGATES_TOLD_MAX, Bounds
 from broker.telemetry import log_to_stderr
 from broker.verification import LEVEL_MAX
 from signers.errors import MalformedBytes
@@ -41,6 +41,7 @@ from signers.formats import base58
 
 # A tenth of the weight of broker and workers, where cores are few: own duties come first.
 NICENESS = 10
+CLIENT_LETTERS_MAX = 64  # of a client's name
 
 
 @click.group()
@@ -84,7 +85,7 @@ def run(place: Place, parent_fd: int | None, verbose: bool) -> None:
 @click.option("--from", "followed", required=True, metavar="URL", help="RPC of a node to follow.")
 @click.option("--peer", metavar="NAME", help="How that node is judged.  [default: host and port]")
 @click.option("--into", metavar="URL", help="RPC of our node: it gets what is cleared.")
-@click.option("--client", help="Name towards the quarantine.  [default: host and pid]")
+@click.option("--client", help="Name towards the quarantine.  [default: feed-PEER]")
 @click.option("--json", "as_json", is_flag=True, help="At the end print what was done.")
 @click.option("--parent-fd", type=int, hidden=True)
 @click.option("--verbose", is_flag=True, help="Log more.")
@@ -100,8 +101,8 @@ def feed(
 ) -> None:
     """Follow a node that nobody trusts: its blocks and votes go through the quarantine.
 
-    What is cleared goes into our node, in order. Nodes that are away are waited for. Ends on
-    SIGTERM or Ctrl-C.
+    What is cleared goes into our node, in order, also after a restart under the same --client
+    name. Nodes that are away are waited for. Ends on SIGTERM or Ctrl-C.
     """
     from broker.quarantine.items import PeerName
     from workers.feed.feeding import FeedOptions, feed
@@ -119,7 +120,7 @@ def feed(
         url,
         node_url(into or ""),
         name,
-        client or default_name(),
+        client or re.sub(r"[^A-Za-z0-9._-]", "-", f"feed-{name}")[:CLIENT_LETTERS_MAX],
         parent_fd,
     )
     counts = asyncio.run(feed(options))
@@ -127,8 +128,11 @@ def feed(
         click.echo(json.dumps(counts))
 
 
-def bounds_of(settings: QuarantineSettings, workers: int) -> Bounds:
-    """The bounds that the settings ask for. Raises Misconfigured."""
+def bounds_of(settings: QuarantineSettings, workers: int) -> Callable[[int], Bounds]:
+    """The bounds that the settings ask for, by how many delegates the chain has; 0: not known.
+
+    What is set by name is never derived. Raises Misconfigured.
+    """
     kinds = Bounds.names()
     for name, value in settings.bounds.items():
         if name not in kinds:
@@ -138,7 +142,12 @@ def bounds_of(settings: QuarantineSettings, workers: int) -> Bounds:
         wanted, fits = _BOUND_KINDS[kinds[name]]
         if not fits(value):
             raise Misconfigured(f"[quarantine.bounds] {name} = {value}: it must be {wanted}")
-    return Bounds.of(settings.delegates, max(1, workers), **settings.bounds)
+
+    def bounds(delegates: int) -> Bounds:
+        most = max(settings.delegates, min(delegates, DELEGATES_TOLD_MAX))
+        return Bounds.of(most, max(1, workers), **settings.bounds)
+
+    return bounds
 
 
 # By the type of the bound: what is asked for, and whether a value is that.

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields, replace
 
 # What the figures are sized for until the chain says otherwise: Mavryk and Tezos have 300 to 400.
 DELEGATES_DEFAULT = 400
+# The most that a node's word makes of it: five times as many, and some 0.5 GB when all is full.
+DELEGATES_TOLD_MAX = 2_000
 # Held votes live for levels head-1 to head+1 and one that just ended, in as many rounds of each.
 _LEVELS, _ROUNDS, _KINDS, _COPIES = 4, 4, 2, 2
 

@@ -7,12 +7,20 @@ a chain on which nothing becomes final fills no memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from broker.quarantine.areas import AgedMap
 from broker.quarantine.bounds import Bounds
 from broker.quarantine.records import ClearedBlock
 from broker.verification import ANCESTORS_MAX, Ancestor, Position
+from broker.wire import PORTION_BYTES_MAX, portions
 
 FINAL_BELOW_HEAD = 2  # in Tenderbake a block is final when another one stands on its child
+# Operations of ancestors that go along with one check. The block itself brings at most the 6 MiB of
+# a payload, and 64 headers of 4 KiB; so there is room left in a message of 8 MiB. A single ancestor
+# fits always: the protocol allows it 0.7 MiB without votes.
+ANCESTORS_BYTES_MAX = PORTION_BYTES_MAX
+_FRAME_BYTES = 5  # of the encoding, around each operation
 
 
 class ClearedChain:
@@ -88,19 +96,29 @@ class ClearedChain:
 
     def ancestors(self, hash_: bytes, wanted: tuple[bytes, ...]) -> list[Ancestor]:
         """A block and those below it, down to a final one that the node has; operations of those
-        wanted.
+        wanted, without votes.
 
         A node that has not been given what was cleared is told how it went on from what it has.
         """
         found: list[Ancestor] = []
         block = self._blocks.get(hash_)
         while block is not None and len(found) < ANCESTORS_MAX:
-            operations = block.operations if block.facts.hash in wanted else None
-            found.append(Ancestor(block.header, operations))
+            is_wanted = block.facts.hash in wanted
+            found.append(Ancestor(block.header, _without_votes(block) if is_wanted else None))
             if block.facts.level <= self.final_level and block.of_node:
                 break
             block = self._blocks.get(block.facts.predecessor)
         return found
+
+    def portion(self, wanted: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Of the blocks whose operations are wanted those that go along at once: at least one.
+
+        None if nobody here knows the operations of any.
+        """
+        blocks = [self._blocks.get(hash_) for hash_ in wanted]
+        known = [block for block in blocks if block is not None and block.operations is not None]
+        first = next(portions(known, _bytes_without_votes, ANCESTORS_BYTES_MAX), [])
+        return tuple(block.facts.hash for block in first)
 
     def position(self, unix_ms: int) -> Position | None:
         """Where the chain stands; None before anybody has told."""
@@ -189,3 +207,13 @@ class ClearedChain:
                 self.bytes -= size_of_old
                 bare = ClearedBlock(old.facts, old.header, None, old.senders, old.client, old.id)
                 self._blocks.put(old.facts.hash, bare)
+
+
+def _without_votes(block: ClearedBlock) -> list[list[bytes]] | None:
+    """The operations that change anything: nothing follows from a vote but the block itself."""
+    return None if block.operations is None else [[], *block.operations[1:]]
+
+
+def _bytes_without_votes(block: ClearedBlock) -> int:
+    passes = _without_votes(block) or ()
+    return sum(_FRAME_BYTES + len(operation) for passed in passes for operation in passed)

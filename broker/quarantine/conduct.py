@@ -31,7 +31,7 @@ class Conduct:
             if weight:
                 peer = self._peers.get(name)
                 if peer is not None:
-                    peer.weigh(weight, now)
+                    self._peers.weigh(peer, weight, now)
             key = (name, reason, weight)
             self._done.put(key, self._done.get(key, 0) + 1)
 

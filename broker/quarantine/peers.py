@@ -80,12 +80,13 @@ class Peer:
 class Peers:
     """All known peers, up to a bound."""
 
-    __slots__ = ("_bounds", "_known", "get")
+    __slots__ = ("_bounds", "_known", "get", "has_banned")
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._known: AgedMap[str, Peer] = AgedMap(bounds.peers)
         self.get = self._known.get
+        self.has_banned = False  # ever: until then nobody needs to be looked at for it
 
     def meet(self, name: str, now: float) -> Peer:
         """The peer of that name; a stranger may take the place of another one."""
@@ -96,6 +97,10 @@ class Peers:
             peer = Peer(name, now, self._bounds)
             self._known.put(name, peer)
         return peer
+
+    def weigh(self, peer: Peer, weight: int, now: float) -> None:
+        """Add to a peer's score."""
+        self.has_banned |= peer.weigh(weight, now) <= BAN
 
     def refill_votes(self, peer: Peer, now: float) -> bool:
         """Give tokens for the time since the last refill; whether there is one for a vote."""

@@ -25,7 +25,7 @@ import msgspec
 
 from broker.messages import HELD, REFUSED, Ack, Event, Request
 from broker.quarantine.accounting import Accounting
-from broker.quarantine.backoff import Backoff
+from broker.quarantine.asking import Asking
 from broker.quarantine.bounds import Bounds
 from broker.quarantine.chain_watch import ChainWatch
 from broker.quarantine.cleared_chain import FINAL_BELOW_HEAD, ClearedChain
@@ -37,19 +37,17 @@ from broker.quarantine.conduct import (
     Conduct,
 )
 from broker.quarantine.ends import Ends
-from broker.quarantine.flights import EvidenceJob, Flight, Flights, Waiting
+from broker.quarantine.flights import EvidenceJob, Flight, Flights
 from broker.quarantine.held_item import HeldItem
 from broker.quarantine.holding import REASONS, Holding
 from broker.quarantine.intake import Intake
 from broker.quarantine.invariants import validate
 from broker.quarantine.items import (
-    ASKED,
     FOR_PARENT,
     FOR_RIGHTS,
     FOR_TARGET,
     FOR_TIME,
     HELD_FROM,
-    LANE,
     RELEASED,
     STORING,
     UNDECODABLE,
@@ -58,7 +56,7 @@ from broker.quarantine.items import (
     Item,
 )
 from broker.quarantine.known_hashes import INVALID, LOST, KnownHashes
-from broker.quarantine.lanes import Lane, Lanes
+from broker.quarantine.lanes import Lanes
 from broker.quarantine.load import Load
 from broker.quarantine.missing_blocks import MissingBlocks
 from broker.quarantine.moment import Moment
@@ -94,10 +92,8 @@ from broker.verification import (
     ChainFacts,
     Check,
     CheckAnswer,
-    CheckItem,
     HeaderFacts,
     Judgement,
-    Position,
     Verdict,
     VerdictBody,
     VoteFacts,
@@ -108,12 +104,10 @@ from broker.verification import (
 NOT_REMEMBERED = frozenset({"bad_signature"})
 # Why something was not checked that says nothing about the item: it waits as for rights.
 NODE_REASONS = frozenset({"node_unavailable", "chain_unknown", "state_unknown"})
-# Problems of a slice that say nothing about its items.
-BLAMELESS = frozenset({"busy", "no_worker", "stalled"})
 
 SYNC_ASK_EVERY_S = 10.0  # blocks far above the head lead to one question in this time
-# How often one block may ask for the operations of its ancestors.
-ANCESTOR_ROUNDS = 8
+# How often one block may ask for the operations of its ancestors: each time it gets one at least.
+ANCESTOR_ROUNDS = ANCESTORS_MAX
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_verdicts = msgspec.msgpack.Decoder(VerdictBody).decode
@@ -168,9 +162,24 @@ class Quarantine:
             requests=self.requests,
             watch=self.watch,
         )
-        self._busy = Backoff(0.001, 0.016)  # workers have no credit
-        self._nobody = Backoff(0.064, 1.024)  # there are no workers
-        self._answered_at = -inf
+        self._asking = Asking(
+            bounds,
+            self._moment,
+            self._number,
+            accounting=self.accounting,
+            chain=self.chain,
+            ends=self.ends,
+            flights=self.flights,
+            hold_block=self._hold_block,
+            holding=self.holding,
+            known=self.known,
+            lanes=self.lanes,
+            offences=self.offences,
+            peers=self.peers,
+            requests=self.requests,
+            storing=self.storing,
+            watch=self.watch,
+        )
         self._sync_asked_at = -inf
         self._warned = False  # that the network has outgrown the bounds
 
@@ -226,7 +235,7 @@ class Quarantine:
             if flight is None:
                 self.late_answers += 1  # its items were asked again; this says nothing new
             elif answer.problem:
-                self._unanswered(flight, answer.problem)
+                self._asking.unanswered(flight, answer.problem)
             else:
                 self._verdicts(flight, answer.body)
 
@@ -279,7 +288,7 @@ class Quarantine:
             self.holding.remove(item)
             self.ends.waits_no_more(item)
             item.facts = None
-            self._queue(item)
+            self._asking.queue(item)
         return len(found)
 
     # -- the turn ---------------------------------------------------------------------------------
@@ -294,12 +303,7 @@ class Quarantine:
             self.missing.deadline(),
             self.holding.deadline(now, self._moment.unix_now),
         )
-        # Nobody is asked before this, neither about the chain nor about what waits.
-        asks_from = max(self._busy.until, self._nobody.until)
-        asks_at = self.watch.deadline(self.requests.open.count() > 0)
-        if asks_from > now and self.lanes.waiting:
-            asks_at = min(asks_at, asks_from)
-        return min(at, max(asks_at, asks_from))
+        return min(at, self._asking.deadline())
 
     def end_turn(self, now: float, unix_now: float) -> Turn:
         """What is to be done about everything since the last turn."""
@@ -307,7 +311,7 @@ class Quarantine:
         self._expire()
         self._look_again()
         self._let_votes_go()
-        self._ask()
+        self._asking.ask()
         turn = self.ends.take_turn()
         turn.wanted += self.missing.due(self.holding.blocks.waiting_by_root, now)
         turn.load = self.load.look(self.lanes.votes.queue.count(), self.lanes.headers.queue.count())
@@ -355,147 +359,14 @@ class Quarantine:
             "peers": len(self.peers),
         }
 
-    # -- asking workers ---------------------------------------------------------------------------
-
-    def _queue(self, item: Item) -> None:
-        """The item waits for its next check: a block's second one when its header holds."""
-        self.accounting.moved(item.place, LANE)
-        item.place = LANE
-        if not self.lanes.put(item):
-            self.ends.end(item, SHED, "ingress_full")
-
-    def _ask(self) -> None:
-        """Give workers as much as they have credit for."""
-        now = self._moment.now
-        if now < self._busy.until or now < self._nobody.until:
-            return
-        unix_ms = self._moment.unix_ms
-        position = self.chain.position(unix_ms)
-        if self.watch.due(now, self.requests.open.count() > 0):
-            number = self._number()
-            asked = [CheckItem(number, self.watch.node_head)]
-            where = position or Position(unix_ms, 0, 0, 0, 0)
-            slice_ = self.flights.start(number, Check.CHAIN, [], asked, where, "", now)
-            self.ends.turn.slices.append(slice_)
-            self.watch.asked(number, now)
-        if position is None or self.watch.blind(now):
-            return
-        while not self.flights.full:
-            lane = self.lanes.next(self._closed_lanes())
-            if lane is None:
-                return
-            taken = self.lanes.take(lane, self.flights.fits(lane.check))
-            if lane is not self.lanes.votes:
-                taken = [waiting for waiting in taken if self._still_wanted(waiting)]
-            if taken:
-                self._send(lane.check, taken, position)
-
-    def _closed_lanes(self) -> tuple[Lane, ...]:
-        """The lanes whose answers would find no room."""
-        lanes, asked = self.lanes, self.flights.asked
-        closed: tuple[Lane, ...] = ()
-        valid = asked(Check.VOTE) + asked(Check.BLOCK) + self.holding.released.count()
-        if valid >= self.storing.room:
-            closed = (lanes.votes, lanes.blocks)
-        ahead = lanes.blocks.queue.count() + asked(Check.BLOCK) + asked(Check.HEADER)
-        # What is held is given to the store too, with its operations.
-        if not self.storing.room or ahead + len(self.holding.blocks) >= lanes.blocks.queue.max:
-            closed = (*closed, lanes.headers)
-        return closed
-
-    def _send(self, check: Check, items: list[Waiting], position: Position) -> None:
-        number = self._number()
-        asked: list[CheckItem] = []
-        for waiting in items:
-            if isinstance(waiting, EvidenceJob):
-                asked.append(self._evidence_item(waiting))
-                continue
-            waiting.place = ASKED  # from LANE: both are in flight
-            if check is Check.BLOCK:
-                asked.append(self._block_item(waiting))
-            else:
-                asked.append(CheckItem(waiting.number, waiting.raw))
-        first = items[0]
-        hint = first.hint if len(items) == 1 and isinstance(first, Item) else ""
-        slice_ = self.flights.start(number, check, items, asked, position, hint, self._moment.now)
-        self.ends.turn.slices.append(slice_)
-
-    def _block_item(self, item: Item) -> CheckItem:
-        assert isinstance(item.facts, HeaderFacts)
-        ancestors = self.chain.ancestors(item.facts.predecessor, item.wanted)
-        return CheckItem(item.number, item.raw, item.operations or [], ancestors)
-
-    def _evidence_item(self, job: EvidenceJob) -> CheckItem:
-        branch = self.chain.final_hash()
-        return CheckItem(job.number, job.first.raw, [], [], job.second.raw, branch)
-
-    def _still_wanted(self, waiting: Waiting) -> bool:
-        """Whether a block that waited is still to be checked; else it has ended, or is held."""
-        if isinstance(waiting, EvidenceJob):
-            return True
-        if waiting.hash in self.chain:
-            self.ends.end(waiting, DUPLICATE, "cleared")
-            return False
-        facts = waiting.facts
-        if isinstance(facts, HeaderFacts) and facts.predecessor not in self.chain:
-            self._hold_block(waiting, facts)
-            return False
-        return True
-
     # -- answers ----------------------------------------------------------------------------------
 
-    def _unanswered(self, flight: Flight, problem: str) -> None:
-        """A slice came back without verdicts, or not at all."""
-        if problem == "busy":
-            self._busy.failed(self._moment.now)
-        elif problem == "no_worker":
-            self._nobody.failed(self._moment.now)
-        if self.watch.is_answer(flight.number):
-            self.watch.failed(self._moment.now)
-            return
-        for waiting in reversed(flight.items):
-            if problem in BLAMELESS:
-                self._ask_again(waiting)
-            else:
-                self._in_vain(waiting, problem)
-
-    def _ask_again(self, waiting: Waiting) -> None:
-        """It is asked about once more, before all others."""
-        if isinstance(waiting, EvidenceJob):
-            if not self.lanes.evidence.queue.put_first(waiting):
-                self.offences.lose(waiting)
-            return
-        waiting.place = LANE  # from ASKED: both are in flight
-        if not self.lanes.put_first(waiting):
-            self.ends.end(waiting, SHED, "ingress_full")
-
-    def _in_vain(self, waiting: Waiting, problem: str) -> None:
-        """Asked in vain: again, alone; after some times it is isolated, never called bad."""
-        waiting.tries += 1
-        if waiting.tries < self.bounds.tries:
-            self._ask_again(waiting)
-        elif isinstance(waiting, EvidenceJob):
-            self.offences.lose(waiting)
-            self.ends.turn.notes.append(
-                f"no evidence could be made of {waiting.offence}: {problem}"
-            )
-        else:
-            self.known.isolate(waiting.fingerprint, self._moment.now)
-            kind = "block" if waiting.is_block else "vote"
-            self._tell(
-                f"{kind} {waiting.hash.hex()} from {waiting.senders[0]} could not be checked "
-                f"{waiting.tries} times: {problem}"
-            )
-            self.ends.end(waiting, SHED, "isolated", problem)
-
     def _verdicts(self, flight: Flight, body: bytes) -> None:
-        self._busy.succeeded()
-        self._nobody.succeeded()
-        self._answered_at = self._moment.now
+        self._asking.answered()
         try:
             answer = _decode_verdicts(body)
         except UNDECODABLE:
-            self._unanswered(flight, "malformed")
+            self._asking.unanswered(flight, "malformed")
             return
         if self.watch.is_answer(flight.number):
             self._chain_told(answer.verdicts)
@@ -506,14 +377,14 @@ class Quarantine:
             # Verdicts come in the order of the items; whatever else comes is no answer.
             verdict = verdicts[place] if place < len(verdicts) else None
             if verdict is None or verdict.number != waiting.number:
-                self._in_vain(waiting, "malformed")
+                self._asking.in_vain(waiting, "malformed")
             elif isinstance(waiting, EvidenceJob):
                 self._evidence_judged(waiting, verdict)
             elif verdict.judgement == 0 and isinstance(verdict.facts, VoteFacts):  # VALID
                 if check is Check.VOTE and verdict.facts.kind in KIND_OF_VOTE:
                     self._vote_holds(waiting, verdict.facts)
                 else:
-                    self._in_vain(waiting, "malformed")
+                    self._asking.in_vain(waiting, "malformed")
             else:
                 self._judged(check, waiting, verdict)
 
@@ -523,7 +394,7 @@ class Quarantine:
         match verdict.judgement:
             case Judgement.VALID:
                 if not isinstance(facts, HeaderFacts) or facts.hash != item.hash:
-                    self._in_vain(item, "malformed")
+                    self._asking.in_vain(item, "malformed")
                 elif check is Check.HEADER:
                     self._header_holds(item, facts)
                 else:
@@ -547,14 +418,12 @@ class Quarantine:
                 self._unviable(item, code, level)
             case Judgement.RIGHTS_UNKNOWN:
                 self._hold_for_rights(item)
-            case Judgement.ANCESTORS_WANTED if item.wanted_times < ANCESTOR_ROUNDS:
-                item.wanted = tuple(verdict.wanted[:ANCESTORS_MAX])
-                item.wanted_times += 1
-                self._ask_again(item)
+            case Judgement.ANCESTORS_WANTED:
+                self._give_ancestors(item, verdict.wanted)
             case _ if code in NODE_REASONS:
                 self._hold_for_rights(item)
             case _:
-                self._in_vain(item, code or "unchecked")
+                self._asking.in_vain(item, code or "unchecked")
 
     def _vote_holds(self, item: Item, facts: VoteFacts) -> None:
         """Rights and signature of a vote hold."""
@@ -589,7 +458,7 @@ class Quarantine:
             if item.hash in self.chain:
                 self.ends.end(item, DUPLICATE, "cleared")
             elif facts.predecessor in self.chain:
-                self._queue(item)
+                self._asking.queue(item)
             else:
                 self._hold_block(item, facts)
 
@@ -618,6 +487,18 @@ class Quarantine:
             return True
         self._note(record, standing)
         return True
+
+    def _give_ancestors(self, item: Item, wanted: list[bytes]) -> None:
+        """The worker's node lacks blocks below: what is in them goes along, a portion at a time."""
+        item.wanted = self.chain.portion(wanted[:ANCESTORS_MAX])
+        item.wanted_times += 1
+        if not item.wanted:  # only the node can tell, once it has them
+            self._hold_for_rights(item)
+        elif item.wanted_times <= ANCESTOR_ROUNDS:
+            item.hint = item.delegate  # so that the same worker gets all portions, while it is free
+            self._asking.ask_again(item)
+        else:
+            self._asking.in_vain(item, "ancestors_wanted")
 
     def _block_holds(self, item: Item, facts: HeaderFacts) -> None:
         """A block holds on its predecessor: store it, then the rest."""
@@ -654,7 +535,7 @@ class Quarantine:
         if moved:
             self._head_moved()
         for child in self.holding.blocks.release(facts.hash):
-            self._queue(child)
+            self._asking.queue(child)
         for vote in self.holding.votes.release(facts.level, facts.round, facts.payload_hash):
             if self.holding.released.put(vote):
                 vote.place = RELEASED  # from FOR_TARGET: both are held
@@ -679,7 +560,7 @@ class Quarantine:
             self._warned = True
             self._tell(
                 f"{facts.delegates} delegates have rights, and the quarantine's bounds are for "
-                f"{self.bounds.delegates}: start it with bounds for more"
+                f"{self.bounds.delegates}: start it again, or set `delegates`"
             )
         for block, header in zip(facts.blocks, facts.headers, strict=True):
             self.watch.node_head = block.hash
@@ -708,7 +589,7 @@ class Quarantine:
         if verdict.judgement == Judgement.VALID and verdict.made:
             self.storing.evidence(job, self.offences.made(job, verdict))
         else:
-            self._in_vain(job, verdict.reason or "malformed")
+            self._asking.in_vain(job, verdict.reason or "malformed")
 
     def _tell_slashable(self, record: EvidenceRecord) -> None:
         event = Event(b"", record.delegate, SLASHABLE, _encode(record))
@@ -783,10 +664,7 @@ class Quarantine:
         while (item := self.holding.next_expired(self._moment.now)) is not None:
             self.holding.remove(item)
             self.ends.end(item, EXPIRED, REASONS[item.place])
-        while (flight := self.flights.overdue(self._moment.now)) is not None:
-            # Without any answer since, all workers are stalled, and no item is to blame.
-            moving = self._answered_at > flight.asked_at
-            self._unanswered(flight, "timeout" if moving else "stalled")
+        self._asking.give_up_overdue()
 
     def _look_again(self) -> None:
         """Items whose time has come, or about whose rights the node may know by now."""
@@ -795,10 +673,10 @@ class Quarantine:
         for item in early:
             holding.remove(item)
             item.facts = None  # the clock may have been set: everything is checked again
-            self._queue(item)
+            self._asking.queue(item)
         for item in holding.for_rights.ready(self._moment.now):
             holding.remove(item)
-            self._queue(item)
+            self._asking.queue(item)
 
     def _let_votes_go(self) -> None:
         """Votes whose proposal was cleared, as many as the store has room for."""

@@ -52,6 +52,7 @@ from broker.quarantine.administration import (
     Answer,
     Changed,
     ClearedItems,
+    ClearedSinceWanted,
     ClearedWanted,
     Drop,
     HeldItems,
@@ -60,6 +61,7 @@ from broker.quarantine.administration import (
     decode_question,
 )
 from broker.quarantine.bounds import Bounds
+from broker.quarantine.cleared_since import read_cleared_since
 from broker.quarantine.event_stream import EventStream, Told
 from broker.quarantine.notices import NOTICES, notices
 from broker.quarantine.quarantine import Quarantine
@@ -113,7 +115,7 @@ class QuarantineService:
         broker: Endpoints,
         endpoints: Endpoints,
         settings: Settings,
-        bounds: Bounds,
+        bounds_for: Callable[[int], Bounds],
         *,
         ended: Callable[[], bool] = lambda: False,
         wakers: Sequence[int] = (),
@@ -121,18 +123,21 @@ class QuarantineService:
     ) -> None:
         """Take the service's lock, read the log, and listen.
 
-        Args: as those of `broker.server.Broker`.
+        Args:
+            bounds_for: the bounds for so many delegates; 0: the chain is not known yet.
+            ended, wakers, parent_fd: as those of `broker.server.Broker`.
         """
         self._ended = ended
         self._parent_fd = parent_fd
         self._wakers = wakers
-        self._bounds = bounds
+        self._bounds_for = bounds_for
+        self._bounds = bounds_for(0)
         self._directory = state_dir / SERVICE
         self._lock = ServiceLock(state_dir, SERVICE)
         self.epoch = os.urandom(8).hex()
         own = settings.quarantine or QuarantineSettings()
         self._log = EventLog(self._directory / "events", self.epoch, own.event_log_bytes)
-        self._ends = _ends_in(self._log, bounds.ended_requests)
+        self._ends = _ends_in(self._log, self._bounds.ended_requests)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._access = Access(settings.curve, endpoints, self._context)
         self._requests = self._listen("requests", zmq.ROUTER, endpoints.requests)
@@ -225,6 +230,7 @@ class QuarantineService:
     def _chain_known(self, chain: ChainFacts, now: float, unix_now: float) -> None:
         """Open the store of this chain and go on with what it holds."""
         chain_id = chain.chain_id
+        self._bounds = self._bounds_for(chain.delegates)
         path = self._directory / STORE_NAME
         try:
             store, kept, damage = open_store(path, chain_id, int(unix_now), self._restored)
@@ -238,8 +244,8 @@ class QuarantineService:
         self._ends = deque(), set()
         core = Quarantine(chain_id, self._bounds, now, unix_now, round_ms=chain.round_ms)
         core.restored(kept, now, unix_now)
-        log.info("chain_known id=%s held=%d cleared_blocks=%d", chain_id, len(kept.held),
-                 len(kept.blocks))  # fmt: skip
+        log.info("chain_known id=%s held=%d cleared_blocks=%d bounds_for=%d", chain_id,
+                 len(kept.held), len(kept.blocks), self._bounds.delegates)  # fmt: skip
         self._core, self._chain_id = core, chain_id
         self._store = StoreThread(store)
         self._poller.register(self._store.fileno(), zmq.POLLIN)
@@ -388,6 +394,8 @@ class QuarantineService:
                 return HeldItems(items[:ANSWER_ITEMS_MAX], len(items) > ANSWER_ITEMS_MAX)
             case ClearedWanted():
                 return self._cleared(question)
+            case ClearedSinceWanted():
+                return self._cleared_since(question)
             case Drop():
                 return Changed(core.drop(question.hash, now))
             case Release():
@@ -404,6 +412,12 @@ class QuarantineService:
         portion = next(portions(blocks[:count], lambda each: len(wire.encode(each))), [])
         more = len(blocks) > len(portion) or len(votes) > count
         return ClearedItems(portion, votes[:count], more)
+
+    def _cleared_since(self, wanted: ClearedSinceWanted) -> Answer:
+        try:
+            return read_cleared_since(self._directory / STORE_NAME, self.epoch, wanted)
+        except (sqlite3.Error, *UNREADABLE) as e:
+            return Problem("quarantine_store", str(e))
 
     # -- out --------------------------------------------------------------------------------------
 

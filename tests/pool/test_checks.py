@@ -18,11 +18,13 @@ from broker import wire
 from broker.messages import (
     ATTESTATION_READY,
     FORGE_AND_SIGN_ATTESTATIONS,
+    PAYLOAD_BYTES_MAX,
     CheckAsked,
     Checked,
     Vote,
     VoteBatch,
 )
+from broker.quarantine.cleared_chain import ANCESTORS_BYTES_MAX
 from broker.sockets import connect, receive, send
 from broker.verification import (
     Ancestor,
@@ -191,6 +193,14 @@ def test_blocks_and_votes_of_a_running_chain_are_valid(played: Played) -> None:
         early,
     )
     assert (whole.judgement, torn.judgement) == (Judgement.VALID, Judgement.BODY_INVALID), whole
+    # As much as one check may bring: a full body, and a portion of its ancestors' operations.
+    full = [[], [], [], [bytes(32 * 1024)] * (PAYLOAD_BYTES_MAX // (32 * 1024))]
+    portion = [[], [], [], [bytes(ANCESTORS_BYTES_MAX)]]
+    below = [
+        Ancestor(raw, portion if n == 0 else None) for n, raw in enumerate(stand.headers[-2::-1])
+    ]
+    [stuffed] = asker.judge(Check.BLOCK, [CheckItem(0, headers[1], full, below)], early)
+    assert stuffed.judgement == Judgement.BODY_INVALID
     branch = base58.decode(base58.BLOCK_HASH, chain.head()["hash"])
     again = headers[0][:-1] + bytes([headers[0][-1] ^ 1])
     [made] = asker.judge(

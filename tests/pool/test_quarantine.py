@@ -101,10 +101,14 @@ class Running:
         self.state_dir = baked.pool.state_dir
         self.directory = self.state_dir / "quarantine"
         self.endpoints = quarantine_endpoints(self.state_dir, QuarantineSettings())
+        self.config = baked.pool.directory / "quarantine.toml"
+        self.config.write_text("[quarantine]\ndelegates = 1\n")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = self.baked.pool.start_command("quarantine", "run")
+        self.process = self.baked.pool.start_command(
+            "quarantine", "run", "--config", str(self.config)
+        )
         until(lambda: self.status().get("chain_id"), what="the chain")
 
     def kill(self) -> None:
@@ -187,6 +191,8 @@ def test_a_chain_in_reverse_order_clears_in_its_order(running: Running) -> None:
         # The same once more, by another peer: known, and nobody's fault.
         again = end_of(client, push_block(client, blocks[0], "p2"))
         assert names([again]) == ["duplicate cleared"]
+    bounds_for = f"bounds_for={len(running.baked.pool.keys)}"
+    assert bounds_for in running.baked.pool.log(), "as the chain says, not as the settings do"
     shown = running.forgepool("show", "--cleared", "--level", "2", "--json").stdout
     assert json.loads(shown)["header"] == blocks[0]["header"].hex()
 

@@ -11,7 +11,7 @@ import pytest
 import broker.quarantine
 from broker.config import QuarantineSettings
 from broker.errors import Misconfigured
-from broker.quarantine.bounds import Bounds
+from broker.quarantine.bounds import DELEGATES_TOLD_MAX, Bounds
 from broker.quarantine.holding import REASONS
 from workers.quarantine_command import bounds_of
 from workers.verification.verdicts import Reason
@@ -21,10 +21,19 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "quarantine.md").read_text()
 
 def test_each_bound_can_be_set_and_keeps_its_type() -> None:
     wanted: dict[str, Any] = {"held_blocks": 7, "slice_s": 3, "detects_under_load": True}
-    bounds = bounds_of(QuarantineSettings(bounds=wanted), 2)
+    bounds = bounds_of(QuarantineSettings(bounds=wanted), 2)(0)
     assert (bounds.held_blocks, bounds.slice_s, bounds.detects_under_load) == (7, 3, True)
     for name in Bounds.names():
         bounds_of(QuarantineSettings(bounds={name: getattr(Bounds(), name)}), 2)
+
+
+def test_bounds_grow_with_the_network_and_what_is_set_stays() -> None:
+    set_seen = bounds_of(QuarantineSettings(delegates=500, bounds={"seen": 70_000}), 2)
+    assert set_seen(3) == set_seen(0) == Bounds.of(500, 2, seen=70_000)
+    assert set_seen(900) == Bounds.of(900, 2, seen=70_000)
+    assert set_seen(900).held_votes > set_seen(0).held_votes
+    assert set_seen(10**9).delegates == DELEGATES_TOLD_MAX, "whatever a node says"
+    assert bounds_of(QuarantineSettings(delegates=5_000), 2)(10**9).delegates == 5_000
 
 
 @pytest.mark.parametrize(
@@ -49,7 +58,8 @@ def test_the_document_has_the_bounds_as_they_are() -> None:
     bounds = Bounds.of(400)
     table = DOCUMENT[DOCUMENT.index("| area | bound") : DOCUMENT.index("Pruning goes by the head")]
     said = re.findall(r"`([a-z_]+)` ([0-9][0-9,]*)( MiB| s)?", table)
-    assert len(said) > 25
+    assert {name for name, _, _ in said} == set(Bounds.names()) - {"detects_under_load"}
+    assert f"`detects_under_load` is true ({bounds.detects_under_load})".lower() in table
     for name, number, unit in said:
         value = int(number.replace(",", "")) * (1024 * 1024 if unit == " MiB" else 1)
         assert getattr(bounds, name) == value, name

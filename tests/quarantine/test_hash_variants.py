@@ -7,7 +7,7 @@ from quarantine_script import Script, name_of, name_of_vote
 from scripted_chain import Block, vote_for
 
 from broker.quarantine.bounds import Bounds
-from broker.verification import Judgement, Verdict
+from broker.verification import Check, Judgement, Verdict
 
 
 def with_body(block: Block, tag: bytes) -> Block:
@@ -62,6 +62,39 @@ def test_11_junk_signatures_over_a_header_do_not_keep_the_real_one_out() -> None
     script.block(real)
     script.run()
     assert script.last(name_of(real)) == ("cleared", "")
+
+
+def test_11_what_waits_of_a_banned_peer_costs_no_check() -> None:
+    """One stamped header gives any number of hashes; a peer gets some of them looked at."""
+    script = Script()
+    real = script.root.child()
+    for i in range(15 * 64):
+        junk = Block(msgspec.structs.replace(real.header, signature=b"junk %d" % i))
+        script.block(junk, f"p{i % 15}")
+    script.block(real, "honest")
+    script.run()
+    assert script.last(name_of(real)) == ("cleared", "")
+    checks = sum(check == Check.HEADER for check, _ in script.worker.checked)
+    assert checks < 15 * 64 / 2, "what was in flight before the first answers, and not much more"
+    assert script.counts()["shed"] == 15 * 64 + 1 - checks
+
+
+def test_11_what_another_peer_has_sent_too_is_checked_whoever_is_banned() -> None:
+    script = Script(Bounds(slices_in_flight=1))
+    real = script.root.child()
+    for i in range(40):
+        junk = Block(msgspec.structs.replace(real.header, signature=b"junk %d" % i))
+        script.block(junk, "evil")
+    vote = vote_for(script.root, "d")
+    script.block(real, "evil")
+    script.block(real, "honest", name="again")
+    script.vote(vote, "evil")
+    script.vote(vote_for(script.root, "e"), "honest")
+    script.run()
+    assert script.last(name_of(real)) == ("cleared", "")
+    assert script.last("again") == ("duplicate", "open")
+    assert script.last(name_of_vote(vote_for(script.root, "e"))) == ("cleared", "")
+    assert script.counts()["rejected"] < 40
 
 
 def test_12_a_wrong_body_costs_its_sender_and_leaves_the_header_good() -> None:

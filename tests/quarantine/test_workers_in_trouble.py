@@ -204,13 +204,28 @@ def test_wanted_ancestors_travel_with_their_operations() -> None:
 
 def test_a_block_that_wants_ancestors_for_ever_is_isolated() -> None:
     script = Script()
-    block = script.root.child()
+    parent, block = script.root.chain(2)
+    script.block(parent)
     script.worker.overrides_block[block.raw] = Verdict(
-        0, Judgement.ANCESTORS_WANTED, "ancestors_wanted", wanted=[bytes(32)]
+        0, Judgement.ANCESTORS_WANTED, "ancestors_wanted", wanted=[parent.hash]
     )
     script.block(block)
     script.run()
     assert script.last(name_of(block)) == ("shed", "isolated")
+
+
+def test_a_block_on_operations_that_nobody_knows_waits_for_the_node() -> None:
+    script = Script()
+    block = script.root.child()
+    script.worker.overrides_block[block.raw] = Verdict(
+        0, Judgement.ANCESTORS_WANTED, "ancestors_wanted", wanted=[script.root.hash]
+    )
+    script.block(block)
+    script.run()
+    assert script.last(name_of(block)) == ("held", "rights")
+    script.worker.overrides_block.clear()
+    script.later(2)
+    assert script.last(name_of(block)) == ("cleared", "")
 
 
 def test_votes_in_workers_hands_do_not_keep_headers_waiting() -> None:
@@ -231,6 +246,14 @@ def test_what_a_check_costs_is_learnt_from_the_workers() -> None:
         script.vote(vote_for(script.root, f"d{i}"))
     script.run()
     assert script.core.flights.fits(Check.VOTE) > first, "they took half of what was guessed"
+
+
+def test_a_network_that_has_outgrown_the_bounds_is_told_of_once() -> None:
+    script = Script(Bounds.of(399))
+    script.block(script.root.child())
+    script.later(5)
+    assert [note for note in script.notes if "bounds are for 399" in note] == script.notes
+    assert len(script.notes) == 1
 
 
 def test_a_node_that_is_on_another_chain_now_is_not_believed() -> None:

@@ -104,9 +104,13 @@ class Automaton:
         """Bake until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(follow(self._rpc.heads, self._head_seen))
-                group.create_task(follow(self._rpc.validated_blocks, self._block_seen))
-                group.create_task(follow(self._rpc.consensus_operations, self._votes_seen))
+                group.create_task(follow(self._rpc.node, self._rpc.heads, self._head_seen))
+                group.create_task(
+                    follow(self._rpc.node, self._rpc.validated_blocks, self._block_seen)
+                )
+                group.create_task(
+                    follow(self._rpc.node, self._rpc.consensus_operations, self._votes_seen)
+                )
                 group.create_task(self._keep_time())
         finally:
             for task in self._tasks:
@@ -192,17 +196,22 @@ class Automaton:
         task.add_done_callback(self._tasks.discard)
 
     async def _ask_rights(self, wanted: RightsWanted) -> None:
-        rights = await insist(lambda deadline: self._rpc.rights(wanted.level, deadline=deadline))
+        rights = await insist(
+            self._rpc.node, lambda deadline: self._rpc.rights(wanted.level, deadline=deadline)
+        )
         self._handle(RightsKnown(rights))
 
     async def _ask_parent(self, wanted: ParentWanted) -> None:
-        parent = await insist(lambda deadline: self._rpc.proposal(wanted.hash, deadline=deadline))
+        parent = await insist(
+            self._rpc.node, lambda deadline: self._rpc.proposal(wanted.hash, deadline=deadline)
+        )
         self._handle(ParentSeen(parent))
 
     async def _ask_operations(self, wanted: OperationsWanted) -> None:
         proposal = wanted.proposal
         operations = await insist(
-            lambda deadline: self._rpc.operations(proposal.hash, self._network, deadline=deadline)
+            self._rpc.node,
+            lambda deadline: self._rpc.operations(proposal.hash, self._network, deadline=deadline),
         )
         self._handle(ProposalSeen(replace(proposal, operations=operations)))
 

@@ -32,7 +32,7 @@ class BakerRpc:
     """One chain on one node; `chain` is its id as text. Deadlines and errors as in `Node`."""
 
     def __init__(self, node: Node, chain: str) -> None:
-        self._node = node
+        self.node = node
         self._chain = chain
 
     async def rights(self, level: int, *, deadline: float) -> Rights:
@@ -53,8 +53,8 @@ class BakerRpc:
     async def proposal(self, hash_: bytes, *, deadline: float) -> Proposal:
         """A block, without its operations."""
         path = f"{self._block(hash_)}/header"
-        shell = await self._node.get(f"{path}/shell", dict[str, Any], deadline=deadline)
-        contents = await self._node.get(f"{path}/protocol_data/raw", str, deadline=deadline)
+        shell = await self.node.get(f"{path}/shell", dict[str, Any], deadline=deadline)
+        contents = await self.node.get(f"{path}/protocol_data/raw", str, deadline=deadline)
         try:
             head = MonitoredHeader(
                 shell["level"],
@@ -74,7 +74,7 @@ class BakerRpc:
         Raises NodeAnswerMalformed for one that cannot be had.
         """
         path = f"{self._block(hash_)}/operations"
-        shown = await self._node.get(
+        shown = await self.node.get(
             path, list[list[PendingOperation]], deadline=deadline, bytes_max=MEMPOOL_BYTES_MAX
         )
         passes = []
@@ -83,7 +83,7 @@ class BakerRpc:
             for each in map(_without_metadata, one):
                 data = operation_bytes(each, network)
                 if data is None:
-                    chain = ChainRpc(self._node, self._chain)
+                    chain = ChainRpc(self.node, self._chain)
                     data = await forged_by_node(chain, each, deadline=deadline)
                 if data is None:
                     raise NodeAnswerMalformed(f"GET {path}: {each.hash} has no bytes")
@@ -94,26 +94,26 @@ class BakerRpc:
     async def threshold(self, *, deadline: float) -> int:
         """How many slots of the committee are a quorum."""
         path = f"/chains/{self._chain}/blocks/head/context/constants"
-        return threshold_of(await self._node.get(path, dict[str, Any], deadline=deadline))
+        return threshold_of(await self.node.get(path, dict[str, Any], deadline=deadline))
 
     async def heads(self) -> Stream[MonitoredHeader]:
         """The head now, and every new one."""
-        return await self._node.lines(f"/monitor/heads/{self._chain}", MonitoredHeader)
+        return await self.node.lines(f"/monitor/heads/{self._chain}", MonitoredHeader)
 
     async def validated_blocks(self) -> Stream[MonitoredBlock]:
         """Every block from now on, as soon as it proves valid."""
         query: Query = {"chain": self._chain}
-        return await self._node.lines("/monitor/validated_blocks", MonitoredBlock, query=query)
+        return await self.node.lines("/monitor/validated_blocks", MonitoredBlock, query=query)
 
     async def consensus_operations(self) -> Stream[list[PendingOperation]]:
         """The votes of the mempool, and every new one until the head changes."""
         path = f"/chains/{self._chain}/mempool/monitor_operations"
         query = dict(VALIDATED_ONLY) | {"validation_pass": 0}
-        return await self._node.lines(path, list[PendingOperation], query=query)
+        return await self.node.lines(path, list[PendingOperation], query=query)
 
     async def _helper(self, name: str, answer: Any, query: Query, deadline: float) -> Any:
         path = f"/chains/{self._chain}/blocks/head/helpers/{name}"
-        return await self._node.get(path, answer, deadline=deadline, query=query)
+        return await self.node.get(path, answer, deadline=deadline, query=query)
 
     def _block(self, hash_: bytes) -> str:
         return f"/chains/{self._chain}/blocks/{base58.encode(base58.BLOCK_HASH, hash_)}"

@@ -154,9 +154,9 @@ async def _assemble(node: Node, pool: Pool, options: BakerOptions) -> Automaton:
     """Ask the node which chain it serves and by which rules."""
     served = await served_chain(node)
     chain = ChainRpc(node, served.chain_id)
-    constants = await insist(lambda deadline: chain.constants("head", deadline=deadline))
+    constants = await insist(node, lambda deadline: chain.constants("head", deadline=deadline))
     rpc = BakerRpc(node, served.chain_id)
-    threshold = await insist(lambda deadline: rpc.threshold(deadline=deadline))
+    threshold = await insist(node, lambda deadline: rpc.threshold(deadline=deadline))
     rules = ChainRules(
         forging_constants(constants),
         threshold,

@@ -4,8 +4,8 @@
       ▲                           │
       └────────── wanted ─────────┘
 
-What is cleared is injected in the order of the events, so a block comes behind its predecessor and
-a vote behind the block that it is for. A node's streams tell only what is new; so the head is
+What is cleared is injected in that order, so a block comes behind its predecessor and a vote behind
+the block that it is for. A node's streams tell only what is new; so the head is
 fetched whenever they begin anew, and what leads up to it when the quarantine wants it.
 """
 
@@ -32,7 +32,7 @@ from workers.baker.baker_rpc import BakerRpc
 from workers.baker.node_news import MonitoredBlock, proposal_of_block
 from workers.baker.stimuli import Passes
 from workers.feed.injector import Injector
-from workers.feed.pushed_items import Offer, PushedItems
+from workers.feed.pushed_items import PushedItems
 from workers.node.answers import PendingOperation
 from workers.node.operation_json import operation_bytes
 from workers.node.patience import RETRY_S, follow, soon
@@ -65,7 +65,7 @@ class Feeder:
         peer: the name that the quarantine judges this node by.
         chain, rpc: the chain on the node that is followed.
         push: gives a request to the quarantine; its news goes to `hear`, its notices to `notice`.
-        injector: where what was cleared goes; None: nowhere.
+        injector: takes what was cleared to another node; None: there is none.
         level_of_ours: the level that the quarantine has reached.
     """
 
@@ -99,9 +99,16 @@ class Feeder:
         """Feed until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(
-                follow(self._rpc.validated_blocks, self._want, lambda: self._want("head"))
+                follow(
+                    self._rpc.node,
+                    self._rpc.validated_blocks,
+                    self._want,
+                    lambda: self._want("head"),
+                )
             )
-            group.create_task(follow(self._rpc.consensus_operations, self._votes_seen))
+            group.create_task(
+                follow(self._rpc.node, self._rpc.consensus_operations, self._votes_seen)
+            )
             group.create_task(self._fetch())
             if self._injector is not None:
                 group.create_task(self._injector.run())
@@ -175,8 +182,10 @@ class Feeder:
         if (size := len(_encode(offer))) > PAYLOAD_BYTES_MAX:
             # The quarantine would hang up on us, and nothing else would get through.
             raise NodeAnswerMalformed(f"block {name} has {size} bytes")
-        self._give(VERIFY_BLOCK, name, offer)
-        self.counts["blocks_pushed"] += 1
+        if self._give(VERIFY_BLOCK, name, offer):
+            self.counts["blocks_pushed"] += 1
+        else:
+            self._behind = True  # fetched again when there is room
 
     # -- votes ------------------------------------------------------------------------------------
 
@@ -189,28 +198,32 @@ class Feeder:
                 self.counts["votes_unreadable"] += 1
                 log.debug("vote_unreadable hash=%s", operation.hash)
                 continue
-            self._give(VERIFY_VOTE, operation.hash, VoteOffer(self._peer, raw))
-            self.counts["votes_pushed"] += 1
+            if self._give(VERIFY_VOTE, operation.hash, VoteOffer(self._peer, raw)):
+                self.counts["votes_pushed"] += 1
 
     # -- the quarantine ---------------------------------------------------------------------------
 
-    def _give(self, kind: str, hash_: str, offer: Offer) -> None:
-        id = new_id()
-        if forgotten := self._pushed.put(id, hash_, offer):
-            self.counts["forgotten"] += forgotten
-            log.warning("forgotten count=%d; they have not ended for too long", forgotten)
-        self._push(Request(id, kind, _encode(offer), ttl_ms=TTL_MS))
+    def _give(self, kind: str, hash_: str, offer: BlockOffer | VoteOffer) -> bool:
+        """Push an item; whether there was room for it."""
+        id, payload = new_id(), _encode(offer)
+        if not self._pushed.put(id, hash_, len(payload), is_block=kind == VERIFY_BLOCK):
+            self.counts["not_pushed"] += 1
+            level = logging.WARNING if self.counts["not_pushed"] == 1 else logging.DEBUG
+            log.log(level, "not_pushed hash=%s; too many have not ended, more are only counted",
+                    hash_)  # fmt: skip
+            return False
+        self._push(Request(id, kind, payload, ttl_ms=TTL_MS))
+        return True
 
     def hear(self, news: Any) -> None:
         """Take how an item ended, or that it could not be pushed."""
         match news:
             case Event(event=event, id=id) if event in OUTCOMES:
                 self.counts[event] += 1
-                offer = self._pushed.end(id)
-                if isinstance(offer, BlockOffer):
+                if self._pushed.end(id):
                     self._block_ended(event)
-                if event == CLEARED and offer is not None and self._injector is not None:
-                    self._injector.put(offer)
+                if event == CLEARED and self._injector is not None:
+                    self._injector.look()
                 elif event in (REJECTED, SHED):
                     self._complain(event, news.code, news.text)
             case Event(event=event) if event == HELD:

@@ -13,6 +13,7 @@ from broker.messages import Status, StatusWanted
 from broker.quarantine.admin_client import QuarantineAdmin
 from broker.sockets import CurveIdentity
 from workers.baker.baker_rpc import BakerRpc
+from workers.feed.cleared_reader import ClearedReader
 from workers.feed.feeder import Feeder
 from workers.feed.injector import Injector
 from workers.feed.notice_reader import NoticeReader
@@ -37,7 +38,7 @@ class FeedOptions:
     followed: str  # URL of the node that is followed
     into: str  # URL of the node that gets what was cleared; "": none
     peer: str
-    client: str
+    client: str  # the same after a restart: it gets what was cleared for that name
     parent_fd: int | None
 
 
@@ -67,6 +68,7 @@ async def _feed(options: FeedOptions, counts: Counter[str]) -> None:
     followed, into = Node(options.followed), Node(options.into) if options.into else None
     pool = Pool(options.endpoints, options.client, curve=options.curve)
     notices = NoticeReader(options.endpoints, options.curve)
+    cleared = ClearedReader(options.endpoints, options.client, options.curve)
     try:
         served = await served_chain(followed)
         if into is not None and (found := await served_chain(into)) != served:
@@ -81,7 +83,7 @@ async def _feed(options: FeedOptions, counts: Counter[str]) -> None:
             ChainRpc(followed, served.chain_id),
             BakerRpc(followed, served.chain_id),
             pool.push,
-            None if into is None else Injector(ChainRpc(into, served.chain_id), counts),
+            None if into is None else Injector(ChainRpc(into, served.chain_id), cleared, counts),
             lambda: asyncio.to_thread(_level_of, options),
             counts,
         )
@@ -102,6 +104,7 @@ async def _feed(options: FeedOptions, counts: Counter[str]) -> None:
         finally:
             pool.close()
     finally:
+        cleared.close()
         await followed.aclose()
         if into is not None:
             await into.aclose()

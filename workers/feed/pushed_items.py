@@ -1,4 +1,4 @@
-"""What was given to the quarantine: kept until it has ended, and known for a while after.
+"""What was given to the quarantine: which of it has not ended, and what is known for a while after.
 
 Pure.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from broker.quarantine.items import BlockOffer, VoteOffer
-
 # A network of 400 delegates votes 800 times in a round; votes may be held for two rounds.
 OPEN_MAX = 8_192
-# As much as the quarantine itself holds of blocks.
+# As much as the quarantine itself holds of blocks: until an item ends, its bytes are kept to be
+# pushed again, since a quarantine that is away hears of it later.
 OPEN_BYTES_MAX = 64 * 1024 * 1024
 # The mempool's stream begins anew at each head, with votes of three levels.
 KNOWN_MAX = 16_384
-
-Offer = BlockOffer | VoteOffer
 
 
 class PushedItems:
@@ -25,7 +22,7 @@ class PushedItems:
     def __init__(self, open_max: int = OPEN_MAX, open_bytes_max: int = OPEN_BYTES_MAX) -> None:
         self._open_max = open_max
         self._open_bytes_max = open_bytes_max
-        self._open: OrderedDict[bytes, Offer] = OrderedDict()
+        self._open: dict[bytes, tuple[int, bool]] = {}  # bytes, whether it is a block
         self._bytes = 0
         self.blocks = 0  # of those that have not ended
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -37,35 +34,22 @@ class PushedItems:
         """Whether what has this hash was pushed lately."""
         return hash_ in self._known
 
-    def put(self, id: bytes, hash_: str, offer: Offer) -> int:
-        """Keep an item; how many older ones had to be forgotten for it."""
+    def put(self, id: bytes, hash_: str, size: int, *, is_block: bool) -> bool:
+        """Wait for an item's end; whether there was room for it, else it must not be pushed."""
+        is_full = len(self._open) >= self._open_max or self._bytes + size > self._open_bytes_max
+        if is_full and self._open:  # one always has room
+            return False
         self._known[hash_] = None
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
-        self._open[id] = offer
-        self._count(offer, 1)
-        forgotten = 0
-        while len(self._open) > self._open_max or (
-            self._bytes > self._open_bytes_max and len(self._open) > 1
-        ):
-            _, old = self._open.popitem(last=False)
-            self._count(old, -1)
-            forgotten += 1
-        return forgotten
+        self._open[id] = size, is_block
+        self._bytes += size
+        self.blocks += is_block
+        return True
 
-    def end(self, id: bytes) -> Offer | None:
-        """The item of a request that has ended; None when it was forgotten before."""
-        offer = self._open.pop(id, None)
-        if offer is not None:
-            self._count(offer, -1)
-        return offer
-
-    def _count(self, offer: Offer, sign: int) -> None:
-        self._bytes += sign * _size(offer)
-        self.blocks += sign * isinstance(offer, BlockOffer)
-
-
-def _size(offer: Offer) -> int:
-    if isinstance(offer, VoteOffer):
-        return len(offer.raw)
-    return len(offer.header) + sum(len(each) for passed in offer.operations for each in passed)
+    def end(self, id: bytes) -> bool:
+        """A request has ended; whether it was one for a block that was waited for."""
+        size, is_block = self._open.pop(id, (0, False))
+        self._bytes -= size
+        self.blocks -= is_block
+        return is_block

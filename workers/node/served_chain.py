@@ -22,8 +22,8 @@ class ServedChain:
 async def served_chain(node: Node) -> ServedChain:
     """Ask a node until it answers. Raises Misconfigured for a protocol that is not known."""
     main = ChainRpc(node)
-    head = await insist(lambda deadline: main.header("head", deadline=deadline))
-    protocols = await insist(lambda deadline: main.protocols("head", deadline=deadline))
+    head = await insist(node, lambda deadline: main.header("head", deadline=deadline))
+    protocols = await insist(node, lambda deadline: main.protocols("head", deadline=deadline))
     for network in NETWORKS.values():
         if any(protocol.hash == protocols.next_protocol for protocol in network.protocols):
             return ServedChain(head.chain_id, network)

@@ -56,6 +56,11 @@ class Node:
             auto_decompress=False,
         )
 
+    @property
+    def origin(self) -> str:
+        """What people may be told of the URL: scheme, host and port, no user and no secret path."""
+        return str(URL(self.url).origin())
+
     async def aclose(self) -> None:
         await self._http.close()
 

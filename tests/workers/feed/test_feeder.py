@@ -22,8 +22,10 @@ from broker.quarantine.turn import CLEARED, REJECTED, SHED, STALE
 from signers.formats import base58
 from signers.formats.networks import MAVRYK
 from workers.baker.baker_rpc import BakerRpc
+from workers.feed import feeder as feeder_module
 from workers.feed.feeder import CATCH_UP_LEVELS, Feeder
 from workers.feed.feeding import FeedOptions, feed
+from workers.feed.pushed_items import PushedItems
 from workers.node.rpc import ChainRpc
 from workers.sandbox.block_tree import Block
 from workers.sandbox.chain import Chain
@@ -238,34 +240,60 @@ def test_votes_are_pushed_once(bakery: Bakery) -> None:
     assert play(scenario, bakery)["votes_pushed"] == 2 * len(bakery.bakers)
 
 
-class Kept:
-    """Keeps what it is given."""
+def test_a_quarantine_that_ends_nothing_is_not_pushed_without_end(
+    bakery: Bakery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeder_module, "PushedItems", lambda: PushedItems(open_max=2))
+    blocks = [bakery.bake(), bakery.bake()]
+
+    async def scenario(played: Played) -> None:
+        quarantine = played.quarantine
+        await quarantine.has(1)
+        vote, *others = bakery.attestations(bakery.head)
+        played.node.vote(vote)
+        await quarantine.has(1, 1)
+        for other in others:
+            played.node.vote(other)
+        missed = played.node.bake()
+        while played.feeder.counts["not_pushed"] <= len(others):
+            await asyncio.sleep(0.005)
+        assert len(quarantine.pushed) == 2
+        quarantine.level = blocks[-1].level
+        played.end(1, CLEARED)
+        played.end(0, CLEARED)
+        await quarantine.has(2)
+        assert quarantine.blocks[1] == offer_of(missed), "it was fetched again"
+
+    play(scenario, bakery)
+
+
+class Looks:
+    """Counts how often it is told to look at what was cleared."""
 
     def __init__(self) -> None:
-        self.offers: list[Any] = []
+        self.count = 0
 
-    def put(self, offer: Any) -> None:
-        self.offers.append(offer)
+    def look(self) -> None:
+        self.count += 1
 
     async def run(self) -> None:
         await asyncio.Event().wait()
 
 
-def test_only_what_was_cleared_is_injected_and_once(bakery: Bakery) -> None:
+def test_whatever_was_cleared_is_worth_a_look(bakery: Bakery) -> None:
     blocks = [bakery.bake(), bakery.bake()]
-    into = Kept()
+    into = Looks()
 
     async def scenario(played: Played) -> None:
         await played.quarantine.has(1)
         played.want(blocks[0].hash, PEER)
         await played.quarantine.has(2)
         played.end(1, CLEARED)
-        played.end(1, CLEARED)
         played.end(0, REJECTED, "bad_ancestor")
 
     counts = play(scenario, bakery, into)
-    assert into.offers == [offer_of(blocks[0])]
-    assert (counts[CLEARED], counts[REJECTED], counts["rejected_bad_ancestor"]) == (2, 1, 1)
+    assert into.count == 1
+    assert (counts[CLEARED], counts[REJECTED], counts["rejected_bad_ancestor"]) == (1, 1, 1)
 
 
 def test_a_node_that_comes_back_is_followed_again(bakery: Bakery) -> None:

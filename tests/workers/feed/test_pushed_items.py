@@ -1,43 +1,46 @@
-"""What was pushed is kept until it ends, within bounds."""
+"""What was pushed is waited for until it ends, within bounds."""
 
 from __future__ import annotations
 
-from broker.quarantine.items import BlockOffer, VoteOffer
 from workers.feed.pushed_items import KNOWN_MAX, PushedItems
 
 
-def vote(content: bytes = b"vote") -> VoteOffer:
-    return VoteOffer("p", content)
-
-
-def test_an_item_is_given_back_once() -> None:
+def test_blocks_that_have_not_ended_are_counted() -> None:
     pushed = PushedItems()
-    assert pushed.put(b"1", "oo1", vote()) == 0
-    assert pushed.end(b"1") == vote()
-    assert pushed.end(b"1") is None
+    assert pushed.put(b"1", "B1", 10, is_block=True)
+    assert pushed.put(b"2", "oo1", 10, is_block=False)
+    assert pushed.blocks == 1
+    assert not pushed.end(b"2")
+    assert pushed.end(b"1")
+    assert not pushed.end(b"1"), "it had ended"
+    assert (pushed.blocks, len(pushed)) == (0, 0)
     assert pushed.is_known("oo1")
     assert not pushed.is_known("oo2")
 
 
-def test_the_oldest_are_forgotten_beyond_a_count() -> None:
+def test_there_is_room_for_a_count() -> None:
     pushed = PushedItems(open_max=2)
-    assert [pushed.put(b"%d" % n, f"oo{n}", vote(b"%d" % n)) for n in range(4)] == [0, 0, 1, 1]
-    assert [pushed.end(b"%d" % n) for n in range(4)] == [None, None, vote(b"2"), vote(b"3")]
+    room = [pushed.put(b"%d" % n, f"B{n}", 1, is_block=True) for n in range(3)]
+    assert room == [True, True, False]
+    assert (pushed.blocks, len(pushed)) == (2, 2)
+    assert not pushed.is_known("B2"), "it may come again"
+    pushed.end(b"0")
+    assert pushed.put(b"2", "B2", 1, is_block=True)
 
 
-def test_the_oldest_are_forgotten_beyond_a_size() -> None:
+def test_there_is_room_for_a_size() -> None:
     pushed = PushedItems(open_bytes_max=100)
-    block = BlockOffer("p", bytes(30), [[bytes(10)], [], [], [bytes(20)]])
-    assert [pushed.put(b"%d" % n, f"B{n}", block) for n in range(3)] == [0, 1, 1]
-    assert len(pushed) == 1
-    assert pushed.end(b"2") == block
-    assert pushed.put(b"3", "B3", BlockOffer("p", bytes(500), [])) == 0, "one always has room"
-    assert pushed.put(b"4", "B4", vote()) == 1
+    assert pushed.put(b"1", "B1", 500, is_block=True), "one always has room"
+    assert not pushed.put(b"2", "oo2", 1, is_block=False)
+    pushed.end(b"1")
+    room = [pushed.put(b"%d" % n, f"oo{n}", 40, is_block=False) for n in range(3)]
+    assert room == [True, True, False]
 
 
 def test_so_many_hashes_are_known() -> None:
     pushed = PushedItems()
     for number in range(KNOWN_MAX + 1):
-        pushed.put(b"1", str(number), vote())
+        pushed.put(b"1", str(number), 1, is_block=False)
+        pushed.end(b"1")
     assert not pushed.is_known("0")
     assert pushed.is_known("1")

@@ -478,6 +478,12 @@ def test_a_predecessor_that_the_node_does_not_have_yet(case: Case) -> None:
     assert verdict.judgement == Judgement.ANCESTORS_WANTED
     assert set(verdict.wanted) == checker.node.lacks
     whole = item_of(bakery, raw, passes, bakery.head, operations=True)
+    first, *others = whole.ancestors
+    assert first.operations is not None
+    portion = [Ancestor(first.header, [[], *first.operations[1:]])]
+    portion += [Ancestor(each.header) for each in others]
+    verdict = later.check(msgspec.structs.replace(bare, ancestors=portion), header.timestamp)
+    assert set(verdict.wanted) == checker.node.lacks - {bakery.head.hash}, "votes are not missed"
     assert later.check(whole, header.timestamp).judgement == Judgement.VALID
     assert later.check(bare, header.timestamp).judgement == Judgement.VALID, "they are remembered"
     again = bakery.account(ACCOUNTS[1]).counter
