@@ -26,8 +26,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from processor_script import CHAIN, OTHER_CHAIN, PlayedJournal
-
+from tests.offchain.processor_script import CHAIN, OTHER_CHAIN, PlayedJournal
 from workers.offchain.actions import ProcessorActions, Task
 from workers.offchain.application import Application
 from workers.offchain.commands import (

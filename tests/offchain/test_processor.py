@@ -5,7 +5,7 @@ The scenarios have the numbers of the issue, T1 to T53.
 
 from __future__ import annotations
 
-from processor_script import (
+from tests.offchain.processor_script import (
     CHAIN,
     ELSEWHERE,
     OTHER_CHAIN,
@@ -27,7 +27,6 @@ from processor_script import (
     submits,
     watches,
 )
-
 from workers.offchain.actions import TIMESTAMP_MAX, Task
 from workers.offchain.commands import Ask, Run
 

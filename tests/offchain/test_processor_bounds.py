@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from processor_script import (
+
+from tests.offchain.processor_script import (
     ELSEWHERE,
     A,
     B,
@@ -27,7 +28,6 @@ from processor_script import (
     script,
     submits,
 )
-
 from workers.offchain.actions import ProcessorActions, Task
 from workers.offchain.commands import Ask, Command, Run, Submit
 from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult

@@ -6,7 +6,8 @@ The scenarios have the numbers of the issue, T1 to T53.
 from __future__ import annotations
 
 import pytest
-from processor_script import (
+
+from tests.offchain.processor_script import (
     CHAIN,
     ELSEWHERE,
     OTHER_CHAIN,
@@ -37,7 +38,6 @@ from processor_script import (
     unwatches,
     watches,
 )
-
 from workers.offchain.actions import Task
 from workers.offchain.ends import RunEnd, SubmitEnd
 from workers.offchain.stimuli import Cancelled, EpochTaken, Share, SubmitEnded, Wish, Wished

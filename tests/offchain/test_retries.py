@@ -8,7 +8,8 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from processor_script import (
+
+from tests.offchain.processor_script import (
     CHAIN,
     A,
     B,
@@ -34,7 +35,6 @@ from processor_script import (
     watches,
     wished,
 )
-
 from workers.offchain.actions import Task
 from workers.offchain.commands import Ask, Command, Run, Submit
 from workers.offchain.ends import PERMANENT_ENDS, RunEnd, SubmitEnd

@@ -9,7 +9,8 @@ from functools import partial
 from random import Random
 
 import pytest
-from processor_script import (
+
+from tests.offchain.processor_script import (
     CHAIN,
     A,
     B,
@@ -35,7 +36,6 @@ from processor_script import (
     told,
     watches,
 )
-
 from workers.offchain.actions import TIMESTAMP_MAX, Task
 from workers.offchain.commands import Ask, Run, Submit
 from workers.offchain.deadline_heap import DeadlineHeap

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from simulation import Simulation
+
+from tests.offchain.simulation import Simulation
 
 
 @pytest.mark.parametrize("seed", range(12))
