@@ -131,7 +131,6 @@ def test_a_killed_worker_s_tasks_are_done_by_another_and_once(template: PoolProc
             assert (told.delegate, body["operator"]) == (sandbox.key(), "gated")
         assert pool.run("tasks", "list", "--json").stdout == ""
         assert pool.terminate() == 0
-        pool.wait_for_end()
 
 
 def test_applications_are_watched_and_let_go_while_the_pool_runs(template: PoolProcess) -> None:
