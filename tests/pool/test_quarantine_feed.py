@@ -172,6 +172,8 @@ def test_what_a_node_says_reaches_ours_in_order(network: Network) -> None:
     network.kill_the_quarantine()
     head = network.bake()
     until(lambda: ours.head() == head, READY_S, "a block for a quarantine that was away")
+    told = len(network.blocks)
+    until(lambda: network.pool.log().count("block_injected hash=") == told, what="its word for it")
     feed.kill()
     feed.wait(END_S)
     head = network.bake()
