@@ -98,6 +98,9 @@ ANSWERS_AT_ONCE = (
 # GIL, and the kernel lets the loop run as soon as there is an answer. But not for longer than this.
 CHECKS_WAIT_S = 0.01
 
+# How long the lane may go on while nothing comes: what else a turn looks at has time until then.
+CHECKS_S = 0.02
+
 EXIT_STORE = 3  # the store cannot be trusted by this process any more
 
 
@@ -414,11 +417,20 @@ class WorkerProcess:
                 self._core.cannot_prepare(preparation)
 
     def _check(self, now: float) -> None:
-        """Give the lane a slice of time, unless a duty waits; pass on what it asks and answers."""
+        """Have the lane work until there is something else to do, a look at all sources a slice."""
         self._lane.wake(now)
-        if self._lane and not self._unsigned and not self._checks_wait_ms():
+        until = now + CHECKS_S
+        while self._lane and not self._unsigned and not self._checks_wait_ms():
             self._lane.work(now, SLICE_US_MAX / 1e6)
-            self._checked_at = time.monotonic()
+            self._checked_at = now = time.monotonic()
+            self._tell_of_checks()
+            # A whole turn costs as much as three votes, this look a tenth of that.
+            if now >= until or self._poller.poll(0):
+                return
+        self._tell_of_checks()
+
+    def _tell_of_checks(self) -> None:
+        """Pass on what the lane asks and answers."""
         questions, self._lane.questions = self._lane.questions, []
         for question in questions:
             if self._preparer is not None:
