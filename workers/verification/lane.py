@@ -130,6 +130,7 @@ class Lane:
         self._parked: dict[tuple[str, Question], list[_Work]] = {}
         self._asked: dict[int, tuple[str, Question]] = {}
         self._next_question = -1  # below zero: the preparer's other jobs count up
+        self._votes: tuple[tuple[KnownChain, ChainRules, Position], VoteCheck] | None = None
 
     def __bool__(self) -> bool:
         """Whether there is something to work on now."""
@@ -230,7 +231,7 @@ class Lane:
     def _judge_votes(self, of: _Slice, rules: ChainRules, now: float, until: float) -> bool:
         """The same for votes that are in time: they share all that is not their own."""
         ready, clock, missing, verdicts = self._ready, self._clock, of.chain.missing, of.verdicts
-        check = VoteCheck(rules, of.chain.rights, of.body.position).check
+        check = self._vote_check(of, rules).check
         missing.clear()
         while ready and ready[0].of is of:
             work = ready.popleft()
@@ -248,6 +249,13 @@ class Lane:
             if clock() >= until:
                 return True
         return False
+
+    def _vote_check(self, of: _Slice, rules: ChainRules) -> VoteCheck:
+        """What slices of one moment share: several of them come in a message."""
+        same = (of.chain, rules, of.body.position)
+        if self._votes is None or self._votes[0] != same:
+            self._votes = same, VoteCheck(rules, of.chain.rights, of.body.position)
+        return self._votes[1]
 
     def _judge(self, work: _Work, now: float) -> None:
         slice_ = work.of

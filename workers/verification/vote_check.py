@@ -70,7 +70,7 @@ _EARLY, _BLS = Kind.PREATTESTATION, Curve.BLS
 
 
 class VoteCheck:
-    """Checks the votes of one slice, for which chain, rights and clock stand still."""
+    """Checks the votes of one moment, for which chain, rights and clock stand still."""
 
     def __init__(self, rules: ChainRules, rights: Rights, position: Position) -> None:
         self._rules = rules
@@ -155,7 +155,7 @@ class VoteCheck:
 def check_vote(
     number: int, raw: bytes, rules: ChainRules, rights: Rights, position: Position
 ) -> Verdict:
-    """Judge one vote by itself; a slice of them shares a `VoteCheck`."""
+    """Judge one vote by itself; those of one moment share a `VoteCheck`."""
     return VoteCheck(rules, rights, position).check(number, raw)
 
 
