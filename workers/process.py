@@ -89,9 +89,8 @@ STALL_MS = STALL_S * 1000
 SIGNING_SLICE_S = 0.05
 JOBS_PER_LOOK = 16  # at the clock: 0.4 ms of Ed25519, 7 ms of BLS
 
-ANSWERS_AT_ONCE = (
-    4  # of slices of 2 ms: whoever asked waits for the first no longer than for a block
-)
+# Of slices of 2 ms: whoever asked waits for the first as long as for a few blocks.
+ANSWERS_AT_ONCE = 8
 
 # While the store has a batch, the loop sleeps instead of checking: so the store's thread has the
 # GIL, and the kernel lets the loop run as soon as there is an answer. But not for longer than this.

@@ -52,8 +52,8 @@ from workers.verification.node_questions import ChainTold, ChainWanted, Question
 from workers.verification.verdicts import Reason, unchecked
 from workers.verification.vote_check import VoteCheck
 
-# What the broker gives at once is six; more is somebody's mistake, and refused.
-SLICES_MAX = 8
+# What the broker gives at once is twelve; more is somebody's mistake, and refused.
+SLICES_MAX = 16
 # Chains at once: one, and another while an operator moves from a test network to the next.
 CHAINS_MAX = 2
 NO_CHAIN = bytes(4)  # nobody signs for it
