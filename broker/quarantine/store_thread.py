@@ -1,8 +1,8 @@
 """The thread that writes the quarantine's store: what is at hand becomes one transaction.
 
 A commit costs some 300 µs of CPU and an fsync, whether for one vote or for hundreds, and what
-workers sign waits for the same disk: so under load votes wait for company. What a block is in does
-not wait, for others wait for that.
+workers sign waits for the same disk: so under load cleared votes wait for company. Blocks do not,
+for others wait for them, nor what is held, which only the store keeps from being lost.
 
 Jobs in, answers out, nothing else. A disk that is full stops nothing but the store: the same jobs
 are tried again until they are written, and the quarantine's own bounds hold back what follows.
@@ -110,11 +110,11 @@ class StoreThread:
             not_before = time.monotonic() + COMMIT_PAUSE_S
 
     def _gather(self, not_before: float) -> list[Job | None]:
-        """The jobs of one commit: what comes until then, or until a block does."""
+        """The jobs of one commit: what comes until then, or until something urgent does."""
         jobs = [self._jobs.get()]
         with suppress(queue.Empty):
             while len(jobs) < JOBS_AT_ONCE and (job := jobs[-1]) is not None:
-                if isinstance(job, Batch) and job.blocks:
+                if isinstance(job, Batch) and (job.blocks or job.held):
                     not_before = 0.0
                 left_s = max(0.0, not_before - time.monotonic())
                 jobs.append(self._jobs.get(left_s > 0, left_s))
