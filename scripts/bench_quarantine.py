@@ -38,7 +38,7 @@ from broker.config import Endpoints, QuarantineSettings, quarantine_endpoints
 from broker.messages import HELD, Event, Request
 from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from signers.formats import base58, block_header
-from workers.quarantine_command import NICENESS
+from workers.quarantine_command import give_way
 
 CORES = os.cpu_count() or 1
 SPAWN = get_context("spawn")
@@ -378,7 +378,7 @@ def _flood(endpoints: Endpoints, votes: list[bytes], seconds: float) -> float:
 
     As nice as the quarantine, for what it stands for comes from other machines.
     """
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    give_way()
     start = time.monotonic()
 
     def offers() -> Iterator[Request]:

@@ -44,6 +44,12 @@ NICENESS = 10
 CLIENT_LETTERS_MAX = 64  # of a client's name
 
 
+def give_way() -> None:
+    """Leave the cores to own duties: this process gets what is left, and interrupts nobody."""
+    os.nice(NICENESS)
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 @click.group()
 def quarantine() -> None:
     """Network blocks and votes: held until verified, released, or reported."""
@@ -62,7 +68,7 @@ def run(place: Place, parent_fd: int | None, verbose: bool) -> None:
     from broker.quarantine.service import QuarantineService
 
     log_to_stderr("quarantine", verbose=verbose)
-    os.nice(NICENESS)  # its threads are made from here on
+    give_way()  # its threads are made from here on
     ended, wakers = end_on_signals(parent_fd)
     service = QuarantineService(
         place.state_dir,

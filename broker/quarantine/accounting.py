@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from broker.quarantine.areas import Tally
 from broker.quarantine.items import HELD_FROM
-from broker.quarantine.turn import OUTCOMES
+from broker.quarantine.turn import CLEARED, OUTCOMES
 
 REASONS_MAX = 256  # there are about forty; a worker that invents some cannot fill memory
 
@@ -39,6 +39,11 @@ class Accounting:
         self.outcomes.add(event)
         if code:
             self.by_reason.add(f"{event} {code}")
+
+    def stored(self, count: int) -> None:
+        """So many items in flight have ended as cleared."""
+        self.in_flight -= count
+        self.outcomes.add(CLEARED, count)
 
     def passed(self, event: str, code: str) -> None:
         """A request came and ended at once."""

@@ -65,6 +65,25 @@ class Ends:
         if item.operations is not None:
             self._unlinked(item)
 
+    def cleared_votes(self, items: list[Item], votes: list[ClearedVote]) -> None:
+        """The same for votes that are stored: nothing but their number tells many from one."""
+        turn, requests = self.turn, self._requests
+        add, forget = turn.events.append, turn.forget.append
+        pop_open, pop_vote, put_ended = requests.open.pop, requests.votes.pop, requests.ended.put
+        for item, vote in zip(items, votes, strict=True):
+            record, client, id_, mark = vote.record, item.client, item.id, item.fingerprint
+            body = _encode(ClearedBody(record.kind, item.hash, record.level, record.round))
+            ended = Event(id_, record.delegate, CLEARED, body)
+            add((client, ended, mark))
+            if item.kept:
+                forget(held_key(client, id_, mark))
+            key = (client, id_)
+            pop_open(key, None)
+            pop_vote(item.hash, None)
+            put_ended(key, (mark, ended))
+            item.peer.open -= 1
+        self._accounting.stored(len(items))
+
     def at_once(self, client: str, id_: bytes, mark: bytes, event: str, code: str) -> None:
         """The end of a request that never became an item."""
         self._at_once(client, mark, Event(id_, "", event, b"", code))

@@ -253,9 +253,10 @@ class Quarantine:
             if self.chain.settle(depending.final):
                 self._head_moved()
         seen = self.known.seen.put
-        for vote, cleared in zip(depending.votes, batch.votes, strict=True):
-            seen(cleared.record.level, vote.hash, None)
-            self.ends.end(vote, CLEARED)
+        for cleared in batch.votes:
+            record = cleared.record
+            seen(record.level, record.hash, None)
+        self.ends.cleared_votes(depending.votes, batch.votes)
         for job, evidence in zip(depending.jobs, batch.evidence, strict=True):
             self.offences.told(job)
             self._tell_slashable(evidence)

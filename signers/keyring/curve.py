@@ -25,6 +25,9 @@ class CurveTexts:
 class Curve(Enum):
     """The signature schemes of Tezos and Mavryk."""
 
+    # `Enum` hashes names, by a function in Python; each signature is looked up by its curve twice.
+    __hash__ = object.__hash__
+
     ED25519 = CurveTexts(
         "ed25519",
         0,

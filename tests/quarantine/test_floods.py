@@ -160,7 +160,7 @@ def test_33_votes_for_another_payload_wait_for_their_time_and_cost_nothing() -> 
 
 
 def test_35_a_stalled_pool_is_told_once_and_detection_goes_first() -> None:
-    bounds = Bounds(ingress_votes=400, ingress_votes_per_peer=400)
+    bounds = Bounds(ingress_votes=400, ingress_votes_per_peer=400, slices_in_flight=12)
     script = Script(bounds)
     votes = [vote_for(script.root, f"d{i}") for i in range(600)]
     for i, vote in enumerate(votes):

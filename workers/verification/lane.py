@@ -52,8 +52,8 @@ from workers.verification.node_questions import ChainTold, ChainWanted, Question
 from workers.verification.verdicts import Reason, unchecked
 from workers.verification.vote_check import VoteCheck
 
-# What the broker gives at once is six; more is somebody's mistake, and refused.
-SLICES_MAX = 8
+# What the broker gives at once is twelve; more is somebody's mistake, and refused.
+SLICES_MAX = 16
 # Chains at once: one, and another while an operator moves from a test network to the next.
 CHAINS_MAX = 2
 NO_CHAIN = bytes(4)  # nobody signs for it
@@ -130,7 +130,7 @@ class Lane:
         self._parked: dict[tuple[str, Question], list[_Work]] = {}
         self._asked: dict[int, tuple[str, Question]] = {}
         self._next_question = -1  # below zero: the preparer's other jobs count up
-        self._votes: tuple[_Slice, ChainRules, VoteCheck] | None = None
+        self._votes: tuple[tuple[KnownChain, ChainRules, Position], VoteCheck] | None = None
 
     def __bool__(self) -> bool:
         """Whether there is something to work on now."""
@@ -163,26 +163,21 @@ class Lane:
         for where a slice begins or ends, as that costs 2 µs, and the clock a tenth.
         """
         until, began = self._clock() + budget_s, self._cpu()
-        of: _Slice | None = None
-        while self._ready:
-            work = self._ready.popleft()
-            if work.of is not of:
-                began = self._spent(of, began)
-                of = work.of
-            self._judge(work, now)
-            is_over = self._clock() >= until
-            if of.left == 0:
-                began = self._spent(of, began)
-                self._answer_if_done(of)
-            if is_over:
-                break
-        self._spent(of, began)
+        is_over = False
+        while self._ready and not is_over:
+            of = self._ready[0].of
+            rules = of.chain.rules if of.is_votes and now < of.deadline else None
+            if rules is None:
+                is_over = self._judge_items(of, now, until)
+            else:
+                is_over = self._judge_votes(of, rules, now, until)
+            began = self._spent(of, began)
+            self._answer_if_done(of)
 
-    def _spent(self, of: _Slice | None, began: float) -> float:
+    def _spent(self, of: _Slice, began: float) -> float:
         """Charge the CPU since `began` to a slice; gives the CPU clock."""
         this = self._cpu()
-        if of is not None:
-            of.spent_s += this - began
+        of.spent_s += this - began
         return this
 
     def has_asked(self, job: int) -> bool:
@@ -224,7 +219,45 @@ class Lane:
             default=inf,
         )
 
-    # -- one item ---------------------------------------------------------------------------------
+    # -- items ------------------------------------------------------------------------------------
+
+    def _judge_items(self, of: _Slice, now: float, until: float) -> bool:
+        """Judge what is ready and of one slice; whether the time is over."""
+        ready, clock = self._ready, self._clock
+        while ready and ready[0].of is of:
+            self._judge(ready.popleft(), now)
+            if clock() >= until:
+                return True
+        return False
+
+    def _judge_votes(self, of: _Slice, rules: ChainRules, now: float, until: float) -> bool:
+        """The same for votes that are in time: they share all that is not their own."""
+        ready, clock, missing, verdicts = self._ready, self._clock, of.chain.missing, of.verdicts
+        check = self._vote_check(of, rules).check
+        missing.clear()
+        while ready and ready[0].of is of:
+            work = ready.popleft()
+            item = work.item
+            try:
+                verdict = check(item.number, item.raw)
+            except Exception as error:
+                verdict = _our_bug(item, error)
+            if missing:
+                self._park_or_end(work, verdict, now)
+                missing.clear()
+            else:
+                verdicts.append(verdict)
+                of.left -= 1
+            if clock() >= until:
+                return True
+        return False
+
+    def _vote_check(self, of: _Slice, rules: ChainRules) -> VoteCheck:
+        """What slices of one moment share: several of them come in a message."""
+        same = (of.chain, rules, of.body.position)
+        if self._votes is None or self._votes[0] != same:
+            self._votes = same, VoteCheck(rules, of.chain.rights, of.body.position)
+        return self._votes[1]
 
     def _judge(self, work: _Work, now: float) -> None:
         slice_ = work.of
@@ -232,22 +265,23 @@ class Lane:
             text = "there was no time for it"
             self._end(work, unchecked(work.item.number, Reason.OUT_OF_TIME, text))
             return
-        chain = slice_.chain
-        chain.missing.clear()
+        slice_.chain.missing.clear()
         try:
-            if slice_.is_votes and (rules := chain.rules) is not None:
-                check = self._votes_of(slice_, rules, chain, slice_.body.position).check
-                verdict: Verdict | None = check(work.item.number, work.item.raw)
-            else:
-                if work.steps is None:
-                    work.steps = self._steps(work, chain, slice_.body.position)
-                verdict = next(work.steps)
-        except Exception as error:  # a bug of ours says nothing about the item
-            verdict = unchecked(work.item.number, Reason.INTERNAL, repr(error)[:200])
+            if work.steps is None:
+                work.steps = self._steps(work, slice_.chain, slice_.body.position)
+            verdict = next(work.steps)
+        except Exception as error:
+            verdict = _our_bug(work.item, error)
         if verdict is None:
             slice_.is_mixed = True
             self._ready.append(work)  # others get their turn in between
-            return
+        else:
+            self._park_or_end(work, verdict, now)
+
+    def _park_or_end(self, work: _Work, verdict: Verdict, now: float) -> None:
+        """Let an item wait for what the node is asked, if its check lacked something."""
+        slice_ = work.of
+        chain = slice_.chain
         if chain.missing and now < slice_.park_until:
             question = chain.to_ask(now) if self._has_node else None
             if question is not None and self._ask(slice_, question, now):
@@ -276,14 +310,6 @@ class Lane:
             yield make_evidence(number, item.raw, item.other, item.branch, rules.protocol)
         else:
             yield unchecked(number, Reason.INTERNAL, f"there is no check {check}")
-
-    def _votes_of(
-        self, slice_: _Slice, rules: ChainRules, chain: KnownChain, position: Position
-    ) -> VoteCheck:
-        """The check that all votes of a slice share."""
-        if self._votes is None or self._votes[0] is not slice_ or self._votes[1] is not rules:
-            self._votes = slice_, rules, VoteCheck(rules, chain.rights, position)
-        return self._votes[2]
 
     # -- ends -------------------------------------------------------------------------------------
 
@@ -348,3 +374,8 @@ class Lane:
                 chain.told(question, told)
         except (ValueError, MalformedBytes):
             chain.not_told(question, now)
+
+
+def _our_bug(item: CheckItem, error: Exception) -> Verdict:
+    """An exception of a check says nothing about the item."""
+    return unchecked(item.number, Reason.INTERNAL, repr(error)[:200])

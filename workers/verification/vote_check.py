@@ -70,11 +70,12 @@ _EARLY, _BLS = Kind.PREATTESTATION, Curve.BLS
 
 
 class VoteCheck:
-    """Checks the votes of one slice, for which chain, rights and clock stand still."""
+    """Checks the votes of one moment, for which chain, rights and clock stand still."""
 
     def __init__(self, rules: ChainRules, rights: Rights, position: Position) -> None:
         self._rules = rules
-        self._rights = rights
+        self._read_rights = rights
+        self._rights: dict[int, LevelRights] = {}  # that are known
         self._round_max = _rounds_in_time(rules, position)
         self._head_level = position.head_level
         self._slot_counts = not rules.protocol.votes_in_lowest_slot
@@ -100,7 +101,7 @@ class VoteCheck:
         if vote.round > round_max:
             text = f"round {vote.round}, and the clock is at most at {round_max}"
             return stale(number, Reason.ROUND_TOO_FAR, text, self._facts(vote))
-        rights = self._rights(vote.level)
+        rights = self._rights.get(vote.level) or self._rights_of(vote.level)
         if rights is None:
             return rights_unknown(number, vote.level, self._facts(vote))
         voter = rights.voter(vote.slot)
@@ -111,6 +112,12 @@ class VoteCheck:
             text = f"{voter.delegate} votes in slot {vote.slot}, its lowest is {voter.slots[0]}"
             return invalid(number, Reason.NOT_LOWEST_SLOT, text, self._facts(vote, voter))
         return self._check_signature(number, raw, vote, voter)
+
+    def _rights_of(self, level: int) -> LevelRights | None:
+        rights = self._read_rights(level)
+        if rights is not None:
+            self._rights[level] = rights  # one of few: the level is near the head
+        return rights
 
     def _check_signature(self, number: int, raw: bytes, vote: SignedVote, voter: Voter) -> Verdict:
         facts = self._facts(vote, voter)
@@ -148,7 +155,7 @@ class VoteCheck:
 def check_vote(
     number: int, raw: bytes, rules: ChainRules, rights: Rights, position: Position
 ) -> Verdict:
-    """Judge one vote by itself; a slice of them shares a `VoteCheck`."""
+    """Judge one vote by itself; those of one moment share a `VoteCheck`."""
     return VoteCheck(rules, rights, position).check(number, raw)
 
 
