@@ -11,8 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
-from processor_script import A
-
+from tests.offchain.processor_script import A
 from workers.offchain.actions import ProcessorActions, Task
 from workers.offchain.application import Application
 from workers.offchain.commands import TakeEpoch
