@@ -70,7 +70,7 @@ PURE = {
         "processor_invariants", "processor_settings", "processor_turn", "requests_log",
         "retry_gate", "run_environment", "sandbox_chain", "sandbox_network", "seed_batch",
         "seed_processor", "signing_job", "socket_answers", "standing", "stream_desk",
-        "task_application", "task_list", "verdicts", "vote_check", "warm_up",
+        "task_application", "task_list", "task_news", "verdicts", "vote_check", "warm_up",
         "watched_application", "worker",
     },
     "signers": {

@@ -38,7 +38,7 @@ from workers.offchain.commands import (
     UnwatchChain,
     WatchChain,
 )
-from workers.offchain.ends import RunResult, SubmitEnd, SubmitResult
+from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
 from workers.offchain.journal import Journal, Posted, Written
 from workers.offchain.launcher import Launcher
 from workers.offchain.node_service import NodeService
@@ -190,6 +190,20 @@ class ProcessorLoop:
                 or getattr(command, "application", None) not in refused
             ):
                 self._do(command, at)
+            else:
+                self._never_begun(command)
+
+    def _never_begun(self, command: Command) -> None:
+        """Tell the core the end of what it waits for and what did not begin: its epoch is over."""
+        over = "the application has another owner"
+        match command:
+            case Run():
+                self.tell(RunEnded(command.run, RunResult(RunEnd.CANCELLED, text=over)))
+            case Ask():
+                self.tell(NotAnswered(command.ask, over))
+            case Submit():
+                fenced = SubmitResult(SubmitEnd.FENCED, text=over)
+                self.tell(SubmitEnded(command.application, command.serial, fenced))
 
     # -- the journal ------------------------------------------------------------------------------
 

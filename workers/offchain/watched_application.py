@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from hashlib import blake2b
 from math import inf
 
 from workers.offchain.actions import ProcessorActions, TaskOutcome
@@ -38,7 +37,6 @@ from workers.offchain.commands import (
     KeepCallback,
     KeepCursor,
     Kill,
-    Publish,
     Released,
     Run,
     StopAsking,
@@ -54,6 +52,7 @@ from workers.offchain.records import TaskState
 from workers.offchain.retry_gate import RetryGate
 from workers.offchain.stimuli import EpochTaken, Share, Wish
 from workers.offchain.task_list import TASKS_MAX, TaskList, by_group
+from workers.offchain.task_news import TEXT_MAX, named, news, why
 
 # Somebody else's block at our height is past with the next one; where this goes on, many propose.
 CONFLICTS_AT_ONCE = 5
@@ -63,7 +62,6 @@ AMBIGUOUS_S = 5.0
 WAIT_S_MAX = 3600.0  # a round does not last for an hour; the node's clock may be wrong
 # The journal has no larger numbers; in 292,000 years this is too early by as many again.
 CALLBACK_MAX_US = 2**63 - 1
-TEXT_MAX = 500  # characters of a reason in an event or in the log
 
 # Tasks that died of these may live under another operator table, and so with another owner.
 _OF_THE_TABLE = {RunEnd.UNKNOWN_OPERATOR, RunEnd.NOT_ALLOWED, RunEnd.CANNOT_START}
@@ -315,7 +313,7 @@ class WatchedApplication:
         if task is not None:
             text = f"runs for {seconds:.0f} s"
             self._publish("task_slow", task, turn, text=text)
-            turn.note("warning", f"task_slow {self._name(task)} text={text}")
+            turn.note("warning", f"task_slow {self._named} {named(task)} text={text}")
 
     def place_refused(self, run: int, turn: ProcessorTurn) -> None:
         """It did not start."""
@@ -468,7 +466,7 @@ class WatchedApplication:
         task.ask_first = True
         task.not_before = max(group.gate.until, turn.now + at_least_s)
         retry_at = turn.unix_us_at(task.not_before)
-        task.change(not_before_unix_us=retry_at, why=_why(code, text))
+        task.change(not_before_unix_us=retry_at, why=why(code, text))
         self._keep(task, turn)
         self.asking.when_gate_opens(task.not_before)
         self._publish("task_retry", task, turn, code=code, text=text, retry_at_unix_us=retry_at)
@@ -477,11 +475,13 @@ class WatchedApplication:
         self, task: OpenTask, code: RunEnd | SubmitEnd, text: str, turn: ProcessorTurn
     ) -> None:
         """Try no more, and say so once; what is behind in its group waits for a decision."""
-        task.change(state=TaskState.DEAD, output=None, not_before_unix_us=0, why=_why(code, text))
+        task.change(state=TaskState.DEAD, output=None, not_before_unix_us=0, why=why(code, text))
         self._group_of(task).arrange()
         self._keep(task, turn)
         self._publish("task_dead", task, turn, code=code, text=text)
-        turn.note("error", f"task_dead {self._name(task)} code={code} text={text[:TEXT_MAX]}")
+        turn.note(
+            "error", f"task_dead {self._named} {named(task)} code={code} text={text[:TEXT_MAX]}"
+        )
 
     # -- what people want -------------------------------------------------------------------------
 
@@ -539,39 +539,12 @@ class WatchedApplication:
         self, event: str, task: OpenTask, turn: ProcessorTurn, *, code: str = "", text: str = "",
         certificate: str = "", retry_at_unix_us: int = 0,
     ) -> None:  # fmt: skip
-        if self._fenced:
-            return
-        record = task.record
-        output = (record.output or "").encode() if event == "task_outcome" else b""
-        turn.write(
-            Publish(
-                self.application,
-                event,
-                task.serial,
-                record.group,
-                record.operator,
-                record.attempts,
-                code,
-                text[:TEXT_MAX],
-                len(record.input.encode()),
-                len(output),
-                blake2b(output, digest_size=32).hexdigest() if event == "task_outcome" else "",
-                certificate,
-                retry_at_unix_us,
-            )
-        )
+        if not self._fenced:
+            turn.write(
+                news(self.application, event, task, code=code, text=text, certificate=certificate,
+                     retry_at_unix_us=retry_at_unix_us)
+            )  # fmt: skip
 
     @property
     def _named(self) -> str:
         return f"application={self.application} epoch={self.epoch}"
-
-    def _name(self, task: OpenTask) -> str:
-        record = task.record
-        return (
-            f"{self._named} serial={task.serial} operator={record.operator}"
-            f" attempt={record.attempts}"
-        )
-
-
-def _why(code: RunEnd | SubmitEnd, text: str) -> str:
-    return f"{code}: {text[:TEXT_MAX]}"

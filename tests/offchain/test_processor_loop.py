@@ -1,0 +1,82 @@
+"""The loop around a core: what a turn comes to when the journal has a newer owner.
+
+Core and journal are the real ones; the node is played, and no operator ever starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, cast
+
+from tests.offchain.processor_script import A
+from workers.offchain.actions import ProcessorActions, Task
+from workers.offchain.application import Application
+from workers.offchain.commands import TakeEpoch
+from workers.offchain.journal import Journal, Places
+from workers.offchain.journal_tables import JOURNAL_NAME
+from workers.offchain.processor import Processor
+from workers.offchain.processor_loop import ProcessorLoop
+from workers.offchain.processor_settings import ProcessorSettings
+from workers.offchain.stimuli import Cancelled, Share, Stimulus, Updated
+
+
+class PlayedNode:
+    """Lists one task, but not before the test says so; its stream never opens."""
+
+    def __init__(self) -> None:
+        self.was_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def next_actions(
+        self, application: Application, cursor: str | None, now_unix_us: int, limit_s: float | None
+    ) -> ProcessorActions:
+        del application, cursor, now_unix_us, limit_s
+        self.was_asked.set()
+        await self.may_answer.wait()
+        return ProcessorActions([Task("echo", "in")])
+
+    def watch(self, chain_id: str) -> None: ...
+
+    def unwatch(self, chain_id: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_what_a_lost_application_had_to_begin_ends_as_never_begun(tmp_path: Path) -> None:
+    asyncio.run(_lose_an_application_while_it_answers(tmp_path / JOURNAL_NAME))
+
+
+async def _lose_an_application_while_it_answers(path: Path) -> None:
+    core = Processor(ProcessorSettings(), Random(1))
+    node = PlayedNode()
+    let_go = asyncio.Event()
+
+    def on_turn(_: Sequence[Stimulus]) -> None:
+        if not core.held():
+            let_go.set()
+
+    loop = ProcessorLoop(
+        core,
+        Journal(path, Places(8)),
+        cast(Any, node),
+        cast(Any, node),
+        cast(Any, node),
+        submit_limit_s=1.0,
+        publish=lambda _: None,
+        on_turn=on_turn,
+    )
+    running = asyncio.create_task(loop.run())
+    loop.tell(Updated([Share(A, 1)]))
+    await node.was_asked.wait()
+    newer = Journal(path, Places(8))
+    newer.commit([TakeEpoch(A, 2)])
+    newer.close()
+    node.may_answer.set()  # the run that follows is refused
+    async with asyncio.timeout(30):
+        await let_go.wait()
+    assert core.places.total == 0, "its place is free again"
+    loop.tell(Cancelled())
+    await running
