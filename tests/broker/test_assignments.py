@@ -32,9 +32,12 @@ from broker.messages import (
     UnwatchApplications,
     WatchApplications,
 )
+from broker.ring import Ring
 from broker.task_routing import task_lines
 from broker.watch_list import EPOCHS_RESERVED, KeptList
 
+# Goes from w0 to w1 when that joins.
+MOVING = next(k for k in map(key, range(5, 100)) if Ring(["w0", "w1"]).owner(k) == "w1")
 MANY = [key(number) for number in range(100, 160)]
 
 
@@ -182,22 +185,35 @@ def test_the_last_worker_that_leaves_leaves_nobody() -> None:
     assert look(pool, A).state == "unowned"
 
 
-def test_an_answer_from_before_a_list_says_nothing_about_it() -> None:
-    """It was on its way when the application was taken back: that it is not held is no news."""
-    pool = TaskScript(A)
-    owner, other = two_of(pool)
-    owner.stops()  # hears nothing for a moment; its lease goes on
-    pool.admin(UnwatchApplications([A]))
-    pool.watch(A)
-    early = ApplicationsHeld("e1", owner.list[1] - 1, [])
-    owner.says(early)
+@pytest.mark.parametrize(("epoch", "number"), [("", 0), ("e1", 0), ("e0", 99)])
+def test_an_answer_from_before_a_list_says_nothing_about_it(epoch: str, number: int) -> None:
+    """That it holds nothing was on its way when the application was given, and taken back."""
+    pool = TaskScript()
+    first = pool.worker_with_tasks("w0", quick=False)
+    first.stops()  # it hears nothing for a moment; its lease goes on
+    pool.watch(MOVING)
+    second = pool.worker_with_tasks("w1")
+    first.says(ApplicationsHeld(epoch, number, []))
     pool.step()
-    owner.deaf, owner.stale = False, set()
-    for message in owner.inbox:
-        owner.takes(message)
+    assert second.has == {}
+    first.goes_on()
+    assert first.letting_go.keys() == {MOVING}
+    first.lets_go()
+    assert second.has == {MOVING: 2}
+
+
+def test_a_worker_that_joins_gets_nothing_before_it_has_told_what_it_holds() -> None:
+    pool = TaskScript(MOVING)
+    first = pool.worker_with_tasks("w0")
+    second = TaskWorker(pool, "w1", 1, quick=True)
+    tells, second.tells = second.tells, lambda *fenced: None  # type: ignore[method-assign]
+    second.joins()
+    assert first.has == {MOVING: 1}
+    assert lists(second) == []
+    second.tells = tells  # type: ignore[method-assign]
+    second.tells()
     pool.step()
-    owner.lets_go()
-    assert len(owner.has | other.has) == 1
+    assert second.has == {MOVING: 2}
 
 
 # -- ends -----------------------------------------------------------------------------------------
@@ -369,6 +385,16 @@ def test_two_that_claim_one_application_both_let_go_of_it_and_one_gets_it_anew()
     owner.lets_go()
     other.lets_go()
     assert owner.has[A] > between
+
+
+def test_what_a_worker_was_told_to_let_go_of_it_gets_back_under_a_new_epoch_only() -> None:
+    pool = TaskScript(MOVING)
+    first = pool.worker_with_tasks("w0", quick=False)
+    again = pool.restarted(first, TaskWorker(pool, "w1", 1, quick=False))
+    assert first.letting_go == {MOVING: 1}
+    [second] = [worker for worker in again.task_workers.values() if worker is not first]
+    second.dies()
+    assert first.has[MOVING] > 1
 
 
 def test_a_claim_from_before_another_owner_is_not_believed_however_long_ago() -> None:
