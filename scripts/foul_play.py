@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from forwarding import Offer
+
 from broker.quarantine.items import BlockOffer, VoteOffer
 from signers.formats import base58, block_header
 from signers.formats.block_header import BlockHeader
@@ -22,7 +24,6 @@ from signers.keyring.curve import Curve
 from signers.keyring.keys import SecretKey
 from signers.keyring.keystore import Keystore
 from workers.baker.stimuli import Rights
-from workers.feed.pushed_items import Offer
 
 # Who carries the truth, and who lies; a liar that is banned is replaced by another name.
 GOSSIPS = ("gossip-1", "gossip-2", "gossip-3")

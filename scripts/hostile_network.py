@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from forwarding import Forwarding, Offer
 from foul_play import FoulPlay, Outsiders
 
 from broker.client import new_id
@@ -33,9 +34,9 @@ from signers.formats.vote import read_signed_vote
 from workers.baker.baker_rpc import BakerRpc
 from workers.baker.node_news import MonitoredBlock, proposal_of_block
 from workers.baker.stimuli import Rights
+from workers.feed.cleared_reader import ClearedReader
 from workers.feed.injector import Injector
 from workers.feed.notice_reader import NoticeReader
-from workers.feed.pushed_items import Offer, PushedItems
 from workers.node.answers import PendingOperation
 from workers.node.operation_json import operation_bytes
 from workers.node.patience import follow, insist, soon
@@ -46,6 +47,7 @@ from workers.preparation.preparation_errors import PreparationError
 
 log = logging.getLogger("forgepool.hostile")
 
+CLIENT = "hostile"  # towards the quarantine
 TTL_MS = 120_000
 QUEUED_MAX = 10_000
 END_S_MAX = 10.0
@@ -85,7 +87,6 @@ class HostileNetwork:
         self._outsiders = outsiders
         self._chain_id = chain_id
         self._chance = random.Random(seed)
-        self._pushed = PushedItems()
         self._told_by_a, self._told_by_b = Seen(), Seen()
         self._turn = itertools.count()
         self._rights: dict[int, Rights] = {}
@@ -125,27 +126,34 @@ class HostileNetwork:
     async def _serve(self) -> None:
         nodes = [Node(url) for url in self._urls]
         a, b = (ChainRpc(node, self._chain_id) for node in nodes)
-        pool, notices = Pool(self._endpoints, "hostile"), NoticeReader(self._endpoints)
+        pool, notices = Pool(self._endpoints, CLIENT), NoticeReader(self._endpoints)
+        cleared = ClearedReader(self._endpoints, CLIENT)
         self._a, self._b = a, b
         self._rpc = BakerRpc(nodes[1], self._chain_id)
-        self._into_a, self._into_b = Injector(a, self.injected), Injector(b, Counter())
+        self._into_a, self._into_b = Injector(a, cleared, self.injected), Forwarding(b)
         self._to_push: asyncio.PriorityQueue[tuple[float, int, Offer]] = asyncio.PriorityQueue()
         self._told: asyncio.Queue[MonitoredBlock | bytes] = asyncio.Queue(QUEUED_MAX)
         self._forwarded: asyncio.Queue[MonitoredBlock] = asyncio.Queue(QUEUED_MAX)
         self._pool = pool
         work = int(
-            (await insist(lambda d: a.constants("head", deadline=d))).proof_of_work_threshold
+            (
+                await insist(nodes[0], lambda d: a.constants("head", deadline=d))
+            ).proof_of_work_threshold
         )
         self._foul = FoulPlay(self._outsiders, self._chance, work)
         rpc_a = BakerRpc(nodes[0], self._chain_id)
         pool.start(self._hear, on_end=self._lose)
         notices.start(self._notice, on_end=self._lose)
         work_of = (
-            follow(rpc_a.validated_blocks, self._forwarded.put_nowait),
-            follow(lambda: _operations(nodes[0], self._chain_id), self._forward_operations),
+            follow(nodes[0], rpc_a.validated_blocks, self._forwarded.put_nowait),
+            follow(
+                nodes[0],
+                lambda: _operations(nodes[0], self._chain_id),
+                self._forward_operations,
+            ),
             self._forward_blocks(),
-            follow(self._rpc.validated_blocks, self._told.put_nowait),
-            follow(self._rpc.consensus_operations, self._votes_told),
+            follow(nodes[1], self._rpc.validated_blocks, self._told.put_nowait),
+            follow(nodes[1], self._rpc.consensus_operations, self._votes_told),
             self._make_foul(),
             self._push_in_time(),
             self._into_a.run(),
@@ -161,6 +169,7 @@ class HostileNetwork:
             await asyncio.gather(*tasks, return_exceptions=True)
             notices.close()
             pool.close()
+            cleared.close()
             for node in nodes:
                 await node.aclose()
 
@@ -187,7 +196,7 @@ class HostileNetwork:
                     yield raw
 
     async def _whole(self, chain: ChainRpc, block: MonitoredBlock) -> BlockOffer:
-        header = await insist(lambda d: chain.raw_header(block.hash, deadline=d))
+        header = await insist(chain.node, lambda d: chain.raw_header(block.hash, deadline=d))
         operations = proposal_of_block(block).operations or ()
         return BlockOffer("", bytes.fromhex(header), [list(passed) for passed in operations])
 
@@ -216,7 +225,9 @@ class HostileNetwork:
 
     async def _rights_at(self, level: int) -> Rights:
         if level not in self._rights:
-            self._rights[level] = await insist(lambda d: self._rpc.rights(level, deadline=d))
+            self._rights[level] = await insist(
+                self._rpc.node, lambda d: self._rpc.rights(level, deadline=d)
+            )
             self._rights.pop(level - 8, None)
         return self._rights[level]
 
@@ -228,7 +239,6 @@ class HostileNetwork:
             request = Request(
                 new_id(), VERIFY_VOTE if is_vote else VERIFY_BLOCK, _encode(offer), ttl_ms=TTL_MS
             )
-            self._pushed.put(request.id, request.id.hex(), offer)
             self._pool.push(request)
 
     # -- from the quarantine to A -----------------------------------------------------------------
@@ -238,10 +248,8 @@ class HostileNetwork:
             log.warning("not_taken news=%s", news)
         elif news.event == HELD:
             self.waited[news.code] += 1
-        else:
-            offer = self._pushed.end(news.id)
-            if news.event == CLEARED and offer is not None:
-                self._into_a.put(offer)
+        elif news.event == CLEARED:
+            self._into_a.look()
 
     def _notice(self, event: Event) -> None:
         if event.event == PEER:
