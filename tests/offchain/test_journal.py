@@ -212,7 +212,7 @@ def test_an_operator_has_a_cap_of_its_own(path: Path) -> None:
 
 def test_events_are_kept_until_they_are_confirmed(path: Path, journal: Journal) -> None:
     first, second = journal.commit([TakeEpoch(APP, 1), event(1), event(2)]).posted
-    journal.confirmed([first.number])
+    journal.commit([], confirmed=[first.number])
     later = Journal(path, PLACES)
     assert later.commit([TakeEpoch(APP, 2)]).posted == [second]  # with the same id
     later.close()

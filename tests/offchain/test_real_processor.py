@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
 from tests.offchain.served_applications import until
 from workers.offchain.journal_reports import KnownTask, known_tasks, leave_wish
-from workers.offchain.journal_tables import JOURNAL_NAME
+from workers.offchain.journal_tables import JOURNAL_NAME, open_to_read
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import Wish
 from workers.sandbox_apps.faults import FaultKind
@@ -55,6 +56,12 @@ def journal(tmp_path: Path) -> list[KnownTask]:
     return list(known_tasks(tmp_path / JOURNAL_NAME))
 
 
+def outbox(tmp_path: Path) -> int:
+    with closing(open_to_read(tmp_path / JOURNAL_NAME)) as db:
+        (count,) = db.execute("SELECT COUNT(*) FROM outbox").fetchone()
+        return int(count)
+
+
 def submissions(p: Pool) -> int:
     return len(p.served.host.requests.asking(OUTCOME))
 
@@ -82,6 +89,7 @@ async def test_outcomes_come_in_the_order_of_the_requests(tmp_path: Path) -> Non
         await outcomes(one, 3)
         assert p.served.results[2:] == ["third"]
         assert submissions(p) == 3
+        await until(lambda: outbox(tmp_path) == 0)  # what is confirmed is said no more
 
 
 @played

@@ -143,6 +143,7 @@ class Journal:
         *,
         ended: Iterable[str] = (),
         heard: Iterable[Wished] = (),
+        confirmed: Iterable[int] = (),
     ) -> Written:
         """Write one turn.
 
@@ -151,6 +152,7 @@ class Journal:
             runs: that are to start; each that has a place is written down with a new token.
             ended: tokens of runs whose processes are gone.
             heard: wishes that this turn carries out.
+            confirmed: numbers of events that the broker has.
 
         Raises:
             OSError, sqlite3.Error: nothing was written; the process must end and begin again.
@@ -160,6 +162,7 @@ class Journal:
         written = Written([], [], [], [], [])
         with self._transaction(lasting=lasting):
             self._db.executemany("DELETE FROM runs WHERE token = ?", [(t,) for t in ended])
+            self._db.executemany("DELETE FROM outbox WHERE number = ?", [(n,) for n in confirmed])
             lost = self._lost({c.application for c in (*commands, *runs)}, commands)
             for command in commands:
                 if command.application not in lost:
@@ -324,11 +327,6 @@ class Journal:
     def _posted(self, number: int, event: Publish) -> Posted:
         name = f"{self.uuid} {number}".encode()
         return Posted(number, blake2b(name, digest_size=16).digest(), event)
-
-    def confirmed(self, numbers: Iterable[int]) -> None:
-        """The broker has these events."""
-        with self._transaction(lasting=False):
-            self._db.executemany("DELETE FROM outbox WHERE number = ?", [(n,) for n in numbers])
 
     def wishes(self, applications: Iterable[Application]) -> list[Wished]:
         """What people want done in these applications."""

@@ -71,6 +71,9 @@ _FOR_JOURNAL = (TakeEpoch, KeepCursor, KeepCallback, KeepTask, ForgetTask, Publi
 SUBMIT_STARTS_S_MAX = 5.0
 LOOK_FOR_WISHES_S = 60.0  # when nobody tells us that there are some
 PREDECESSOR_LOOK_S = 0.05
+# What the broker has confirmed is crossed out with the next turn, or so long after it. Who takes
+# over before that says it again, with the same id.
+CROSS_OUT_S = 1.0
 
 
 class Core(Protocol):
@@ -116,6 +119,8 @@ class ProcessorLoop:
         self._background: set[asyncio.Task[None]] = set()
         self._tokens: dict[int, str] = {}  # of runs
         self._ended_tokens: list[str] = []
+        self._confirmed: list[int] = []  # numbers of events, not crossed out yet
+        self._crosses_out = False  # though there is nothing else to write
         self._applications: set[Application] = set()
         self._look_at = 0.0  # when the journal is looked into for wishes
         self._events = 0  # of a mode without a journal
@@ -146,6 +151,8 @@ class ProcessorLoop:
             await self.end_orphans()
             while not self._done:
                 await self._turn()
+            self._cross_out()
+            await self._write([], [], [])
         finally:
             for task in self._background:
                 task.cancel()
@@ -214,13 +221,17 @@ class ProcessorLoop:
         ended, self._ended_tokens = self._ended_tokens, []
         if self._journal is None:
             return Written([], [], [], [], self._forgotten(entries))
-        if not (entries or runs or ended or heard):
+        if not (entries or runs or ended or heard or self._crosses_out):
             return Written([], [], [], [], [])
         if any(isinstance(entry, TakeEpoch) for entry in entries):
             # What the last owner may have left behind is ended before anything is begun anew.
             await self.end_orphans()
+        confirmed, self._confirmed = self._confirmed, []
+        self._crosses_out = False
         written = await self._in_thread(
-            partial(self._journal.commit, entries, runs, ended=ended, heard=heard)
+            partial(
+                self._journal.commit, entries, runs, ended=ended, heard=heard, confirmed=confirmed
+            )
         )
         self._tokens |= dict(written.started)
         self._applications |= {taken.told.application for taken in written.taken}
@@ -269,10 +280,17 @@ class ProcessorLoop:
             log.warning("orphans_ended runs=%d left=%s", len(tokens), left)
             await self._in_thread(partial(journal.buried, tokens))
 
-    async def confirmed(self, numbers: Iterable[int]) -> None:
+    def confirmed(self, numbers: Iterable[int]) -> None:
         """The broker has these events."""
-        if self._journal is not None:
-            await self._in_thread(partial(self._journal.confirmed, numbers))
+        if self._journal is None:
+            return
+        if not self._confirmed:
+            asyncio.get_running_loop().call_later(CROSS_OUT_S, self._cross_out)
+        self._confirmed += numbers
+
+    def _cross_out(self) -> None:
+        self._crosses_out = bool(self._confirmed)
+        self._wake.set()
 
     async def _in_thread(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)

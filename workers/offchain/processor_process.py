@@ -138,7 +138,7 @@ class TaskProcessorProcess:
         while (body := await read_frame(reader)) is not None:
             match decode_order(body):
                 case FromBroker(body=message):
-                    await self._take(message)
+                    self._take(message)
                 case Welcomed():
                     self._post.say_again()
                     self._send_events()
@@ -156,7 +156,7 @@ class TaskProcessorProcess:
         self._loop.end_at_once()
         await asyncio.Event().wait()  # until the loop has ended
 
-    async def _take(self, body: bytes) -> None:
+    def _take(self, body: bytes) -> None:
         match wire.decode_broker_message(body):
             case Applications() as message:
                 self._lists.append(message)
@@ -165,7 +165,7 @@ class TaskProcessorProcess:
                 self._loop.tell(Updated(list(shares.values())))
             case TaskEventsAck(number=number):
                 if numbers := self._post.confirmed(number):
-                    await self._loop.confirmed(numbers)
+                    self._loop.confirmed(numbers)
                 self._send_events()
             case LookAgain():
                 self._loop.look_again()
