@@ -99,6 +99,18 @@ def test_without_ids_an_outcome_takes_the_oldest_task_away() -> None:
     assert [each["input"] for each in box.tasks] == ["b"]
 
 
+def test_the_last_applications_can_be_without_ids() -> None:
+    plan = Plan.of(applications=3, without_ids=2)
+    box = Sandbox()
+    box.host = plan.host()
+    task = 'mutation { requestTask(operator: "echo", input: "x") }'
+    asked = "query { nextActions(now: 0) }"
+    for application in plan.applications:
+        box.ask(task, application=application)
+    listed = [box.value(asked, application=each)["execute_tasks"][0] for each in plan.applications]
+    assert ["id" in each for each in listed] == [True, False, False]
+
+
 def test_a_sandbox_that_is_full_makes_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_application, "KEPT_CHARACTERS_MAX", 10)
     box = Sandbox()

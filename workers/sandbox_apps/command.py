@@ -46,6 +46,10 @@ def sandbox_apps() -> None:
 )  # fmt: skip
 @click.option("--no-ids", is_flag=True, help="Tasks have no ids: outcomes must keep their order.")
 @click.option(
+    "--without-ids", type=click.IntRange(0, 100), default=0, show_default=True, metavar="N",
+    help="The same for the last N of the applications.",
+)  # fmt: skip
+@click.option(
     "--workers", type=click.IntRange(0, 100), default=0, show_default=True,
     help="Worker chains; with any there is a controller application.",
 )  # fmt: skip
@@ -62,6 +66,7 @@ def run(
     chains: int,
     applications: int,
     no_ids: bool,
+    without_ids: int,
     workers: int,
     block_every: float | None,
     read_only: bool,
@@ -77,7 +82,9 @@ def run(
     from workers.sandbox_apps.plan import Plan
 
     log_to_stderr("sandbox-apps", verbose=verbose)
-    plan = Plan.of(chains=chains, applications=applications, workers=workers)
+    plan = Plan.of(
+        chains=chains, applications=applications, workers=workers, without_ids=without_ids
+    )
     host = plan.host(ids=not no_ids, read_only=read_only)
     address, port = _address(listen)
     try:

@@ -26,23 +26,33 @@ class Plan(NamedTuple):
     controller_chain: str = ""
     controller: str = ""
     workers: list[Worker] = []  # noqa: RUF012
+    without_ids: list[str] = []  # noqa: RUF012  # of the applications
 
     @classmethod
-    def of(cls, *, chains: int = 1, applications: int = 1, workers: int = 0) -> Plan:
-        """So many of each; with workers there is a controller."""
+    def of(
+        cls, *, chains: int = 1, applications: int = 1, workers: int = 0, without_ids: int = 0
+    ) -> Plan:
+        """So many of each; with workers there is a controller.
+
+        Args:
+            without_ids: how many of the applications, the last ones, have tasks without ids.
+        """
         numbers = range(1, workers + 1)
+        named = [sandbox_id("application", number) for number in range(applications)]
         return cls(
             [sandbox_id("chain", number) for number in range(chains)],
-            [sandbox_id("application", number) for number in range(applications)],
+            named,
             sandbox_id("controller chain", 0) if workers else "",
             sandbox_id("controller", 0) if workers else "",
             [Worker(sandbox_id("worker chain", each), sandbox_owner(each)) for each in numbers],
+            named[max(0, applications - without_ids) :],
         )
 
     def host(self, *, ids: bool = True, read_only: bool = False) -> ApplicationHost:
         """A host with all of it, where nothing has happened yet."""
         applications: dict[str, ApplicationKind] = {
-            each: TaskApplication(ids=ids) for each in self.applications
+            each: TaskApplication(ids=ids and each not in self.without_ids)
+            for each in self.applications
         }
         chains = list(self.chains)
         owners = {worker.chain_id: worker.owner for worker in self.workers}
