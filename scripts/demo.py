@@ -92,7 +92,7 @@ class Demo:
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a forgepool command that goes on; its log is NAME.log in the directory."""
-        parent = "--parent-pipe-fd" if arguments[0] == "sandbox" else "--parent-fd"
+        parent = "--parent-pipe-fd" if arguments[0].startswith("sandbox") else "--parent-fd"
         with (self.directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "broker.command", *arguments, parent, str(self.pipe[0])],
