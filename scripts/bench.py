@@ -36,6 +36,7 @@ from bench_quarantine import measure_quarantine
 from bench_quarantine_steps import measure_quarantine_steps
 from bench_signers import measure_signers
 from bench_steps import measure_steps
+from bench_tasks import measure_tasks
 from bench_unlock import measure_unlock
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from rich.console import Console
@@ -560,6 +561,7 @@ MEASURES: dict[str, Callable[[float, int], dict[str, Any]]] = {
         **measure_quarantine_steps(),
     },
     "unlock": lambda seconds, rounds: measure_unlock(running_pool, percentile, rounds),
+    "tasks": lambda seconds, rounds: measure_tasks(rounds),
 }
 GOALS = {
     "votes.ratio_to_bare": ("≥", 0.65),
@@ -578,6 +580,8 @@ GOALS = {
     "quarantine.lane_us_per_vote": ("≤", 10),
     "quarantine.own_vote_p99_within_bound": ("=", True),
     "signers.bls.verify_ratio": ("≥", 0.85),
+    "tasks.ratio_to_subprocess": ("≤", 1.3),
+    "tasks.in_order": ("=", True),
 }
 
 
