@@ -9,8 +9,8 @@ dispatch   from one start of an operator to the next, while the chain takes no o
 committed  from the request of a batch to its last outcome on the chain, one block for each. Here
            most of the time goes to HTTP, one fsync for each outcome, and the sandbox itself.
 
-The operator is the least that does anything: a Python program that reads a text and writes JSON.
-`cat` beside it shows what is added to a program that does nothing.
+The operator is about the least that does anything: a Python program, started without what its
+environment adds, that reads a text and writes JSON. `cat` shows what is added to one that does not.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
+from plain_runs import Spent, plain_block
 
 from broker import wire
 from broker.applications import ApplicationShare
@@ -54,7 +53,7 @@ BATCH_CAP = 4
 # A batch takes seconds; on a busy machine tens of them.
 PATIENCE_S = 300.0
 
-_MEASURING = f"""#!{sys.executable}
+_MEASURING = f"""#!{sys.executable} -IS
 import json, sys
 print(json.dumps({{"letters": len(sys.stdin.read())}}))
 """
@@ -67,40 +66,6 @@ set -- {running}/*
 rm {running}/$$
 echo $number $#
 """
-
-
-class Spent(NamedTuple):
-    """What a run took, on average of a block."""
-
-    wall_ms: float
-    cpu_ms: float  # of all that took part in it: the operator's too
-    own_cpu_ms: float = 0.0  # of the processor's process alone
-
-
-# -- what one would do without a pool -------------------------------------------------------------
-
-
-def _plain_block(program: str, at_once: int) -> Spent:
-    """Run the program BLOCK times, in a process that does nothing else."""
-
-    def run(_: int) -> None:
-        done = subprocess.run([program], input=INPUT.encode(), capture_output=True, check=True)
-        done.stdout.decode()
-
-    start, used = time.perf_counter(), _cpu_s()
-    if at_once == 1:
-        for number in range(BLOCK):
-            run(number)
-    else:
-        with ThreadPoolExecutor(at_once) as pool:
-            list(pool.map(run, range(BLOCK)))
-    return Spent(*(s / BLOCK * 1e3 for s in (time.perf_counter() - start, _cpu_s() - used)))
-
-
-def _cpu_s() -> float:
-    """Of us and of the children that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(of.ru_utime + of.ru_stime for of in used)
 
 
 # -- the processor --------------------------------------------------------------------------------
@@ -232,7 +197,7 @@ async def _committed_block(driven: Driven) -> Spent:
     return Spent(*(seconds / BLOCK * 1e3 for seconds in (wall_s, cpu_s, own_s)))
 
 
-async def _measure_overhead(program: str, at_once: int, rounds: int) -> dict[str, Any]:
+async def measure_overhead(program: str, at_once: int, rounds: int) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     plain, dispatch, committed = list[Spent](), list[Spent](), list[Spent]()
     nice = ProcessPoolExecutor(
@@ -242,7 +207,7 @@ async def _measure_overhead(program: str, at_once: int, rounds: int) -> dict[str
         async with _driven({"program": OperatorSettings(program)}, at_once=at_once) as driven:
             for turn in range(rounds + 1):
                 found = (
-                    await loop.run_in_executor(rival, _plain_block, program, at_once),
+                    await loop.run_in_executor(rival, plain_block, program, INPUT, BLOCK, at_once),
                     await _dispatch_block(driven, at_once),
                     await _committed_block(driven),
                 )
@@ -270,10 +235,10 @@ def _measure_programs(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="forgepool-bench-") as directory:
         measuring = _script(Path(directory) / "measuring", _MEASURING)
         return {
-            **asyncio.run(_measure_overhead(measuring, 1, rounds)),
-            "one_per_core": asyncio.run(_measure_overhead(measuring, cores, rounds)),
-            "cat": asyncio.run(_measure_overhead("/bin/cat", 1, rounds)),
-            "cat_one_per_core": asyncio.run(_measure_overhead("/bin/cat", cores, rounds)),
+            **asyncio.run(measure_overhead(measuring, 1, rounds)),
+            "one_per_core": asyncio.run(measure_overhead(measuring, cores, rounds)),
+            "cat": asyncio.run(measure_overhead("/bin/cat", 1, rounds)),
+            "cat_one_per_core": asyncio.run(measure_overhead("/bin/cat", cores, rounds)),
         }
 
 

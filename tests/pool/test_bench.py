@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from itertools import islice
 from pathlib import Path
@@ -48,6 +49,15 @@ def test_a_hostile_supply_has_votes_of_delegates_forged_ones_and_junk() -> None:
     assert len(items) - len(votes) > 30, "junk and blocks"
     assert len(votes) - len(signed) > 50, "forged"
     assert len(signed) > 50, "orphaned, copied and equivocating"
+
+
+@pytest.mark.process
+def test_the_processor_that_is_measured_runs_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = script("bench_tasks")
+    monkeypatch.setattr(tasks, "BLOCK", 2)
+    measured = asyncio.run(tasks.measure_overhead("/bin/cat", 1, rounds=1))
+    assert measured["dispatch_ms"] > 0
+    assert measured["ratio_to_subprocess"] == measured["dispatch_ms"] / measured["plain_ms"]
 
 
 def is_signed(chain: Any, vote: bytes) -> bool:
