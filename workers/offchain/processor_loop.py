@@ -76,8 +76,9 @@ PREDECESSOR_LOOK_S = 0.05
 class Core(Protocol):
     """What both cores are to the loop."""
 
-    def handle(self, stimulus: Stimulus, now: float, unix_us: int) -> list[Command]: ...
-    def tick(self, now: float, unix_us: int) -> list[Command]: ...
+    def handle_all(
+        self, stimuli: Iterable[Stimulus], now: float, unix_us: int
+    ) -> list[Command]: ...
     def deadline(self) -> float: ...
     def held(self) -> list[tuple[Application, int]]: ...
     def standings(self, now: float) -> list[Standing]: ...
@@ -169,11 +170,7 @@ class ProcessorLoop:
         stimuli, self._stimuli = self._stimuli, []
         heard = await self._wishes()
         now, unix_us = time.monotonic(), time.time_ns() // 1000
-        commands: list[Command] = []
-        for stimulus in (*stimuli, *heard):
-            commands += self._core.handle(stimulus, now, unix_us)
-        if now >= self._core.deadline():
-            commands += self._core.tick(now, unix_us)
+        commands = self._core.handle_all([*stimuli, *heard], now, unix_us)
         await self._perform(commands, heard)
         self._on_turn(stimuli)
 
