@@ -77,7 +77,7 @@ class TaskProcessorProcess:
         compat = settings.mode == "compat"
         chance = Random(os.urandom(16))
         self._writer = writer
-        self._post = EventPost()
+        self._post = EventPost(int.from_bytes(os.urandom(6)))
         self._lists: deque[Applications] = deque()  # that the core has not taken in yet
         self._seen = Applications("", 0, [])
         self._fenced: dict[Application, int] = {}  # of the list: what the journal knows
