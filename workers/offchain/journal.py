@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -29,6 +29,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
+from broker.applications import TASK_STARTED
 from signers.marks.store_lock import StoreLock
 from workers.offchain import journal_tables
 from workers.offchain.application import Application
@@ -148,7 +149,8 @@ class Journal:
 
         Args:
             commands: of the core, in their order.
-            runs: that are to start; each that has a place is written down with a new token.
+            runs: that are to start; each that has a place is written down with a new token. Of one
+                that has none, nothing is written that says that it runs.
             ended: tokens of runs whose processes are gone.
             heard: wishes that this turn carries out.
 
@@ -161,10 +163,11 @@ class Journal:
         with self._transaction(lasting=lasting):
             self._db.executemany("DELETE FROM runs WHERE token = ?", [(t,) for t in ended])
             lost = self._lost({c.application for c in (*commands, *runs)}, commands)
-            for command in commands:
-                if command.application not in lost:
-                    self._write(command, now_us, written)
             self._start([r for r in runs if r.application not in lost], now_us, written)
+            waits = {(r.application, r.serial) for r in runs if r.run in written.no_place}
+            for command in commands:
+                if command.application not in lost and not _says_that_it_runs(command, waits):
+                    self._write(command, now_us, written)
             self._db.executemany(
                 "DELETE FROM wishes WHERE key = ? AND serial = ?",
                 [(w.application.key, w.serial) for w in heard if w.application not in lost],
@@ -354,6 +357,16 @@ class Journal:
     def close(self) -> None:
         self._db.close()
         self._lock.close()
+
+
+def _says_that_it_runs(command: JournalCommand, tasks: Set[tuple[Application, int]]) -> bool:
+    """Whether an entry is about the start of one of these tasks, which have no place."""
+    match command:
+        case KeepTask(task=TaskRecord(state=TaskState.RUNNING, serial=serial)):
+            return (command.application, serial) in tasks
+        case Publish(event=event) if event == TASK_STARTED:
+            return (command.application, command.serial) in tasks
+    return False
 
 
 def read_tasks(
