@@ -314,6 +314,9 @@ class ProcessorLoop:
             )
         except OffchainError as e:
             self.tell(NotAnswered(ask.ask, f"{e.code}: {e}"))
+        except Exception as e:  # a bug of ours or a library's: or it would never be asked again
+            log.exception("ask_failed application=%s", ask.application)
+            self.tell(NotAnswered(ask.ask, repr(e)))
         else:
             self.tell(Answered(ask.ask, actions))
         self._asking.pop(ask.ask, None)
@@ -323,9 +326,13 @@ class ProcessorLoop:
         if self._journal is not None and late_s > SUBMIT_STARTS_S_MAX:
             result = SubmitResult(SubmitEnd.TRANSIENT, text=f"came {late_s:.0f} s late to send it")
         else:
-            result = await self._service.submit_outcome(
-                submit.application, submit.outcome, self._submit_limit_s
-            )
+            try:
+                result = await self._service.submit_outcome(
+                    submit.application, submit.outcome, self._submit_limit_s
+                )
+            except Exception as e:  # likewise: or its chain would wait for ever
+                log.exception("submit_failed application=%s", submit.application)
+                result = SubmitResult(SubmitEnd.AMBIGUOUS, text=repr(e))
         self.tell(SubmitEnded(submit.application, submit.serial, result))
 
     def _run_ended(self, run: int, result: RunResult) -> None:
