@@ -25,7 +25,6 @@ from broker.config import TaskSettings
 from broker.errors import BrokerError
 from broker.messages import (
     Applications,
-    ApplicationsFound,
     ApplicationsHeld,
     LookAgain,
     TaskEventsAck,
@@ -89,7 +88,6 @@ class TaskProcessorProcess:
         self._fenced: dict[Application, int] = {}  # of the list: what the journal knows
         self._said = ApplicationsHeld("", 0, [])
         self._numbers = TaskNumbers(0, 0, 0)
-        self._last_found: ApplicationsFound | None = None
         journal = None if compat else Journal(state_dir / JOURNAL_NAME, host_places(settings))
         self._core: Core = (
             SeedProcessors(core_settings(settings), chance)
@@ -99,7 +97,7 @@ class TaskProcessorProcess:
         self._service = NodeService(settings.node_service, seed_text=compat)
         self._stream = NotificationStream(settings.node_service, self._hear, chance.random)
         self._controller = FollowedController(
-            settings, self._service, self._stream, self._found, chance.random
+            settings, self._service, self._stream, self._say, chance.random
         )
         self._loop = ProcessorLoop(
             self._core,
@@ -150,8 +148,7 @@ class TaskProcessorProcess:
                     self._send_events()
                     self._say(self._said)
                     self._say(self._numbers)
-                    if self._last_found is not None and self._controller.held:
-                        self._say(self._last_found)
+                    self._controller.say_again()
                 case Ping():
                     self._send(Pong())
                 case Finish():
@@ -217,10 +214,6 @@ class TaskProcessorProcess:
             if numbers != self._numbers:
                 self._numbers = numbers
                 self._say(numbers)
-
-    def _found(self, found: ApplicationsFound) -> None:
-        self._last_found = found
-        self._say(found)
 
     def _publish(self, posted: Sequence[Posted]) -> None:
         if posted:
