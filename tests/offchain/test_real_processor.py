@@ -118,6 +118,22 @@ async def test_a_failing_task_holds_up_its_own_group_alone(tmp_path: Path) -> No
 
 
 @played
+async def test_a_processor_that_cannot_work_says_why(tmp_path: Path) -> None:
+    """A damaged journal; as soon as it is moved away, the next one works."""
+    damaged = tmp_path / JOURNAL_NAME
+    damaged.write_bytes(b"no database" * 1000)
+    async with pool(tmp_path, {"cat": CAT}) as p:
+        p.served.request_task("cat", "x")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: "journal_unusable" in one.inner.trouble)
+        assert "is damaged" in one.inner.trouble
+        damaged.rename(tmp_path / "moved away")
+        await outcomes(one, 1)
+        assert one.inner.trouble == ""
+
+
+@played
 async def test_an_outcome_without_effect_is_no_success(tmp_path: Path) -> None:
     """T38: it backs off and dies, where the source runs the operator for ever."""
     settings = {"max_attempts": 3, "retry_delay_s": 0.01, "retry_max_s": 0.01}

@@ -48,8 +48,15 @@ class Pong(Struct, tag="pong", frozen=True):
     """The loop goes round."""
 
 
+class Failed(Struct, tag="failed", frozen=True):
+    """The processor ends, because it cannot work; said again by each one that is started anew."""
+
+    code: str
+    text: str
+
+
 Order = ProcessorSetup | FromBroker | Welcomed | Ping | Finish
-Word = ToBroker | Pong
+Word = ToBroker | Pong | Failed
 
 _encode = msgspec.msgpack.Encoder().encode
 _orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -29,6 +29,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
+from broker.applications import TASK_STARTED
 from signers.marks.store_lock import StoreLock
 from workers.offchain import journal_tables
 from workers.offchain.application import Application
@@ -149,7 +150,8 @@ class Journal:
 
         Args:
             commands: of the core, in their order.
-            runs: that are to start; each that has a place is written down with a new token.
+            runs: that are to start; each that has a place is written down with a new token. Of one
+                that has none, nothing is written that says that it runs.
             ended: tokens of runs whose processes are gone.
             heard: wishes that this turn carries out.
             confirmed: numbers of events that the broker has.
@@ -162,12 +164,27 @@ class Journal:
         written = Written([], [], [], [], [])
         with self._transaction(lasting=lasting):
             self._db.executemany("DELETE FROM runs WHERE token = ?", [(t,) for t in ended])
+<<<<<<< HEAD
             self._db.executemany("DELETE FROM outbox WHERE number = ?", [(n,) for n in confirmed])
             lost = self._lost({c.application for c in (*commands, *runs)}, commands)
             for command in commands:
                 if command.application not in lost:
                     self._write(command, now_us, written)
+=======
+            rows = {c.application: self._row_of(c.application) for c in (*commands, *runs)}
+            # What belongs to an epoch that the journal does not go by any more is not written.
+            past = {a for a, row in rows.items() if row != (self._epochs.get(a), self._owner)}
+            lost = self._lost(rows, past, commands)
+>>>>>>> t5review
             self._start([r for r in runs if r.application not in lost], now_us, written)
+            waits = {(r.application, r.serial) for r in runs if r.run in written.no_place}
+            for command in commands:
+                if isinstance(command, TakeEpoch):
+                    past.discard(command.application)
+                if command.application in lost or command.application in past:
+                    continue
+                if not _says_that_it_runs(command, waits):
+                    self._write(command, now_us, written)
             self._db.executemany(
                 "DELETE FROM wishes WHERE key = ? AND serial = ?",
                 [(w.application.key, w.serial) for w in heard if w.application not in lost],
@@ -177,24 +194,29 @@ class Journal:
             written.refused.append(EpochRefused(application, epoch, newest))
         return written
 
+    def _row_of(self, application: Application) -> tuple[int, bytes] | None:
+        """By whose epoch the journal goes, and who that is."""
+        row: tuple[int, bytes] | None = self._db.execute(
+            "SELECT epoch, owner FROM applications WHERE key = ?", (application.key,)
+        ).fetchone()
+        return row
+
     def _lost(
-        self, applications: set[Application], commands: Sequence[JournalCommand]
+        self,
+        rows: Mapping[Application, tuple[int, bytes] | None],
+        past: Set[Application],
+        commands: Sequence[JournalCommand],
     ) -> dict[Application, int]:
         """The applications that the journal gives to somebody else, and its epochs of them."""
         wanted = {c.application: c.epoch for c in commands if isinstance(c, TakeEpoch)}
         lost: dict[Application, int] = {}
-        for application in applications:
-            row = self._db.execute(
-                "SELECT epoch, owner FROM applications WHERE key = ?", (application.key,)
-            ).fetchone()
+        for application, row in rows.items():
             if application in wanted:
                 epoch = self._epochs[application] = wanted[application]
                 if row is not None and not self._may_take(epoch, *row):
                     lost[application] = row[0]
-            elif row is None:
-                lost[application] = 0
-            elif (row[0], row[1]) != (self._epochs.get(application), self._owner):
-                lost[application] = row[0]
+            elif application in past:
+                lost[application] = 0 if row is None else row[0]
         return lost
 
     def _may_take(self, epoch: int, newest: int, owner: bytes) -> bool:
@@ -352,6 +374,16 @@ class Journal:
     def close(self) -> None:
         self._db.close()
         self._lock.close()
+
+
+def _says_that_it_runs(command: JournalCommand, tasks: Set[tuple[Application, int]]) -> bool:
+    """Whether an entry is about the start of one of these tasks, which have no place."""
+    match command:
+        case KeepTask(task=TaskRecord(state=TaskState.RUNNING, serial=serial)):
+            return (command.application, serial) in tasks
+        case Publish(event=event) if event == TASK_STARTED:
+            return (command.application, command.serial) in tasks
+    return False
 
 
 def read_tasks(

@@ -79,8 +79,9 @@ CROSS_OUT_S = 1.0
 class Core(Protocol):
     """What both cores are to the loop."""
 
-    def handle(self, stimulus: Stimulus, now: float, unix_us: int) -> list[Command]: ...
-    def tick(self, now: float, unix_us: int) -> list[Command]: ...
+    def handle_all(
+        self, stimuli: Iterable[Stimulus], now: float, unix_us: int
+    ) -> list[Command]: ...
     def deadline(self) -> float: ...
     def held(self) -> list[tuple[Application, int]]: ...
     def standings(self, now: float) -> list[Standing]: ...
@@ -176,11 +177,7 @@ class ProcessorLoop:
         stimuli, self._stimuli = self._stimuli, []
         heard = await self._wishes()
         now, unix_us = time.monotonic(), time.time_ns() // 1000
-        commands: list[Command] = []
-        for stimulus in (*stimuli, *heard):
-            commands += self._core.handle(stimulus, now, unix_us)
-        if now >= self._core.deadline():
-            commands += self._core.tick(now, unix_us)
+        commands = self._core.handle_all([*stimuli, *heard], now, unix_us)
         await self._perform(commands, heard)
         self._on_turn(stimuli)
 
@@ -335,6 +332,9 @@ class ProcessorLoop:
             )
         except OffchainError as e:
             self.tell(NotAnswered(ask.ask, f"{e.code}: {e}"))
+        except Exception as e:  # a bug of ours or a library's: or it would never be asked again
+            log.exception("ask_failed application=%s", ask.application)
+            self.tell(NotAnswered(ask.ask, repr(e)))
         else:
             self.tell(Answered(ask.ask, actions))
         self._asking.pop(ask.ask, None)
@@ -344,9 +344,13 @@ class ProcessorLoop:
         if self._journal is not None and late_s > SUBMIT_STARTS_S_MAX:
             result = SubmitResult(SubmitEnd.TRANSIENT, text=f"came {late_s:.0f} s late to send it")
         else:
-            result = await self._service.submit_outcome(
-                submit.application, submit.outcome, self._submit_limit_s
-            )
+            try:
+                result = await self._service.submit_outcome(
+                    submit.application, submit.outcome, self._submit_limit_s
+                )
+            except Exception as e:  # likewise: or its chain would wait for ever
+                log.exception("submit_failed application=%s", submit.application)
+                result = SubmitResult(SubmitEnd.AMBIGUOUS, text=repr(e))
         self.tell(SubmitEnded(submit.application, submit.serial, result))
 
     def _run_ended(self, run: int, result: RunResult) -> None:
