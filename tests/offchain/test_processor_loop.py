@@ -51,17 +51,22 @@ class PlayedNode:
 
 
 def looped(
-    core: Processor, path: Path, node: PlayedNode, on_turn: Callable[[Sequence[Stimulus]], None]
+    core: Processor,
+    journal: Journal,
+    node: PlayedNode,
+    on_turn: Callable[[Sequence[Stimulus]], None],
+    on_stall: Callable[[Exception], None] = lambda _: None,
 ) -> ProcessorLoop:
     return ProcessorLoop(
         core,
-        Journal(path, Places(8)),
+        journal,
         cast(Any, node),
         cast(Any, node),
         cast(Any, node),
         submit_limit_s=1.0,
         publish=lambda _: None,
         on_turn=on_turn,
+        on_stall=on_stall,
     )
 
 
@@ -78,7 +83,7 @@ async def _lose_an_application_while_it_answers(path: Path) -> None:
         if not core.held():
             let_go.set()
 
-    loop = looped(core, path, node, on_turn)
+    loop = looped(core, Journal(path, Places(8)), node, on_turn)
     running = asyncio.create_task(loop.run())
     loop.tell(Updated([Share(A, 1)]))
     await node.was_asked.wait()
@@ -108,10 +113,57 @@ async def _ask_twice(path: Path) -> None:
         if any(isinstance(each, Answered) for each in stimuli):
             answered.set()
 
-    loop = looped(core, path, node, on_turn)
+    loop = looped(core, Journal(path, Places(8)), node, on_turn)
     running = asyncio.create_task(loop.run())
     loop.tell(Updated([Share(A, 1)]))
     async with asyncio.timeout(30):
         await answered.wait()
+    loop.tell(Cancelled())
+    await running
+
+
+def test_while_the_disk_is_full_nothing_is_lost_and_nothing_begun(tmp_path: Path) -> None:
+    asyncio.run(_fill_the_disk(tmp_path / JOURNAL_NAME))
+
+
+async def _fill_the_disk(path: Path) -> None:
+    core, journal, node = (
+        Processor(ProcessorSettings(), Random(1)),
+        Journal(path, Places(8)),
+        PlayedNode(),
+    )
+    cursor = "c" * 1_000_000
+    node.answers = [ProcessorActions([], 0, cursor), ProcessorActions([])]
+    asked, stalls = [], []
+
+    async def next_actions(*arguments: Any) -> ProcessorActions:
+        asked.append(arguments[1])
+        return await PlayedNode.next_actions(node, *arguments)
+
+    node.next_actions = next_actions  # type: ignore[method-assign]
+    was_asked_again = asyncio.Event()
+
+    def on_turn(_: Sequence[Stimulus]) -> None:
+        if len(asked) == 2:
+            was_asked_again.set()
+
+    def on_stall(error: Exception) -> None:
+        assert asked == [None], "nothing goes on"
+        stalls.append(str(error))
+        pages(1_000_000)  # somebody has made room
+
+    def pages(most: int) -> None:
+        journal._db.execute(f"PRAGMA max_page_count={most}")
+
+    loop = looped(core, journal, node, on_turn, on_stall)
+    running = asyncio.create_task(loop.run())
+    loop.tell(Updated([Share(A, 1)]))
+    await node.was_asked.wait()
+    pages(1)  # no more than there are
+    node.may_answer.set()
+    async with asyncio.timeout(30):
+        await was_asked_again.wait()
+    assert stalls == ["database or disk is full"]
+    assert asked == [None, cursor]
     loop.tell(Cancelled())
     await running

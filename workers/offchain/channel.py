@@ -48,15 +48,15 @@ class Pong(Struct, tag="pong", frozen=True):
     """The loop goes round."""
 
 
-class Failed(Struct, tag="failed", frozen=True):
-    """The processor ends, because it cannot work; said again by each one that is started anew."""
+class Condition(Struct, tag="condition", frozen=True):
+    """Whether the processor can work. One that cannot waits, or ends and is started anew."""
 
-    code: str
-    text: str
+    code: str = ""  # empty: it can
+    text: str = ""
 
 
 Order = ProcessorSetup | FromBroker | Welcomed | Ping | Finish
-Word = ToBroker | Pong | Failed
+Word = ToBroker | Pong | Condition
 
 _encode = msgspec.msgpack.Encoder().encode
 _orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)

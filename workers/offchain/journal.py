@@ -157,25 +157,19 @@ class Journal:
             confirmed: numbers of events that the broker has.
 
         Raises:
-            OSError, sqlite3.Error: nothing was written; the process must end and begin again.
+            OSError, sqlite3.Error: nothing was written; the same can be tried again.
         """
         now_us = time.time_ns() // 1000
         lasting = any(isinstance(c, KeepTask) and c.task.state in _LASTING for c in commands)
         written = Written([], [], [], [], [])
         with self._transaction(lasting=lasting):
             self._db.executemany("DELETE FROM runs WHERE token = ?", [(t,) for t in ended])
-<<<<<<< HEAD
             self._db.executemany("DELETE FROM outbox WHERE number = ?", [(n,) for n in confirmed])
-            lost = self._lost({c.application for c in (*commands, *runs)}, commands)
-            for command in commands:
-                if command.application not in lost:
-                    self._write(command, now_us, written)
-=======
             rows = {c.application: self._row_of(c.application) for c in (*commands, *runs)}
             # What belongs to an epoch that the journal does not go by any more is not written.
             past = {a for a, row in rows.items() if row != (self._epochs.get(a), self._owner)}
-            lost = self._lost(rows, past, commands)
->>>>>>> t5review
+            wanted = {c.application: c.epoch for c in commands if isinstance(c, TakeEpoch)}
+            lost = self._lost(rows, past, wanted)
             self._start([r for r in runs if r.application not in lost], now_us, written)
             waits = {(r.application, r.serial) for r in runs if r.run in written.no_place}
             for command in commands:
@@ -189,6 +183,7 @@ class Journal:
                 "DELETE FROM wishes WHERE key = ? AND serial = ?",
                 [(w.application.key, w.serial) for w in heard if w.application not in lost],
             )
+        self._epochs |= wanted  # only now: what was not written can be tried again
         for application, newest in lost.items():
             epoch = self._epochs.pop(application, 0)
             written.refused.append(EpochRefused(application, epoch, newest))
@@ -205,15 +200,13 @@ class Journal:
         self,
         rows: Mapping[Application, tuple[int, bytes] | None],
         past: Set[Application],
-        commands: Sequence[JournalCommand],
+        wanted: Mapping[Application, int],
     ) -> dict[Application, int]:
         """The applications that the journal gives to somebody else, and its epochs of them."""
-        wanted = {c.application: c.epoch for c in commands if isinstance(c, TakeEpoch)}
         lost: dict[Application, int] = {}
         for application, row in rows.items():
             if application in wanted:
-                epoch = self._epochs[application] = wanted[application]
-                if row is not None and not self._may_take(epoch, *row):
+                if row is not None and not self._may_take(wanted[application], *row):
                     lost[application] = row[0]
             elif application in past:
                 lost[application] = 0 if row is None else row[0]

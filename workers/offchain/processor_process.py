@@ -35,7 +35,7 @@ from broker.telemetry import log_to_stderr
 from workers.frames import BrokenFrame, read_frame
 from workers.offchain.application import Application
 from workers.offchain.channel import (
-    Failed,
+    Condition,
     Finish,
     FromBroker,
     Ping,
@@ -72,6 +72,7 @@ NUMBERS_S = 1.0  # how often the pool is told how many tasks there are, if that 
 SCRATCH_NAME = "task-runs"
 TEXT_MAX = 1000  # characters of why it cannot work
 FAREWELL_S_MAX = 1.0
+WORKS = Condition()
 
 
 class TaskProcessorProcess:
@@ -88,6 +89,7 @@ class TaskProcessorProcess:
         self._fenced: dict[Application, int] = {}  # of the list: what the journal knows
         self._said = ApplicationsHeld("", 0, [])
         self._numbers = TaskNumbers(0, 0, 0)
+        self._condition: Condition | None = None  # as the worker knows it
         journal = None if compat else Journal(state_dir / JOURNAL_NAME, host_places(settings))
         self._core: Core = (
             SeedProcessors(core_settings(settings), chance)
@@ -108,6 +110,7 @@ class TaskProcessorProcess:
             submit_limit_s=settings.submit_limit_s,
             publish=self._publish,
             on_turn=self._turned,
+            on_stall=self._stalled,
         )
 
     async def run(self, reader: asyncio.StreamReader) -> None:
@@ -180,7 +183,8 @@ class TaskProcessorProcess:
     # -- out --------------------------------------------------------------------------------------
 
     def _turned(self, stimuli: Sequence[Stimulus]) -> None:
-        """Say what has changed in what we hold."""
+        """Say what has changed in what we hold, and that the journal could be written."""
+        self._say_condition(WORKS)
         for stimulus in stimuli:
             if isinstance(stimulus, Updated) and self._lists:
                 self._seen = self._lists.popleft()
@@ -199,6 +203,16 @@ class TaskProcessorProcess:
         if held != self._said:
             self._said = held
             self._say(held)
+
+    def _stalled(self, error: Exception) -> None:
+        self._say_condition(_failure(error))
+
+    def _say_condition(self, condition: Condition) -> None:
+        if condition != self._condition:
+            self._condition = condition
+            if condition.code:
+                log.critical("tasks_stalled code=%s %s", condition.code, condition.text)
+            self._send(condition)
 
     async def _count(self) -> None:
         """Tell the pool how many tasks there are, whenever that has changed."""
@@ -286,18 +300,18 @@ async def serve(channel: socket.socket) -> int:
     return 0
 
 
-def _failure(error: Exception) -> Failed:
+def _failure(error: Exception) -> Condition:
     """Why the processor cannot work, for whoever must mend it."""
     if isinstance(error, sqlite3.Error):
         error = meaning(error, Path(JOURNAL_NAME))
     match error:
         case BrokerError():
-            return Failed(error.code, f"{error}. {error.advice}"[:TEXT_MAX])
+            return Condition(error.code, f"{error}. {error.advice}"[:TEXT_MAX])
         case sqlite3.Error() | OSError():
             text = f"{error}. No operator is run and nothing is submitted meanwhile; tried again."
-            return Failed("journal_failed", text[:TEXT_MAX])
+            return Condition("journal_failed", text[:TEXT_MAX])
     log.error("task_processor_fault", exc_info=error)
-    return Failed("fault", repr(error)[:TEXT_MAX])
+    return Condition("fault", repr(error)[:TEXT_MAX])
 
 
 def main() -> None:

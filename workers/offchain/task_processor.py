@@ -15,7 +15,7 @@ from broker.messages import Applications, ApplicationsHeld, LookAgain, TaskEvent
 from workers.child import Child
 from workers.frames import BrokenFrame
 from workers.offchain.channel import (
-    Failed,
+    Condition,
     Finish,
     FromBroker,
     Ping,
@@ -115,11 +115,13 @@ class TaskProcessor:
                 self._heard_at = now
                 word = decode_word(body)
                 match word:
-                    case ToBroker():  # nothing is said before the journal is written
+                    case ToBroker():
                         to_broker.append(word.body)
+                    case Condition(code="") if self.trouble:
                         self.trouble = ""
-                    case Failed():
-                        self.trouble = f"off-chain tasks: {word.code}: {word.text}"
+                        log.info("task_processor_works_again")
+                    case Condition(code=code, text=text) if code:
+                        self.trouble = f"off-chain tasks: {code}: {text}"
         except BrokenFrame as e:
             death = death or self._child.give_up(now, f"cannot be talked to: {e}")
         if not death and self.pid is not None:
