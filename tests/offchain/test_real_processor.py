@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from functools import wraps
@@ -18,6 +20,7 @@ import pytest
 
 from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
 from tests.offchain.served_applications import until
+from tests.offchain.test_journal import HOLDER, OTHER
 from workers.offchain.journal_reports import KnownTask, known_tasks, leave_wish
 from workers.offchain.journal_tables import JOURNAL_NAME, open_to_read
 from workers.offchain.records import TaskState
@@ -131,6 +134,30 @@ async def test_a_processor_that_cannot_work_says_why(tmp_path: Path) -> None:
         damaged.rename(tmp_path / "moved away")
         await outcomes(one, 1)
         assert one.inner.trouble == ""
+
+
+@played
+async def test_a_place_of_a_processor_without_a_successor_is_free_again(tmp_path: Path) -> None:
+    """Killed with its worker, and its application was not watched any more after that."""
+    async with pool(tmp_path, {"cat": CAT}, concurrency=1) as p:
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: (tmp_path / JOURNAL_NAME).exists() and bool(one.held))
+        gone = [
+            sys.executable,
+            "-c",
+            HOLDER,
+            str(tmp_path / JOURNAL_NAME),
+            OTHER.key,
+            "1",
+            "running",
+        ]
+        with subprocess.Popen(gone, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline(), "it has the only place"
+            holder.kill()
+        p.served.request_task("cat", "x")
+        await outcomes(one, 1)
 
 
 @played

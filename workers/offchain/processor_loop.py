@@ -253,6 +253,8 @@ class ProcessorLoop:
             self.tell(refused)
         for run in written.no_place:
             self.tell(PlaceRefused(run))
+        if written.no_place:  # perhaps somebody has them who is gone, and whom nobody succeeds
+            await self.end_orphans()
         return written
 
     def _forgotten(self, entries: Sequence[JournalCommand]) -> list[Posted]:

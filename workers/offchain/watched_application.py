@@ -260,8 +260,7 @@ class WatchedApplication:
             return
         task.change(asked=False)
         self._keep(task, turn)
-        crowded_out = self.tasks.keep_as_letter(task)
-        if crowded_out is not None:
+        for crowded_out in self.tasks.keep_as_letter(task):
             self._forget(crowded_out, turn)
 
     def chain_went_on(self, turn: ProcessorTurn, *, new_block: bool) -> None:
