@@ -22,7 +22,7 @@ from broker.applications import OFFCHAIN_CLIENT
 from broker.collector import tune_collector
 from broker.config import Endpoints, Settings
 from broker.dispatcher import Dispatcher, Turn
-from broker.errors import AlreadyRunning, MalformedMessage
+from broker.errors import AlreadyRunning, MalformedMessage, UnreadableWatchList
 from broker.event_log import EventLog
 from broker.known_requests import Key
 from broker.messages import (
@@ -37,6 +37,7 @@ from broker.replays import Replays
 from broker.sockets import bind, bound_address, make_socket, receive, receive_frames, send
 from broker.task_options import configured_applications, controller_key
 from broker.task_routing import TaskPlan
+from broker.watch_list import KeptList
 from broker.watch_list_file import WatchListWriter, read_watch_list
 
 log = logging.getLogger("forgepool.broker")
@@ -105,11 +106,18 @@ class Broker:
         self._parent_fd = parent_fd
         self._lock = ServiceLock(state_dir)
         self.epoch = os.urandom(8).hex()
+        kept, unreadable = KeptList(), ""
+        try:
+            kept = read_watch_list(state_dir)
+        except UnreadableWatchList as e:
+            unreadable = str(e)
+            log.critical("applications_stopped code=%s %s; signing goes on", e.code, e)
         tasks = TaskPlan(
             tuple(configured_applications(settings.tasks)),
             controller_key(settings.tasks),
             settings.tasks.submit_limit_s,
-            read_watch_list(state_dir),
+            kept,
+            unreadable,
         )
         self._log = EventLog(state_dir / "events", self.epoch, settings.event_log_bytes)
         requests, task_events = self._known_from_log()

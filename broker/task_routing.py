@@ -12,6 +12,7 @@ from typing import Any
 
 from broker.applications import OFFCHAIN_CLIENT, Watched
 from broker.assignments import Assignments
+from broker.errors import UnreadableWatchList
 from broker.known_events import KnownEvents
 from broker.membership import Membership, Worker
 from broker.messages import (
@@ -50,6 +51,7 @@ class TaskPlan:
     controller: str = ""  # key of the one that is believed; empty: none is
     submit_limit_s: float = 120.0
     kept: KeptList = KeptList()  # noqa: RUF009  (a frozen value)
+    unreadable: str = ""  # why nobody knows what was kept: nothing changes hands, nothing is kept
 
 
 class TaskRouting:
@@ -58,6 +60,7 @@ class TaskRouting:
     def __init__(self, broker_epoch: str, plan: TaskPlan, now: float) -> None:
         self._broker_epoch = broker_epoch
         self._controller = plan.controller
+        self._unreadable = plan.unreadable
         self.watched = WatchList(plan.kept, plan.configured, plan.controller)
         self.assignments = Assignments(
             broker_epoch,
@@ -79,6 +82,8 @@ class TaskRouting:
 
     def admin_message(self, peer: Peer, message: TaskAdminMessage, now: float) -> None:
         match message:
+            case WatchApplications() | UnwatchApplications() if self._unreadable:
+                self.replies.append((peer, Problem(UnreadableWatchList.code, self._unreadable)))
             case WatchApplications():
                 named = message.applications
                 if problem := self.watched.watch(peer, named, replace=message.replace):
@@ -135,7 +140,8 @@ class TaskRouting:
         """What a controller has given to us, if it is ours and its owner says so."""
         owned = self.assignments.owned.get(message.controller)
         if (
-            message.controller != self._controller
+            self._unreadable
+            or message.controller != self._controller
             or owned is None
             or (owned.worker, owned.epoch) != (worker, message.epoch)
         ):
@@ -163,6 +169,10 @@ class TaskRouting:
 
     def step(self, members: Membership, now: float, *, awaiting: bool, draining: bool) -> None:
         """Do what is due. While the start awaits workers, what is unowned may be held by them."""
+        if self._unreadable:
+            if draining:  # everybody keeps what he has until then
+                self._send_lists(members, now, draining=True)
+            return
         if draining and not self.in_hand():
             self.watched.settle()
         else:
@@ -173,8 +183,11 @@ class TaskRouting:
             self.replies.append((peer, answer))
         self.watched.answers.clear()
         if not awaiting:
-            lists = self.assignments.step(now, members.ring, draining=draining)
-            self.to_workers += [(worker.peer, each) for worker, each in lists]
+            self._send_lists(members, now, draining=draining)
+
+    def _send_lists(self, members: Membership, now: float, *, draining: bool) -> None:
+        lists = self.assignments.step(now, members.ring, draining=draining)
+        self.to_workers += [(worker.peer, each) for worker, each in lists]
 
     def in_hand(self) -> bool:
         """Whether a worker may still have an application."""
@@ -195,6 +208,7 @@ class TaskRouting:
         told = self._numbers.values()
         return {
             "watched": len(self.watched.entries),
+            "unreadable": self._unreadable,
             **self.assignments.counts(),
             "running": sum(each.running for each in told),
             "waiting": sum(each.waiting for each in told),
@@ -223,7 +237,11 @@ class TaskRouting:
 
 def task_lines(status: object) -> list[str]:
     """Say for people what `status` has of off-chain tasks; nothing when nothing is watched."""
-    if not isinstance(status, dict) or not status["watched"]:
+    if not isinstance(status, dict):
+        return []
+    if status["unreadable"]:
+        return [f"{'applications':14} nothing changes hands: {status['unreadable']}"]
+    if not status["watched"]:
         return []
     numbers = ("owned", "handing_over", "unowned", "running", "waiting", "dead")
     told = " ".join(f"{name}={status[name]}" for name in numbers)

@@ -17,6 +17,23 @@ class _Lines(logging.Formatter):
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._text}.{int(record.msecs):03d}Z"
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+def printable(text: str, *, keeping: str = "") -> str:
+    """A text of others without what would be a line or a terminal's command of its own.
+
+    Args:
+        keeping: characters that stay although they are not printable.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keeping else c.encode("unicode_escape").decode() for c in text
+    )
+
 
 def stderr_lines(process: str) -> logging.Handler:
     """Return what writes a log's lines to standard error, each with the process's name."""

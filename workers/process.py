@@ -263,6 +263,7 @@ class WorkerProcess:
         if self._tasks.fileno() in readable or now >= self._tasks.deadline():
             self._pass_on(self._tasks.exchange(now))
         self._core.holds_applications = self._tasks.holds
+        self._core.applications_down = self._tasks.trouble
         if self._core.draining:
             self._tasks.finish()
         self._look_at_files(now)

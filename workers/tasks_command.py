@@ -18,6 +18,7 @@ from broker.client import Admin
 from broker.errors import NoAnswer
 from broker.place import Place, at_a_place
 from broker.task_options import TaskFlags, configured_applications, with_task_options
+from broker.telemetry import printable
 from workers.offchain.application import Application
 from workers.offchain.journal_reports import KnownTask, find_task, known_tasks, leave_wish
 from workers.offchain.journal_tables import JOURNAL_NAME
@@ -27,6 +28,7 @@ from workers.offchain.records import TaskState
 from workers.offchain.stimuli import Wish
 
 STATES = [str(state) for state in TaskState]
+LINES = "\n\t"  # of operators' texts, all else that a terminal would obey is made visible
 ASK_S = 2.0  # a pool that runs answers at once; the journal has the wish either way
 
 
@@ -48,7 +50,7 @@ def list_tasks(place: Place, state: str | None, application: str, as_json: bool)
         if state not in (None, known.task.state) or not known.is_of(application):
             continue
         count += 1
-        click.echo(json.dumps(_row(known)) if as_json else _line(known))
+        click.echo(json.dumps(_row(known)) if as_json else printable(_line(known)))
     if not count and not as_json:
         click.echo("no such tasks" if state or application else "no tasks", err=True)
 
@@ -71,10 +73,10 @@ def show(place: Place, name: str, as_json: bool) -> None:
     texts = ("stderr", "input", "output")
     for field, value in row.items():
         if field not in texts and value not in (None, ""):
-            click.echo(f"{field:12} {value}")
+            click.echo(printable(f"{field:12} {value}"))
     for field in texts:
         if row[field]:
-            click.echo(f"\n--- {field}\n{row[field]}")
+            click.echo(f"\n--- {field}\n{printable(row[field], keeping=LINES)}")
 
 
 @tasks.command()

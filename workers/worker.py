@@ -184,6 +184,7 @@ class Worker:
         self._keys = KeysKnown([])
         self.store_down = ""  # why nothing can be judged; empty: it can
         self.signers_down = ""  # which back-ends are in trouble, for `status`
+        self.applications_down = ""  # why no off-chain task is processed, likewise
         self.encrypted: EncryptedKeys | None = None  # how far they are opened, likewise
         self.pipeline = Pipeline()
         self._tasks: dict[Task, None] = {}  # assigned, without a result
@@ -818,7 +819,7 @@ class Worker:
             self._next_heartbeat = now + HELLO_AGAIN_S
             if self._is_welcome:
                 self._next_heartbeat = now + (HEARTBEAT_S if self._tasks else IDLE_HEARTBEAT_S)
-                note = self.store_down or self.signers_down
+                note = self.store_down or self.signers_down or self.applications_down
                 turn.to_broker.append(
                     Heartbeat(
                         self._hello.incarnation, store_wait_ms, stalled_by, note, self.encrypted

@@ -43,6 +43,7 @@ from broker.messages import (
 )
 from broker.server import Broker
 from broker.sockets import connect
+from broker.task_routing import task_lines
 from broker.watch_list_file import FILE_NAME, read_watch_list
 
 PATIENCE_S = 20.0
@@ -258,12 +259,27 @@ def test_a_drain_waits_until_it_is_let_go_of_and_says_so_on_the_disk(
     assert read_watch_list(state_dir).settled
 
 
-def test_a_damaged_watch_list_stops_the_start_and_is_left_alone(
+def test_a_damaged_watch_list_stops_what_needs_it_and_is_left_alone(
     start: Callable[..., Pool], state_dir: Path
 ) -> None:
+    """Delegates are signed for all the same: the broker starts, and workers keep what they have."""
     (state_dir / FILE_NAME).write_bytes(b"\0" * 100)
-    with pytest.raises(UnreadableWatchList, match=FILE_NAME):
-        start()
+    pool = start()
+    worker = Worker(pool, "w0")
+    worker.letting_go = {A: 3}  # from before
+    refused = pool.ask(WatchApplications([Watched(B)]))
+    assert isinstance(refused, Problem)
+    assert refused.code == UnreadableWatchList.code
+    assert FILE_NAME in refused.text
+    assert isinstance(pool.ask(UnwatchApplications([A])), Problem)
+    assert not worker.lists
+    (line,) = task_lines(pool.broker._core.status(time.monotonic())["tasks"])
+    assert FILE_NAME in line
+    assert isinstance(pool.ask(Shutdown()), Done)
+    pool.until(lambda: bool(worker.lists))
+    assert not worker.has
+    worker.lets_go()
+    pool.until(pool.broker.turn)
     assert (state_dir / FILE_NAME).read_bytes() == b"\0" * 100
 
 

@@ -136,11 +136,12 @@ class SimulatedWorker:
         self.given: dict[Application, Share] = {}  # the list as it was last told
         self.released: set[tuple[Application, int]] = set()
 
-    def tell(self, stimulus: Stimulus) -> None:
-        if not self.alive:
+    def tell(self, *stimuli: Stimulus) -> None:
+        """What has happened together is one turn, as in the loop around the core."""
+        if not self.alive or not stimuli:
             return
         now, unix_us = self.simulation.now, self.simulation.unix_us
-        self._perform(self.core.handle(stimulus, now, unix_us))
+        self._perform(self.core.handle_all(stimuli, now, unix_us))
 
     def tick(self) -> None:
         if self.alive and self.core.deadline() <= self.simulation.now:
@@ -167,8 +168,7 @@ class SimulatedWorker:
                 self._check_owner(command)
             self._begin(command)
         refused = [EpochRefused(a, e, self.simulation.journal.epochs[a]) for a, e in lost.items()]
-        for reply in [*refused, *replies]:
-            self.tell(reply)
+        self.tell(*refused, *replies)
 
     def _write(
         self, entries: Sequence[JournalCommand]

@@ -90,6 +90,32 @@ def event(serial: int = 1) -> Publish:
     return Publish(APP, "task_started", serial, None, "echo", 1)
 
 
+def test_nothing_says_of_a_run_without_a_place_that_it_has_started(journal: Journal) -> None:
+    """It is tried again several times a second, as long as others have all places."""
+    started = [Publish(APP, "task_started", n, None, "echo", 1) for n in (1, 2, 3)]
+    kept = [KeepTask(APP, task(n, TaskState.RUNNING, attempts=1)) for n in (1, 2, 3)]
+    written = journal.commit([TakeEpoch(APP, 1), *kept, *started], [run(1), run(2), run(3)])
+    assert written.no_place == [3]
+    assert [posted.event.serial for posted in written.posted] == [1, 2]
+    taken = journal.commit([TakeEpoch(APP, 2)]).taken[0].told
+    assert [each.serial for each in taken.tasks] == [1, 2]
+
+
+def test_the_end_of_an_old_epoch_does_not_undo_what_its_successor_has_done(
+    path: Path, journal: Journal
+) -> None:
+    """Who was stopped and comes back may end an epoch and take the next one in the same turn."""
+    journal.commit([TakeEpoch(APP, 1), KeepTask(APP, task(1)), KeepTask(APP, task(2))])
+    submitting = task(1, TaskState.SUBMITTING, output="out")
+    between = Journal(path, PLACES)
+    between.commit([TakeEpoch(APP, 2), KeepTask(APP, submitting), ForgetTask(APP, 2)])
+    between.close()
+    ended = [KeepTask(APP, task(n, why="exit: 1")) for n in (1, 2)]
+    written = journal.commit([*ended, event(), TakeEpoch(APP, 3), event(2)])
+    assert written.taken[0].told.tasks == [submitting]
+    assert [posted.event.serial for posted in written.posted] == [2]
+
+
 def test_what_was_kept_is_there_for_the_next_owner(path: Path, journal: Journal) -> None:
     computed = task(2, TaskState.COMPUTED, attempts=3, output="out", why="exit: 1", stderr="oh")
     journal.commit(
@@ -160,6 +186,33 @@ def test_nobody_takes_the_epoch_of_a_living_owner(
     assert taken.tasks[0].state is TaskState.RUNNING
     journal.buried([token])
     assert journal.orphans() == []
+
+
+def test_nobody_waits_for_an_owner_of_this_host_that_has_ended(
+    journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    (alive,) = journal.commit([TakeEpoch(APP, 8, before=7)]).taken
+    assert not alive.told.last_has_ended
+
+    holder.kill()
+    holder.wait()
+    (first,) = journal.commit([TakeEpoch(OTHER, 5, before=4)]).taken
+    assert not first.told.last_has_ended, "of epoch 4 this journal knows nothing"
+
+
+def test_an_ended_owner_is_known_by_its_epoch(
+    journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    holder.kill()
+    holder.wait()
+    (elsewhere,) = journal.commit([TakeEpoch(APP, 9, before=8)]).taken
+    assert not elsewhere.told.last_has_ended, "somebody on another host had epoch 8"
+    (here,) = journal.commit([TakeEpoch(APP, 10, before=9)]).taken
+    assert here.told.last_has_ended
 
 
 @pytest.mark.parametrize("holder", [TaskState.SUBMITTING], indirect=True)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.offchain.processor_script import (
+    CHAIN,
     ELSEWHERE,
     A,
     B,
@@ -29,6 +30,7 @@ from tests.offchain.processor_script import (
     submits,
 )
 from workers.offchain.actions import ProcessorActions, Task
+from workers.offchain.application import Application
 from workers.offchain.commands import Ask, Command, Run, Submit
 from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
 from workers.offchain.ordered_group import AHEAD_MAX
@@ -183,6 +185,43 @@ def lines_run(tasks: int, *, ids: bool) -> int:
     [ask] = core.handle(EpochTaken(A, 1, None, None, [], 1), 0.0, 0)
     listed = [Task("echo", f"{i}", f"{i}" if ids else None) for i in range(tasks)]
     commands = core.handle(Answered(ask.ask, ProcessorActions(listed)), 0.0, 0)
+
+    def work() -> None:
+        nonlocal commands
+        for _ in range(50):
+            run = next(c for c in commands if isinstance(c, Run))
+            ended = core.handle(RunEnded(run.run, RunResult(RunEnd.OUTPUT)), 0.0, 0)
+            submit = next(c for c in ended if isinstance(c, Submit))
+            committed_ = SubmitEnded(A, submit.serial, SubmitResult(SubmitEnd.COMMITTED))
+            commands = [*commands, *ended, *core.handle(committed_, 0.0, 0)]
+            commands = [c for c in commands if isinstance(c, Run) and c.run > run.run]
+
+    return lines_of(work)
+
+
+def test_what_comes_together_costs_one_look_at_all_applications() -> None:
+    """4,096 applications are asked in one turn, and their answers come in few."""
+    few, many = lines_asked(50), lines_asked(500)
+    assert many < few * 15, "it grows with the applications, not with their square"
+
+
+def lines_asked(applications: int) -> int:
+    """How many lines Python runs through from the list of so many to all of their answers."""
+    core = Processor(ProcessorSettings(), Random(1))
+    ours = [Application(CHAIN, f"{i:064x}") for i in range(applications)]
+
+    def work() -> None:
+        core.handle(Updated([Share(each, 1) for each in ours]), 0.0, 0)
+        taken = [EpochTaken(each, 1, None, None, [], 1) for each in ours]
+        asks = [c.ask for c in core.handle_all(taken, 0.0, 0) if isinstance(c, Ask)]
+        core.handle_all([Answered(ask, ProcessorActions([])) for ask in asks], 0.0, 0)
+        assert len(asks) == applications
+
+    return lines_of(work)
+
+
+def lines_of(work: Callable[[], None]) -> int:
+    """How many lines Python runs through."""
     lines = 0
 
     def count(frame: FrameType, event: str, _: object) -> Callable[..., Any]:
@@ -193,13 +232,7 @@ def lines_run(tasks: int, *, ids: bool) -> int:
     before = sys.gettrace()
     sys.settrace(count)
     try:
-        for _ in range(50):
-            run = next(c for c in commands if isinstance(c, Run))
-            ended = core.handle(RunEnded(run.run, RunResult(RunEnd.OUTPUT)), 0.0, 0)
-            submit = next(c for c in ended if isinstance(c, Submit))
-            committed_ = SubmitEnded(A, submit.serial, SubmitResult(SubmitEnd.COMMITTED))
-            commands = [*commands, *ended, *core.handle(committed_, 0.0, 0)]
-            commands = [c for c in commands if isinstance(c, Run) and c.run > run.run]
+        work()
     finally:
         sys.settrace(before)
     return lines

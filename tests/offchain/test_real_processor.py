@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from functools import wraps
@@ -18,6 +20,7 @@ import pytest
 
 from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
 from tests.offchain.served_applications import until
+from tests.offchain.test_journal import HOLDER, OTHER
 from workers.offchain.journal_reports import KnownTask, known_tasks, leave_wish
 from workers.offchain.journal_tables import JOURNAL_NAME, open_to_read
 from workers.offchain.records import TaskState
@@ -115,6 +118,46 @@ async def test_a_failing_task_holds_up_its_own_group_alone(tmp_path: Path) -> No
         one.look_again(p.application())
         await until(lambda: p.served.results == ["b", "a"])
         await until(lambda: journal(tmp_path) == [])
+
+
+@played
+async def test_a_processor_that_cannot_work_says_why(tmp_path: Path) -> None:
+    """A damaged journal; as soon as it is moved away, the next one works."""
+    damaged = tmp_path / JOURNAL_NAME
+    damaged.write_bytes(b"no database" * 1000)
+    async with pool(tmp_path, {"cat": CAT}) as p:
+        p.served.request_task("cat", "x")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: "journal_unusable" in one.inner.trouble)
+        assert "is damaged" in one.inner.trouble
+        damaged.rename(tmp_path / "moved away")
+        await outcomes(one, 1)
+        assert one.inner.trouble == ""
+
+
+@played
+async def test_a_place_of_a_processor_without_a_successor_is_free_again(tmp_path: Path) -> None:
+    """Killed with its worker, and its application was not watched any more after that."""
+    async with pool(tmp_path, {"cat": CAT}, concurrency=1) as p:
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: (tmp_path / JOURNAL_NAME).exists() and bool(one.held))
+        gone = [
+            sys.executable,
+            "-c",
+            HOLDER,
+            str(tmp_path / JOURNAL_NAME),
+            OTHER.key,
+            "1",
+            "running",
+        ]
+        with subprocess.Popen(gone, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline(), "it has the only place"
+            holder.kill()
+        p.served.request_task("cat", "x")
+        await outcomes(one, 1)
 
 
 @played

@@ -40,7 +40,7 @@ from workers.offchain.commands import Ask, Command, Run, Submit
 from workers.offchain.ends import PERMANENT_ENDS, RunEnd, SubmitEnd
 from workers.offchain.retry_gate import RetryGate
 from workers.offchain.stimuli import Share, Wish
-from workers.offchain.task_list import DEAD_LETTERS_MAX
+from workers.offchain.task_list import DEAD_LETTERS_CHARACTERS_MAX, DEAD_LETTERS_MAX
 
 
 def running(*tasks: str | Task, **settings: object) -> Script:
@@ -252,6 +252,18 @@ def test_dead_letters_are_bounded() -> None:
     s >> answered(A)
     assert len(s.states(A)) == DEAD_LETTERS_MAX
     assert s.states(A)[0] == ("bad 5", "dead"), "the oldest go"
+
+
+def test_dead_letters_are_bounded_in_size() -> None:
+    s = script()
+    s >> owned(A) << watches() << asks(A)
+    long = "x" * (DEAD_LETTERS_CHARACTERS_MAX // 3)
+    for i in range(5):
+        s >> answered(A, f"{i}{long}") << runs(f"{i}{long}")
+        s >> failed(f"{i}{long}", RunEnd.INPUT_TOO_LARGE)
+        s >> new_block() << asks(A)
+    s >> answered(A)
+    assert [input[0] for input, _ in s.states(A)] == ["3", "4"]
 
 
 def test_a_wish_for_a_task_that_runs_is_not_followed() -> None:

@@ -393,13 +393,16 @@ def test_heartbeats_say_what_the_store_is_waited_for() -> None:
     assert worker.hears(Heartbeat) == [Heartbeat(7, 2500, 4712, "")]
 
 
-def test_heartbeats_say_which_signers_are_in_trouble_and_the_store_goes_before() -> None:
+def test_heartbeats_say_what_is_in_trouble_and_what_signing_needs_goes_before() -> None:
     worker = WorkerScript()
+    worker.core.applications_down = "no journal"
+    worker.wait(IDLE_HEARTBEAT_S)
     worker.core.signers_down = "tcp://h:1: open"
     worker.wait(IDLE_HEARTBEAT_S)
     worker.core.store_unavailable("no space left", worker.now)
     worker.wait(IDLE_HEARTBEAT_S)
-    assert [b.note for b in worker.hears(Heartbeat)] == ["tcp://h:1: open", "no space left"]
+    said = [b.note for b in worker.hears(Heartbeat)]
+    assert said == ["no journal", "tcp://h:1: open", "no space left"]
 
 
 # -- signers --------------------------------------------------------------------------------------

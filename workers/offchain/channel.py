@@ -48,8 +48,15 @@ class Pong(Struct, tag="pong", frozen=True):
     """The loop goes round."""
 
 
+class Condition(Struct, tag="condition", frozen=True):
+    """Whether the processor can work. One that cannot waits, or ends and is started anew."""
+
+    code: str = ""  # empty: it can
+    text: str = ""
+
+
 Order = ProcessorSetup | FromBroker | Welcomed | Ping | Finish
-Word = ToBroker | Pong
+Word = ToBroker | Pong | Condition
 
 _encode = msgspec.msgpack.Encoder().encode
 _orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
-from broker.applications import checked_id
+from broker.applications import APPLICATIONS_MAX, checked_id
 from broker.errors import Misconfigured
 from workers.offchain.application import Application
 from workers.offchain.attempts import Attempts
@@ -50,8 +50,8 @@ from workers.offchain.stimuli import Notified, StreamOpened
 
 # Without any news the state is read so often, in case that news were lost.
 SAFETY_S = 60.0
-# More services than this are not one worker's: the rest is told of and left alone.
-SERVICES_MAX = 10_000
+# What a pool watches, besides the controller: the rest is told of and left alone.
+SERVICES_MAX = APPLICATIONS_MAX - 1
 
 _REGISTRATION = ""  # in place of a service's id
 

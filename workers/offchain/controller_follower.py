@@ -30,6 +30,7 @@ from workers.offchain.controller_words import (
     TipKnown,
     TipUnknown,
 )
+from workers.offchain.ends import SubmitEnd, SubmitResult
 from workers.offchain.node_service import NodeService
 from workers.offchain.notification_stream import News, NotificationStream
 from workers.offchain.offchain_errors import OffchainError
@@ -130,23 +131,34 @@ class ControllerFollower:
         try:
             state = await self._node.local_worker_state(self._controller, QUESTION_S_MAX)
             self._stimuli.put_nowait(StateKnown(state))
-        except OffchainError as error:
-            self._stimuli.put_nowait(StateUnknown(f"{error.code} {error}"))
+        except Exception as error:
+            self._stimuli.put_nowait(StateUnknown(_why(error)))
 
     async def _ask_tip(self, chain_id: str) -> None:
         try:
             tip = await self._node.chain_tip(chain_id, QUESTION_S_MAX)
             self._stimuli.put_nowait(TipKnown(chain_id, tip))
-        except OffchainError as error:
-            self._stimuli.put_nowait(TipUnknown(chain_id, f"{error.code} {error}"))
+        except Exception as error:
+            self._stimuli.put_nowait(TipUnknown(chain_id, _why(error)))
 
     async def _ask_owners(self) -> None:
         try:
             owners = await self._node.chain_owners(self._controller.chain_id, QUESTION_S_MAX)
             self._stimuli.put_nowait(OwnersKnown(owners))
-        except OffchainError as error:
-            self._stimuli.put_nowait(OwnersUnknown(f"{error.code} {error}"))
+        except Exception as error:
+            self._stimuli.put_nowait(OwnersUnknown(_why(error)))
 
     async def _submit(self, body: bytes) -> None:
-        result = await self._node.submit(self._controller, body, OPERATION_S_MAX)
+        try:
+            result = await self._node.submit(self._controller, body, OPERATION_S_MAX)
+        except Exception as error:
+            result = SubmitResult(SubmitEnd.AMBIGUOUS, text=_why(error))
         self._stimuli.put_nowait(OperationEnded(result))
+
+
+def _why(error: Exception) -> str:
+    """Why a call has failed; who waits for its end must hear of what nobody has foreseen, too."""
+    if isinstance(error, OffchainError):
+        return f"{error.code} {error}"
+    log.error("controller_call_failed", exc_info=error)
+    return repr(error)

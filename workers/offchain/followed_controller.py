@@ -34,6 +34,7 @@ class FollowedController:
         self._say, self._chance = found, chance
         self._follower: ControllerFollower | None = None
         self._following: asyncio.Task[None] | None = None
+        self._last_found: tuple[Application, ...] | None = None
 
     @property
     def held(self) -> list[tuple[Application, int]]:
@@ -43,8 +44,9 @@ class FollowedController:
         """It is ours, or it is not any more."""
         if share is not None and self.share is not None:
             self.share = share
+            self.say_again()
             return
-        self.share = share
+        self.share, self._last_found = share, None
         if self._following is not None:
             self._following.cancel()
             self._follower = self._following = None
@@ -68,7 +70,12 @@ class FollowedController:
             self._follower.hear(news)
 
     def _found(self, applications: tuple[Application, ...]) -> None:
-        if self.share is not None:
+        self._last_found = applications
+        self.say_again()
+
+    def say_again(self) -> None:
+        """Say what was found last: a broker goes by it only once the controller is ours."""
+        if self.share is not None and self._last_found is not None:
             controller, epoch = self.share.application.key, self.share.epoch
-            watched = [Watched(each.key) for each in applications]
+            watched = [Watched(each.key) for each in self._last_found]
             self._say(ApplicationsFound(controller, epoch, watched))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -29,6 +29,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
+from broker.applications import TASK_STARTED
 from signers.marks.store_lock import StoreLock
 from workers.offchain import journal_tables
 from workers.offchain.application import Application
@@ -149,13 +150,14 @@ class Journal:
 
         Args:
             commands: of the core, in their order.
-            runs: that are to start; each that has a place is written down with a new token.
+            runs: that are to start; each that has a place is written down with a new token. Of one
+                that has none, nothing is written that says that it runs.
             ended: tokens of runs whose processes are gone.
             heard: wishes that this turn carries out.
             confirmed: numbers of events that the broker has.
 
         Raises:
-            OSError, sqlite3.Error: nothing was written; the process must end and begin again.
+            OSError, sqlite3.Error: nothing was written; the same can be tried again.
         """
         now_us = time.time_ns() // 1000
         lasting = any(isinstance(c, KeepTask) and c.task.state in _LASTING for c in commands)
@@ -163,38 +165,51 @@ class Journal:
         with self._transaction(lasting=lasting):
             self._db.executemany("DELETE FROM runs WHERE token = ?", [(t,) for t in ended])
             self._db.executemany("DELETE FROM outbox WHERE number = ?", [(n,) for n in confirmed])
-            lost = self._lost({c.application for c in (*commands, *runs)}, commands)
-            for command in commands:
-                if command.application not in lost:
-                    self._write(command, now_us, written)
+            rows = {c.application: self._row_of(c.application) for c in (*commands, *runs)}
+            # What belongs to an epoch that the journal does not go by any more is not written.
+            past = {a for a, row in rows.items() if row != (self._epochs.get(a), self._owner)}
+            wanted = {c.application: c.epoch for c in commands if isinstance(c, TakeEpoch)}
+            lost = self._lost(rows, past, wanted)
             self._start([r for r in runs if r.application not in lost], now_us, written)
+            waits = {(r.application, r.serial) for r in runs if r.run in written.no_place}
+            for command in commands:
+                if isinstance(command, TakeEpoch):
+                    past.discard(command.application)
+                if command.application in lost or command.application in past:
+                    continue
+                if not _says_that_it_runs(command, waits):
+                    self._write(command, now_us, written)
             self._db.executemany(
                 "DELETE FROM wishes WHERE key = ? AND serial = ?",
                 [(w.application.key, w.serial) for w in heard if w.application not in lost],
             )
+        self._epochs |= wanted  # only now: what was not written can be tried again
         for application, newest in lost.items():
             epoch = self._epochs.pop(application, 0)
             written.refused.append(EpochRefused(application, epoch, newest))
         return written
 
+    def _row_of(self, application: Application) -> tuple[int, bytes] | None:
+        """By whose epoch the journal goes, and who that is."""
+        row: tuple[int, bytes] | None = self._db.execute(
+            "SELECT epoch, owner FROM applications WHERE key = ?", (application.key,)
+        ).fetchone()
+        return row
+
     def _lost(
-        self, applications: set[Application], commands: Sequence[JournalCommand]
+        self,
+        rows: Mapping[Application, tuple[int, bytes] | None],
+        past: Set[Application],
+        wanted: Mapping[Application, int],
     ) -> dict[Application, int]:
         """The applications that the journal gives to somebody else, and its epochs of them."""
-        wanted = {c.application: c.epoch for c in commands if isinstance(c, TakeEpoch)}
         lost: dict[Application, int] = {}
-        for application in applications:
-            row = self._db.execute(
-                "SELECT epoch, owner FROM applications WHERE key = ?", (application.key,)
-            ).fetchone()
+        for application, row in rows.items():
             if application in wanted:
-                epoch = self._epochs[application] = wanted[application]
-                if row is not None and not self._may_take(epoch, *row):
+                if row is not None and not self._may_take(wanted[application], *row):
                     lost[application] = row[0]
-            elif row is None:
-                lost[application] = 0
-            elif (row[0], row[1]) != (self._epochs.get(application), self._owner):
-                lost[application] = row[0]
+            elif application in past:
+                lost[application] = 0 if row is None else row[0]
         return lost
 
     def _may_take(self, epoch: int, newest: int, owner: bytes) -> bool:
@@ -207,7 +222,7 @@ class Journal:
         key = command.application.key
         match command:
             case TakeEpoch():
-                before = self._owner_of(key)
+                before = self._row_of(command.application)
                 self._db.execute(
                     "INSERT INTO applications (key, epoch, owner) VALUES (?, ?, ?)"
                     " ON CONFLICT (key) DO UPDATE SET epoch = excluded.epoch,"
@@ -301,21 +316,27 @@ class Journal:
 
     # -- what it has kept -------------------------------------------------------------------------
 
-    def _owner_of(self, key: str) -> bytes:
-        row = self._db.execute("SELECT owner FROM applications WHERE key = ?", (key,)).fetchone()
-        return row[0] if row is not None else self._owner
-
-    def _taken(self, command: TakeEpoch, owner_before: bytes) -> Taken:
+    def _taken(self, command: TakeEpoch, row: tuple[int, bytes] | None) -> Taken:
+        """Args: row: by which the journal went before."""
         key = command.application.key
         cursor, callback, next_serial = self._db.execute(
             "SELECT cursor, callback_us, next_serial FROM applications WHERE key = ?", (key,)
         ).fetchone()
         tasks = [task for _, task, _ in read_tasks(self._db, key)]
-        told = EpochTaken(command.application, command.epoch, cursor, callback, tasks, next_serial)
-        before = _decode_owner(owner_before)
+        last = None if row is None or row[1] == self._owner else _decode_owner(row[1])
+        runs = last is not None and last.is_alive()
+        told = EpochTaken(
+            command.application,
+            command.epoch,
+            cursor,
+            callback,
+            tasks,
+            next_serial,
+            # Of an owner on another host this journal knows nothing.
+            last_has_ended=row is not None and row[0] == command.before and not runs,
+        )
         is_on_its_way = any(task.state is TaskState.SUBMITTING for task in tasks)
-        waits = is_on_its_way and owner_before != self._owner and before.is_alive()
-        return Taken(told, before if waits else None)
+        return Taken(told, last if runs and is_on_its_way else None)
 
     def _unconfirmed(self, key: str) -> Iterator[Posted]:
         rows = self._db.execute(
@@ -352,6 +373,16 @@ class Journal:
     def close(self) -> None:
         self._db.close()
         self._lock.close()
+
+
+def _says_that_it_runs(command: JournalCommand, tasks: Set[tuple[Application, int]]) -> bool:
+    """Whether an entry is about the start of one of these tasks, which have no place."""
+    match command:
+        case KeepTask(task=TaskRecord(state=TaskState.RUNNING, serial=serial)):
+            return (command.application, serial) in tasks
+        case Publish(event=event) if event == TASK_STARTED:
+            return (command.application, command.serial) in tasks
+    return False
 
 
 def read_tasks(

@@ -77,7 +77,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
             db.execute("COMMIT")
     except sqlite3.DatabaseError as e:
         db.close()
-        raise _meaning(e, path) from None
+        raise meaning(e, path) from None
     except BaseException:
         db.close()
         raise
@@ -100,7 +100,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             raise JournalUnusable(f"{path}: it is empty")
     except sqlite3.DatabaseError as e:
         db.close()
-        raise _meaning(e, path) from None
+        raise meaning(e, path) from None
     except BaseException:
         db.close()
         raise
@@ -121,8 +121,9 @@ def _layout(db: sqlite3.Connection, path: Path) -> int:
     return LAYOUT
 
 
-def _meaning(error: sqlite3.DatabaseError, path: Path) -> Exception:
-    if isinstance(error, sqlite3.OperationalError):
+def meaning(error: sqlite3.Error, path: Path) -> Exception:
+    """What an error of SQLite's is about: the disk and other programs (it stays), or the file."""
+    if not isinstance(error, sqlite3.DatabaseError) or isinstance(error, sqlite3.OperationalError):
         return error  # of the disk or another program, not of the file
     return JournalUnusable(
         f"{path} is damaged ({error}); stop the pool, move {path.name}* away and start again: "

@@ -17,6 +17,7 @@ callbacks and nothing else, and is noticed with the next question at the latest.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from math import inf
 from typing import assert_never
@@ -73,8 +74,17 @@ class Processor:
 
     def handle(self, stimulus: Stimulus, now: float, unix_us: int) -> list[Command]:
         """Take what has happened. Returns what is to be done, in this order."""
+        return self.handle_all((stimulus,), now, unix_us)
+
+    def handle_all(self, stimuli: Iterable[Stimulus], now: float, unix_us: int) -> list[Command]:
+        """Take all that has happened, then look once at what is to be done.
+
+        That look is at every application: with thousands of them, one for each stimulus would be
+        slower than they come in.
+        """
         turn = ProcessorTurn(now, unix_us)
-        self._take(stimulus, turn)
+        for stimulus in stimuli:
+            self._take(stimulus, turn)
         return self._end(turn)
 
     def tick(self, now: float, unix_us: int) -> list[Command]:

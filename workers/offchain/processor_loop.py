@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,11 +77,17 @@ PREDECESSOR_LOOK_S = 0.05
 CROSS_OUT_S = 1.0
 
 
+# The disk is full, or another program reads the journal for long. The same can be written later.
+_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY}
+STALL_S = 1.0
+
+
 class Core(Protocol):
     """What both cores are to the loop."""
 
-    def handle(self, stimulus: Stimulus, now: float, unix_us: int) -> list[Command]: ...
-    def tick(self, now: float, unix_us: int) -> list[Command]: ...
+    def handle_all(
+        self, stimuli: Iterable[Stimulus], now: float, unix_us: int
+    ) -> list[Command]: ...
     def deadline(self) -> float: ...
     def held(self) -> list[tuple[Application, int]]: ...
     def standings(self, now: float) -> list[Standing]: ...
@@ -100,17 +107,19 @@ class ProcessorLoop:
         submit_limit_s: float,
         publish: Callable[[Sequence[Posted]], None],
         on_turn: Callable[[Sequence[Stimulus]], None],
+        on_stall: Callable[[Exception], None],
     ) -> None:
         """Args:
         journal: None in compat mode, which remembers nothing.
         publish: is given events that are in the journal.
         on_turn: is told what a turn has taken in, when it is over.
+        on_stall: is told why a turn waits for the disk, whenever it has tried in vain.
         """
         self._core, self._journal = core, journal
         self._runner = OperatorRunner(launcher, self._run_ended, self._run_is_slow)
         self._service, self._stream = service, stream
         self._submit_limit_s = submit_limit_s
-        self._publish, self._on_turn = publish, on_turn
+        self._publish, self._on_turn, self._on_stall = publish, on_turn, on_stall
         self._stimuli: list[Stimulus] = []
         self._wake = asyncio.Event()
         # One thread: a journal is used by one at a time, and its turns keep their order.
@@ -124,10 +133,11 @@ class ProcessorLoop:
         self._applications: set[Application] = set()
         self._look_at = 0.0  # when the journal is looked into for wishes
         self._events = 0  # of a mode without a journal
-        self._done = False
+        self._is_ending = self._done = False
 
     def tell(self, stimulus: Stimulus) -> None:
         """Something has happened; any number of it is one turn."""
+        self._is_ending = self._is_ending or isinstance(stimulus, Cancelled)
         self._stimuli.append(stimulus)
         self._wake.set()
 
@@ -176,11 +186,7 @@ class ProcessorLoop:
         stimuli, self._stimuli = self._stimuli, []
         heard = await self._wishes()
         now, unix_us = time.monotonic(), time.time_ns() // 1000
-        commands: list[Command] = []
-        for stimulus in (*stimuli, *heard):
-            commands += self._core.handle(stimulus, now, unix_us)
-        if now >= self._core.deadline():
-            commands += self._core.tick(now, unix_us)
+        commands = self._core.handle_all([*stimuli, *heard], now, unix_us)
         await self._perform(commands, heard)
         self._on_turn(stimuli)
 
@@ -247,6 +253,8 @@ class ProcessorLoop:
             self.tell(refused)
         for run in written.no_place:
             self.tell(PlaceRefused(run))
+        if written.no_place:  # perhaps somebody has them who is gone, and whom nobody succeeds
+            await self.end_orphans()
         return written
 
     def _forgotten(self, entries: Sequence[JournalCommand]) -> list[Posted]:
@@ -293,7 +301,15 @@ class ProcessorLoop:
         self._wake.set()
 
     async def _in_thread(self, job: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        """Use the journal; while the disk is full, what must not be forgotten is kept in memory."""
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+            except sqlite3.OperationalError as error:
+                if self._is_ending or (error.sqlite_errorcode & 0xFF) not in _PASSING:
+                    raise
+                self._on_stall(error)
+            await asyncio.sleep(STALL_S)
 
     # -- the world --------------------------------------------------------------------------------
 
@@ -335,6 +351,9 @@ class ProcessorLoop:
             )
         except OffchainError as e:
             self.tell(NotAnswered(ask.ask, f"{e.code}: {e}"))
+        except Exception as e:  # a bug of ours or a library's: or it would never be asked again
+            log.exception("ask_failed application=%s", ask.application)
+            self.tell(NotAnswered(ask.ask, repr(e)))
         else:
             self.tell(Answered(ask.ask, actions))
         self._asking.pop(ask.ask, None)
@@ -344,9 +363,13 @@ class ProcessorLoop:
         if self._journal is not None and late_s > SUBMIT_STARTS_S_MAX:
             result = SubmitResult(SubmitEnd.TRANSIENT, text=f"came {late_s:.0f} s late to send it")
         else:
-            result = await self._service.submit_outcome(
-                submit.application, submit.outcome, self._submit_limit_s
-            )
+            try:
+                result = await self._service.submit_outcome(
+                    submit.application, submit.outcome, self._submit_limit_s
+                )
+            except Exception as e:  # likewise: or its chain would wait for ever
+                log.exception("submit_failed application=%s", submit.application)
+                result = SubmitResult(SubmitEnd.AMBIGUOUS, text=repr(e))
         self.tell(SubmitEnded(submit.application, submit.serial, result))
 
     def _run_ended(self, run: int, result: RunResult) -> None:

@@ -6,10 +6,12 @@ It lives as long as the other end of its channel: when that closes, whatever it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import time
 from collections import deque
@@ -20,9 +22,9 @@ from random import Random
 from broker import wire
 from broker.applications import ApplicationHold, ApplicationShare
 from broker.config import TaskSettings
+from broker.errors import BrokerError
 from broker.messages import (
     Applications,
-    ApplicationsFound,
     ApplicationsHeld,
     LookAgain,
     TaskEventsAck,
@@ -33,6 +35,7 @@ from broker.telemetry import log_to_stderr
 from workers.frames import BrokenFrame, read_frame
 from workers.offchain.application import Application
 from workers.offchain.channel import (
+    Condition,
     Finish,
     FromBroker,
     Ping,
@@ -47,7 +50,7 @@ from workers.offchain.channel import (
 from workers.offchain.event_post import EventPost
 from workers.offchain.followed_controller import FollowedController
 from workers.offchain.journal import Journal, Places, Posted
-from workers.offchain.journal_tables import JOURNAL_NAME
+from workers.offchain.journal_tables import JOURNAL_NAME, meaning
 from workers.offchain.launcher import Launcher, OperatorLauncher
 from workers.offchain.node_service import NodeService
 from workers.offchain.notification_stream import News, NotificationStream
@@ -67,6 +70,9 @@ log = logging.getLogger("forgepool.tasks")
 NICENESS = 5
 NUMBERS_S = 1.0  # how often the pool is told how many tasks there are, if that has changed
 SCRATCH_NAME = "task-runs"
+TEXT_MAX = 1000  # characters of why it cannot work
+FAREWELL_S_MAX = 1.0
+WORKS = Condition()
 
 
 class TaskProcessorProcess:
@@ -77,13 +83,13 @@ class TaskProcessorProcess:
         compat = settings.mode == "compat"
         chance = Random(os.urandom(16))
         self._writer = writer
-        self._post = EventPost()
+        self._post = EventPost(int.from_bytes(os.urandom(6)))
         self._lists: deque[Applications] = deque()  # that the core has not taken in yet
         self._seen = Applications("", 0, [])
         self._fenced: dict[Application, int] = {}  # of the list: what the journal knows
         self._said = ApplicationsHeld("", 0, [])
         self._numbers = TaskNumbers(0, 0, 0)
-        self._last_found: ApplicationsFound | None = None
+        self._condition: Condition | None = None  # as the worker knows it
         journal = None if compat else Journal(state_dir / JOURNAL_NAME, host_places(settings))
         self._core: Core = (
             SeedProcessors(core_settings(settings), chance)
@@ -93,7 +99,7 @@ class TaskProcessorProcess:
         self._service = NodeService(settings.node_service, seed_text=compat)
         self._stream = NotificationStream(settings.node_service, self._hear, chance.random)
         self._controller = FollowedController(
-            settings, self._service, self._stream, self._found, chance.random
+            settings, self._service, self._stream, self._say, chance.random
         )
         self._loop = ProcessorLoop(
             self._core,
@@ -104,6 +110,7 @@ class TaskProcessorProcess:
             submit_limit_s=settings.submit_limit_s,
             publish=self._publish,
             on_turn=self._turned,
+            on_stall=self._stalled,
         )
 
     async def run(self, reader: asyncio.StreamReader) -> None:
@@ -144,8 +151,7 @@ class TaskProcessorProcess:
                     self._send_events()
                     self._say(self._said)
                     self._say(self._numbers)
-                    if self._last_found is not None and self._controller.held:
-                        self._say(self._last_found)
+                    self._controller.say_again()
                 case Ping():
                     self._send(Pong())
                 case Finish():
@@ -177,7 +183,8 @@ class TaskProcessorProcess:
     # -- out --------------------------------------------------------------------------------------
 
     def _turned(self, stimuli: Sequence[Stimulus]) -> None:
-        """Say what has changed in what we hold."""
+        """Say what has changed in what we hold, and that the journal could be written."""
+        self._say_condition(WORKS)
         for stimulus in stimuli:
             if isinstance(stimulus, Updated) and self._lists:
                 self._seen = self._lists.popleft()
@@ -197,6 +204,16 @@ class TaskProcessorProcess:
             self._said = held
             self._say(held)
 
+    def _stalled(self, error: Exception) -> None:
+        self._say_condition(_failure(error))
+
+    def _say_condition(self, condition: Condition) -> None:
+        if condition != self._condition:
+            self._condition = condition
+            if condition.code:
+                log.critical("tasks_stalled code=%s %s", condition.code, condition.text)
+            self._send(condition)
+
     async def _count(self) -> None:
         """Tell the pool how many tasks there are, whenever that has changed."""
         while True:
@@ -211,10 +228,6 @@ class TaskProcessorProcess:
             if numbers != self._numbers:
                 self._numbers = numbers
                 self._say(numbers)
-
-    def _found(self, found: ApplicationsFound) -> None:
-        self._last_found = found
-        self._say(found)
 
     def _publish(self, posted: Sequence[Posted]) -> None:
         if posted:
@@ -235,7 +248,9 @@ class TaskProcessorProcess:
 
 def _share(share: ApplicationShare) -> Share:
     allowed = None if share.operators is None else frozenset(share.operators)
-    return Share(Application.of_key(share.key), share.epoch, share.wait_ms / 1000, allowed)
+    return Share(
+        Application.of_key(share.key), share.epoch, share.wait_ms / 1000, allowed, share.before
+    )
 
 
 def host_places(settings: TaskSettings) -> Places:
@@ -266,8 +281,8 @@ def _launcher(settings: TaskSettings, state_dir: Path, journal: Journal | None) 
     return OperatorLauncher(table, Scratch(state_dir / SCRATCH_NAME), os.environ, journal.uuid)
 
 
-async def serve(channel: socket.socket) -> None:
-    """Process tasks for whoever holds the other end of `channel`."""
+async def serve(channel: socket.socket) -> int:
+    """Process tasks for whoever holds the other end of `channel`; returns the exit status."""
     reader, writer = await asyncio.open_connection(sock=channel)
     body = await read_frame(reader)
     setup = None if body is None else decode_order(body)
@@ -275,8 +290,30 @@ async def serve(channel: socket.socket) -> None:
         raise BrokenFrame("the first frame must be the setup")
     try:
         await TaskProcessorProcess(setup, writer).run(reader)
+    except Exception as error:
+        failure = _failure(error)
+        log.critical("task_processor_failed code=%s %s", failure.code, failure.text)
+        writer.write(encode_frame(failure))
+        return 1
     finally:
         writer.close()
+        with contextlib.suppress(OSError, TimeoutError):  # a worker that does not listen any more
+            await asyncio.wait_for(writer.wait_closed(), FAREWELL_S_MAX)
+    return 0
+
+
+def _failure(error: Exception) -> Condition:
+    """Why the processor cannot work, for whoever must mend it."""
+    if isinstance(error, sqlite3.Error):
+        error = meaning(error, Path(JOURNAL_NAME))
+    match error:
+        case BrokerError():
+            return Condition(error.code, f"{error}. {error.advice}"[:TEXT_MAX])
+        case sqlite3.Error() | OSError():
+            text = f"{error}. No operator is run and nothing is submitted meanwhile; tried again."
+            return Condition("journal_failed", text[:TEXT_MAX])
+    log.error("task_processor_fault", exc_info=error)
+    return Condition("fault", repr(error)[:TEXT_MAX])
 
 
 def main() -> None:
@@ -286,7 +323,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICENESS)
     log_to_stderr("tasks")
-    asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+    sys.exit(asyncio.run(serve(socket.socket(fileno=int(sys.argv[1])))))
 
 
 if __name__ == "__main__":

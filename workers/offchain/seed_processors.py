@@ -7,7 +7,7 @@ are made one for all here, and what happens is told to the event stream, which t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from math import inf
 from typing import NamedTuple
@@ -75,6 +75,12 @@ class SeedProcessors:
             for core in self._cores.values()
             for command in self._translated(core, core.tick(now, unix_us))
         ]
+
+    def handle_all(self, stimuli: Iterable[Stimulus], now: float, unix_us: int) -> list[Command]:
+        commands = [c for stimulus in stimuli for c in self.handle(stimulus, now, unix_us)]
+        if now >= self.deadline():
+            commands += self.tick(now, unix_us)
+        return commands
 
     def handle(self, stimulus: Stimulus, now: float, unix_us: int) -> list[Command]:
         commands: list[Command] = []

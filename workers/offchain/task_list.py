@@ -15,6 +15,8 @@ from workers.offchain.retry_gate import RetryGate
 TASKS_MAX = 10_000
 # Dead letters that the application no longer asks for, of one application: for people to look at.
 DEAD_LETTERS_MAX = 100
+# Of their inputs and error outputs: one answer of a node service may have 16 MiB of inputs.
+DEAD_LETTERS_CHARACTERS_MAX = 8 * 1024 * 1024
 
 
 class TaskList:
@@ -64,12 +66,21 @@ class TaskList:
         del self.by_serial[task.serial]
         self.letters.pop(task.serial, None)
 
-    def keep_as_letter(self, task: OpenTask) -> OpenTask | None:
-        """Keep a dead task that is no longer asked for. Returns: one that has no room any more."""
+    def keep_as_letter(self, task: OpenTask) -> list[OpenTask]:
+        """Keep a dead task that is no longer asked for. Returns: those without room, oldest first.
+
+        The newest always has room.
+        """
         self.letters[task.serial] = task
-        if len(self.letters) <= DEAD_LETTERS_MAX:
-            return None
-        return next(iter(self.letters.values()))
+        letters = list(self.letters.values())
+        room = DEAD_LETTERS_CHARACTERS_MAX - _characters(task)
+        stays = 1
+        while stays < min(len(letters), DEAD_LETTERS_MAX):
+            room -= _characters(letters[-stays - 1])
+            if room < 0:
+                break
+            stays += 1
+        return letters[:-stays]
 
     def drop_empty_groups(self) -> None:
         """Groups without a task; only while no question is open, which might name them again."""
@@ -141,6 +152,10 @@ class TaskList:
             if task is not None:
                 return task
         return None
+
+
+def _characters(task: OpenTask) -> int:
+    return len(task.record.input) + len(task.record.stderr)
 
 
 def by_group(tasks: Sequence[Task]) -> dict[str | None, list[Task]]:

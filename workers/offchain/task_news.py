@@ -9,6 +9,7 @@ from workers.offchain.commands import Publish
 from workers.offchain.ends import RunEnd, SubmitEnd
 from workers.offchain.open_task import OpenTask
 
+OPERATOR_LETTERS_MAX = 128  # as in the operator table; an application may ask for any name
 TEXT_MAX = 500  # characters of a reason in an event, in the log, and in the journal
 
 
@@ -46,7 +47,8 @@ def news(
 def named(task: OpenTask) -> str:
     """The task in a line of the log."""
     record = task.record
-    return f"serial={task.serial} operator={record.operator} attempt={record.attempts}"
+    operator = record.operator[:OPERATOR_LETTERS_MAX]
+    return f"serial={task.serial} operator={operator} attempt={record.attempts}"
 
 
 def why(code: RunEnd | SubmitEnd, text: str) -> str:

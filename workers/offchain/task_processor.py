@@ -15,6 +15,7 @@ from broker.messages import Applications, ApplicationsHeld, LookAgain, TaskEvent
 from workers.child import Child
 from workers.frames import BrokenFrame
 from workers.offchain.channel import (
+    Condition,
     Finish,
     FromBroker,
     Ping,
@@ -46,6 +47,7 @@ class TaskProcessor:
         self._heard_at = 0.0
         self._was_started = False
         self._finishing = False
+        self.trouble = ""  # why it cannot work, for `status`; empty: it does
 
     @property
     def holds(self) -> bool:
@@ -112,8 +114,14 @@ class TaskProcessor:
             for body in bodies:
                 self._heard_at = now
                 word = decode_word(body)
-                if isinstance(word, ToBroker):
-                    to_broker.append(word.body)
+                match word:
+                    case ToBroker():
+                        to_broker.append(word.body)
+                    case Condition(code="") if self.trouble:
+                        self.trouble = ""
+                        log.info("task_processor_works_again")
+                    case Condition(code=code, text=text) if code:
+                        self.trouble = f"off-chain tasks: {code}: {text}"
         except BrokenFrame as e:
             death = death or self._child.give_up(now, f"cannot be talked to: {e}")
         if not death and self.pid is not None:
