@@ -113,6 +113,9 @@ class ApplicationShare(Struct, array_like=True, frozen=True):
     # again under the same epoch, the earliest end counts.
     wait_ms: Milliseconds
     operators: Operators | None  # which it may use; None: every one
+    # The last epoch before, as far as we know; 0: none. A worker whose journal knows that owner,
+    # and that it has ended, need not wait.
+    before: Epoch = 0
 
 
 class ApplicationHold(Struct, array_like=True, frozen=True):

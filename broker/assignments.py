@@ -46,6 +46,7 @@ class Owned(Struct):
 
     worker: Worker
     epoch: int
+    before: int = 0  # the last epoch that somebody else had; 0: not known
 
 
 class Holdings(Struct):
@@ -265,7 +266,7 @@ class Assignments:
         self._known_epochs.pop(key, None)
         has.letting_go.pop(key, None)
         has.claims.pop(key, None)
-        self.owned[key] = Owned(owner, epoch)
+        self.owned[key] = Owned(owner, epoch, known if epoch != known else 0)
         has.listed[key] = entry.operators
         self._must_hear(has)
         return epoch
@@ -287,8 +288,9 @@ class Assignments:
             has.letting_go[key] = self._lists
         has.claims.clear()
         shares = [
-            ApplicationShare(key, self.owned[key].epoch, self.wait_ms(key, now), operators)
+            ApplicationShare(key, owned.epoch, self.wait_ms(key, now), operators, owned.before)
             for key, operators in has.listed.items()
+            if (owned := self.owned[key])
         ]
         return Applications(self._broker_epoch, self._lists, shares)
 

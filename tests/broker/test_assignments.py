@@ -244,6 +244,7 @@ def test_the_next_owner_of_a_silent_worker_waits_for_what_may_be_on_its_way() ->
     epoch = owner.has[A]
     pool.lose(owner)
     assert other.has[A] > epoch
+    assert other.shares[A].before == epoch  # by which a journal may know that it has ended
     assert SUBMIT_LIMIT_S - 1 < other.wait_s(A) <= SUBMIT_LIMIT_S
     assert look(pool, A).wait_ms > 0
     pool.beat(SUBMIT_LIMIT_S)

@@ -104,6 +104,7 @@ class PlayedJournal:
         application, epoch = command.application, command.epoch
         if epoch < self.epochs.get(application, 0):
             return EpochRefused(application, epoch, self.epochs[application])
+        last_has_ended = self.epochs.get(application) == command.before
         self.epochs[application] = epoch
         return EpochTaken(
             application,
@@ -112,6 +113,7 @@ class PlayedJournal:
             self.callbacks.get(application),
             list(self.tasks.get(application, {}).values()),
             self.next_serials.get(application, 1),
+            last_has_ended,
         )
 
     def write(self, command: Command) -> None:

@@ -188,6 +188,33 @@ def test_nobody_takes_the_epoch_of_a_living_owner(
     assert journal.orphans() == []
 
 
+def test_nobody_waits_for_an_owner_of_this_host_that_has_ended(
+    journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    (alive,) = journal.commit([TakeEpoch(APP, 8, before=7)]).taken
+    assert not alive.told.last_has_ended
+
+    holder.kill()
+    holder.wait()
+    (first,) = journal.commit([TakeEpoch(OTHER, 5, before=4)]).taken
+    assert not first.told.last_has_ended, "of epoch 4 this journal knows nothing"
+
+
+def test_an_ended_owner_is_known_by_its_epoch(
+    journal: Journal, holder: subprocess.Popen[str]
+) -> None:
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    holder.kill()
+    holder.wait()
+    (elsewhere,) = journal.commit([TakeEpoch(APP, 9, before=8)]).taken
+    assert not elsewhere.told.last_has_ended, "somebody on another host had epoch 8"
+    (here,) = journal.commit([TakeEpoch(APP, 10, before=9)]).taken
+    assert here.told.last_has_ended
+
+
 @pytest.mark.parametrize("holder", [TaskState.SUBMITTING], indirect=True)
 def test_who_takes_over_hears_of_an_outcome_that_may_be_on_its_way(
     path: Path, journal: Journal, holder: subprocess.Popen[str]

@@ -297,6 +297,23 @@ def test_t48_what_a_lost_owner_did_not_get_through_is_submitted_after_asking() -
     s >> answered(A, "a") << submits("a!", epoch=2)
 
 
+def test_t48_nobody_waits_for_an_owner_whose_process_has_ended() -> None:
+    s = owner_after(running("task"), Share(A, 2, wait_s=120, before=1)) << asks(A)
+    s >> answered(A, "task") << runs("task")
+    s >> output("task") << submits("task!", epoch=2)
+
+
+def test_t48_a_wait_that_is_said_again_may_only_be_shorter() -> None:
+    s = owner_after(script(), Share(A, 2, wait_s=100)) << asks(A)
+    s >> answered(A, "task") << runs("task")
+    s >> output("task")
+    s >> owned(Share(A, 2, wait_s=500))
+    s >> owned(Share(A, 2, wait_s=10))
+    s.wait(9.9)
+    s.wait(0.1) << asks(A)
+    s >> answered(A, "task") << submits("task!", epoch=2)
+
+
 def test_t48_new_work_waits_for_the_lost_owner_too() -> None:
     s = owner_after(script(), Share(A, 2, wait_s=10)) << asks(A)
     s >> answered(A, "task") << runs("task")

@@ -23,6 +23,7 @@ class TakeEpoch(Struct, frozen=True):
 
     application: Application
     epoch: int
+    before: int = 0  # the epoch of the last owner, if that is known
 
 
 class KeepCursor(Struct, frozen=True):

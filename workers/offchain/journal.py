@@ -222,7 +222,7 @@ class Journal:
         key = command.application.key
         match command:
             case TakeEpoch():
-                before = self._owner_of(key)
+                before = self._row_of(command.application)
                 self._db.execute(
                     "INSERT INTO applications (key, epoch, owner) VALUES (?, ?, ?)"
                     " ON CONFLICT (key) DO UPDATE SET epoch = excluded.epoch,"
@@ -316,21 +316,27 @@ class Journal:
 
     # -- what it has kept -------------------------------------------------------------------------
 
-    def _owner_of(self, key: str) -> bytes:
-        row = self._db.execute("SELECT owner FROM applications WHERE key = ?", (key,)).fetchone()
-        return row[0] if row is not None else self._owner
-
-    def _taken(self, command: TakeEpoch, owner_before: bytes) -> Taken:
+    def _taken(self, command: TakeEpoch, row: tuple[int, bytes] | None) -> Taken:
+        """Args: row: by which the journal went before."""
         key = command.application.key
         cursor, callback, next_serial = self._db.execute(
             "SELECT cursor, callback_us, next_serial FROM applications WHERE key = ?", (key,)
         ).fetchone()
         tasks = [task for _, task, _ in read_tasks(self._db, key)]
-        told = EpochTaken(command.application, command.epoch, cursor, callback, tasks, next_serial)
-        before = _decode_owner(owner_before)
+        last = None if row is None or row[1] == self._owner else _decode_owner(row[1])
+        runs = last is not None and last.is_alive()
+        told = EpochTaken(
+            command.application,
+            command.epoch,
+            cursor,
+            callback,
+            tasks,
+            next_serial,
+            # Of an owner on another host this journal knows nothing.
+            last_has_ended=row is not None and row[0] == command.before and not runs,
+        )
         is_on_its_way = any(task.state is TaskState.SUBMITTING for task in tasks)
-        waits = is_on_its_way and owner_before != self._owner and before.is_alive()
-        return Taken(told, before if waits else None)
+        return Taken(told, last if runs and is_on_its_way else None)
 
     def _unconfirmed(self, key: str) -> Iterator[Posted]:
         rows = self._db.execute(

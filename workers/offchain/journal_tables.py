@@ -39,7 +39,6 @@ CREATE TABLE tasks (
     not_before_us INTEGER NOT NULL, why TEXT NOT NULL, stderr TEXT NOT NULL,
     submitted_epoch INTEGER NOT NULL, asked INTEGER NOT NULL, changed_us INTEGER NOT NULL,
     PRIMARY KEY (key, serial)) WITHOUT ROWID;
-CREATE INDEX tasks_state ON tasks (state);
 CREATE TABLE inputs (
     key TEXT NOT NULL, serial INTEGER NOT NULL, text TEXT NOT NULL, UNIQUE (key, serial));
 CREATE TABLE outputs (
@@ -49,7 +48,6 @@ CREATE TABLE runs (
     operator TEXT NOT NULL, owner BLOB NOT NULL, started_us INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, event BLOB NOT NULL);
-CREATE INDEX outbox_key ON outbox (key);
 CREATE TABLE wishes (
     key TEXT NOT NULL, serial INTEGER NOT NULL, wish TEXT NOT NULL,
     PRIMARY KEY (key, serial)) WITHOUT ROWID;

@@ -196,7 +196,6 @@ class ProcessorLoop:
         written = await self._write(entries, runs, heard)
         at = time.monotonic()
         refused = {each.application for each in written.refused}
-        self._publish(written.posted)
         for command in commands:
             if not isinstance(command, _FOR_JOURNAL) and (
                 isinstance(command, Note | Done | WatchChain | UnwatchChain | StopAsking | Kill)
@@ -205,6 +204,7 @@ class ProcessorLoop:
                 self._do(command, at)
             else:
                 self._never_begun(command)
+        self._publish(written.posted)  # operators are at work meanwhile
 
     def _never_begun(self, command: Command) -> None:
         """Tell the core the end of what it waits for and what did not begin: its epoch is over."""

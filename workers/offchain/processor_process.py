@@ -248,7 +248,9 @@ class TaskProcessorProcess:
 
 def _share(share: ApplicationShare) -> Share:
     allowed = None if share.operators is None else frozenset(share.operators)
-    return Share(Application.of_key(share.key), share.epoch, share.wait_ms / 1000, allowed)
+    return Share(
+        Application.of_key(share.key), share.epoch, share.wait_ms / 1000, allowed, share.before
+    )
 
 
 def host_places(settings: TaskSettings) -> Places:

@@ -20,6 +20,7 @@ class Share(Struct, frozen=True):
     epoch: int = 0  # grows with each change of owner
     wait_s: float = 0.0  # so long an outcome of a lost owner may still be on its way
     operators: frozenset[str] | None = None  # which it may use; None: every one
+    before: int = 0  # the epoch of the last owner, as far as the broker knows; 0: it does not
 
 
 class Updated(Struct, frozen=True):
@@ -37,6 +38,8 @@ class EpochTaken(Struct, frozen=True):
     callback_unix_us: int | None
     tasks: Sequence[TaskRecord]
     next_serial: int
+    # The last owner is a process of this host that has ended: nothing of it is on its way.
+    last_has_ended: bool = False
 
 
 class EpochRefused(Struct, frozen=True):

@@ -93,13 +93,15 @@ class WatchedApplication:
         # Until then an outcome of a lost owner may arrive; after it, the application is asked.
         self._submit_not_before = turn.now + share.wait_s
         self._may_submit = False
-        turn.write(TakeEpoch(self.application, self.epoch))
+        turn.write(TakeEpoch(self.application, self.epoch, share.before))
 
     # -- the epoch --------------------------------------------------------------------------------
 
     def taken(self, kept: EpochTaken, turn: ProcessorTurn) -> None:
         """Go on where the journal says that the last owner was."""
         self.phase = Phase.WATCHED
+        if kept.last_has_ended:
+            self._submit_not_before = turn.now
         self._cursor = kept.cursor
         self.asking.callback_unix_us = kept.callback_unix_us
         self.tasks.restore(kept.tasks, kept.next_serial, turn.now)
@@ -141,7 +143,14 @@ class WatchedApplication:
         self._keep(task, turn)
 
     def updated(self, share: Share, turn: ProcessorTurn) -> None:
-        """The application stays ours; its entry may have changed."""
+        """The application stays ours; its entry may have changed.
+
+        A wait that is said again is not longer: what a lost owner had on its way may have ended.
+        """
+        until = turn.now + share.wait_s
+        if until < self._submit_not_before:
+            self._submit_not_before = until
+            self.asking.when_gate_opens(until)
         if self.asking.paused_until > turn.now:
             self.asking.begin_anew(turn.now)
         if share.operators != self._operators:
