@@ -306,6 +306,30 @@ def test_a_full_disk_writes_nothing_and_says_so(path: Path, journal: Journal) ->
     ]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_journal_that_is_taken_away_is_not_written_any_more(
+    path: Path, journal: Journal, replaced: bool
+) -> None:
+    """The next processor would begin another one, and both would think an application theirs."""
+    journal.commit([TakeEpoch(APP, 1)])
+    path.rename(path.with_suffix(".old"))
+    if replaced:
+        path.touch()
+    with pytest.raises(JournalUnusable, match="taken away"):
+        journal.commit([KeepTask(APP, task(1))])
+
+
+def test_who_looks_into_a_damaged_journal_hears_what_to_do(path: Path) -> None:
+    made = Journal(path, PLACES)
+    made.commit([TakeEpoch(APP, 1), *(KeepTask(APP, task(n, why="x" * 500)) for n in range(50))])
+    made.close()
+    pages = bytearray(path.read_bytes())
+    pages[4096 * 2 :] = b"\x5a" * (len(pages) - 4096 * 2)
+    path.write_bytes(pages)
+    with pytest.raises(JournalUnusable, match="damaged"):
+        find_task(path, "aaaa:1")
+
+
 def test_the_file_is_for_its_owner_alone(path: Path, journal: Journal) -> None:
     assert os.stat(path).st_mode & 0o777 == 0o600
 

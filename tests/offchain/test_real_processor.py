@@ -6,10 +6,12 @@ The numbers are those of the scenarios that the whole must hold (docs/offchain.m
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from functools import wraps
@@ -18,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from broker.messages import TaskNumbers
 from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
 from tests.offchain.served_applications import until
 from tests.offchain.test_journal import HOLDER, OTHER
@@ -141,8 +144,9 @@ async def test_a_place_of_a_processor_without_a_successor_is_free_again(tmp_path
     """Killed with its worker, and its application was not watched any more after that."""
     async with pool(tmp_path, {"cat": CAT}, concurrency=1) as p:
         one = p.processor()
+        one.numbers = TaskNumbers(3, 2, 1)  # of the one before, as the broker knows them
         one.give(p.share())
-        await until(lambda: (tmp_path / JOURNAL_NAME).exists() and bool(one.held))
+        await until(lambda: bool(one.held) and one.numbers == TaskNumbers(0, 0, 0))
         gone = [
             sys.executable,
             "-c",
@@ -315,6 +319,51 @@ async def test_notifications_that_break_cost_a_poll_and_no_task(tmp_path: Path) 
         p.served.host.switches.refuse_streams = False
         await outcomes(one, 3)
         assert sorted(p.served.results) == ["a", "b", "c"]
+
+
+@played
+async def test_no_block_has_a_failed_task_run_before_its_time(tmp_path: Path) -> None:
+    """T7, T36: what is before it is committed, what is behind it waits, and blocks go on."""
+    fails = script(tmp_path, "fails", "exit 1")
+    operators = {"fails": fails, "cat": CAT}
+    async with pool(
+        tmp_path, operators, ids=False, applications=2, retry_delay_s=300.0, retry_max_s=300.0
+    ) as p:
+        for operator, text in (("cat", "a"), ("fails", "b"), ("cat", "c")):
+            p.served.request_task(operator, text)
+        one = p.processor()
+        one.give(p.share())
+        await outcomes(one, 1)
+        await until(lambda: "task_retry" in one.names())
+        for _ in range(10):
+            asked = len(p.served.host.requests.asking("nextActions"))
+            p.served.request_task("cat", "of another", application=1)  # a block of the same chain
+            await until(lambda: len(p.served.host.requests.asking("nextActions")) > asked)  # noqa: B023
+        assert one.names().count("task_started") == 3
+        assert p.served.results == ["a"]
+        assert submissions(p) == 1
+
+
+@played
+async def test_after_an_error_it_asks_again_and_when_it_is_called_back(tmp_path: Path) -> None:
+    """T12, T13: there is no block, so nothing but the clock has it ask."""
+    call_at = time.time_ns() // 1000 + 2_000_000
+    answer = {"data": {"nextActions": {"execute_tasks": [], "request_callback": call_at}}}
+    async with pool(tmp_path, {"cat": CAT}) as p:
+        p.served.request_task("cat", "x")
+        p.served.fault(FaultKind.ERROR, field="nextActions")
+        p.served.fault(FaultKind.ANSWER, field="nextActions", text=json.dumps(answer), times=0)
+        one = p.processor()
+        one.give(p.share())
+
+        def asked() -> list[int]:
+            return [r.variables["now"] for r in p.served.host.requests.asking("nextActions")]
+
+        await until(lambda: max(asked(), default=0) >= call_at)
+        assert one.names() == []
+        p.served.host.faults.clear()
+        await outcomes(one, 1)
+        assert len([now for now in asked() if now < call_at]) <= 4, "start, stream, error, answer"
 
 
 @played

@@ -17,6 +17,7 @@ cut undoes at most work that is then done again. One object is used by one threa
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -43,6 +44,7 @@ from workers.offchain.commands import (
     Run,
     TakeEpoch,
 )
+from workers.offchain.offchain_errors import JournalUnusable
 from workers.offchain.process_table import ProcessIdentity
 from workers.offchain.records import TaskRecord, TaskState
 from workers.offchain.stimuli import EpochRefused, EpochTaken, Wish, Wished
@@ -110,6 +112,7 @@ class Journal:
         self._lock = StoreLock(path)
         with self._locked():
             self._db = journal_tables.open_to_write(path)
+            self._file = os.stat(path)
         (self.uuid,) = self._db.execute("SELECT value FROM meta WHERE name = 'uuid'").fetchone()
         self._lasts = False  # what PRAGMA synchronous says
         self._db.execute("PRAGMA synchronous=NORMAL")
@@ -128,6 +131,7 @@ class Journal:
             self._db.execute(f"PRAGMA synchronous={'FULL' if lasting else 'NORMAL'}")
             self._lasts = lasting
         with self._locked():
+            self._check_file()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -136,6 +140,17 @@ class Journal:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def _check_file(self) -> None:
+        """Who begins now opens what is there: if that is another file, epochs guard nothing."""
+        try:
+            is_same = os.path.samestat(os.stat(self.path), self._file)
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            raise JournalUnusable(
+                f"{self.path} was taken away while it was in use; whatever is there now is used"
+            )
 
     def commit(
         self,
@@ -157,6 +172,7 @@ class Journal:
             confirmed: numbers of events that the broker has.
 
         Raises:
+            JournalUnusable: another file has its name now.
             OSError, sqlite3.Error: nothing was written; the same can be tried again.
         """
         now_us = time.time_ns() // 1000

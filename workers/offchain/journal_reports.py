@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from signers.marks.store_lock import StoreLock
 from workers.offchain import journal_tables
 from workers.offchain.application import Application
 from workers.offchain.journal import read_tasks
-from workers.offchain.offchain_errors import NoSuchTask
+from workers.offchain.offchain_errors import JournalUnusable, NoSuchTask
 from workers.offchain.records import TaskRecord, TaskState
 from workers.offchain.stimuli import Wish
 
@@ -44,9 +45,21 @@ class KnownTask(NamedTuple):
         return known.application_id.startswith(application) or str(known).startswith(application)
 
 
+@contextmanager
+def _used(path: Path) -> Iterator[None]:
+    """Say what an error of SQLite's means to whoever looks."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        meant = journal_tables.meaning(error, path)
+        if meant is error:
+            meant = JournalUnusable(f"{path}: {error}")
+        raise meant from None
+
+
 def known_tasks(path: Path) -> Iterator[KnownTask]:
     """Every task of the journal. Raises JournalUnusable."""
-    with closing(journal_tables.open_to_read(path)) as db:
+    with _used(path), closing(journal_tables.open_to_read(path)) as db:
         wishes = {
             (key, serial): Wish(wish)
             for key, serial, wish in db.execute("SELECT key, serial, wish FROM wishes")
@@ -84,7 +97,7 @@ def leave_wish(path: Path, known: KnownTask, wish: Wish) -> None:
 
     Raises:
         NoSuchTask: the task is not dead, so nobody has to decide.
-        OSError, sqlite3.Error: it could not be written.
+        JournalUnusable, OSError: it could not be written.
     """
     state = known.task.state
     if state not in STOPPED or (wish is Wish.DROP and state is TaskState.DROPPED):
@@ -92,7 +105,7 @@ def leave_wish(path: Path, known: KnownTask, wish: Wish) -> None:
     lock = StoreLock(path)
     lock.acquire()
     try:
-        with closing(journal_tables.open_to_write(path)) as db:
+        with _used(path), closing(journal_tables.open_to_write(path)) as db:
             db.execute("PRAGMA synchronous=FULL")
             db.execute(
                 "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?)",

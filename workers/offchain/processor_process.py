@@ -88,7 +88,7 @@ class TaskProcessorProcess:
         self._seen = Applications("", 0, [])
         self._fenced: dict[Application, int] = {}  # of the list: what the journal knows
         self._said = ApplicationsHeld("", 0, [])
-        self._numbers = TaskNumbers(0, 0, 0)
+        self._numbers: TaskNumbers | None = None  # as the broker knows them
         self._condition: Condition | None = None  # as the worker knows it
         journal = None if compat else Journal(state_dir / JOURNAL_NAME, host_places(settings))
         self._core: Core = (
@@ -150,7 +150,7 @@ class TaskProcessorProcess:
                     self._post.say_again()
                     self._send_events()
                     self._say(self._said)
-                    self._say(self._numbers)
+                    self._numbers = None
                     self._controller.say_again()
                 case Ping():
                     self._send(Pong())
