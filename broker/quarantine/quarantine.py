@@ -26,6 +26,7 @@ import msgspec
 from broker.messages import HELD, REFUSED, Ack, Event, Request
 from broker.quarantine.accounting import Accounting
 from broker.quarantine.asking import Asking
+from broker.quarantine.block_votes import block_votes
 from broker.quarantine.bounds import Bounds
 from broker.quarantine.chain_watch import ChainWatch
 from broker.quarantine.cleared_chain import FINAL_BELOW_HEAD, ClearedChain
@@ -89,6 +90,7 @@ from broker.quarantine.turn import (
 )
 from broker.verification import (
     ANCESTORS_MAX,
+    BlockVote,
     ChainFacts,
     Check,
     CheckAnswer,
@@ -316,7 +318,7 @@ class Quarantine:
         turn = self.ends.take_turn()
         turn.wanted += self.missing.due(self.holding.blocks.waiting_by_root, now)
         turn.load = self.load.look(self.lanes.votes.queue.count(), self.lanes.headers.queue.count())
-        self.offences.active = not self.load.high or self.bounds.detects_under_load
+        self.offences.next_turn(active=not self.load.high or self.bounds.detects_under_load)
         turn.peers = self.conduct.told(now)
         turn.batch = self.storing.send(self._number())
         return turn
@@ -399,6 +401,7 @@ class Quarantine:
                 elif check is Check.HEADER:
                     self._header_holds(item, facts)
                 else:
+                    self._note_votes(item, verdict.votes)
                     self._block_holds(item, facts)
             case Judgement.INVALID:
                 weight = REJECTED_WEIGHTS.get(code, REJECTED_DEFAULT)
@@ -581,6 +584,15 @@ class Quarantine:
             seen, probes = self.storing.filling.batch.seen, self.ends.turn.probes
         job = self.offences.note(record, standing, seen, probes, self._number())
         self._add_job(job)
+
+    def _note_votes(self, item: Item, votes: list[BlockVote | None]) -> None:
+        """The votes in a valid block: one of them may conflict with what its delegate sent us."""
+        if item.operations is None or not self.offences.may_look_at(len(votes)):
+            return
+        for record in block_votes(item.operations, votes, self.known.seen):
+            standing = self.offences.table.enter(record)
+            if standing != SAME:  # most were held, or sent in another block
+                self._note(record, standing)
 
     def _add_job(self, job: EvidenceJob | None) -> None:
         if job is not None and not self.lanes.evidence.queue.put(job):
