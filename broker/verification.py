@@ -141,6 +141,10 @@ class ChainFacts(Struct, tag=2, array_like=True, frozen=True):
     committee_slots: int
     round_ms: int  # duration of round 0
     chain_id: str  # "Net…"
+    operations_ttl: int = 0  # how many levels below the head an operation's branch may be
+    # Hashes of the live blocks under the lowest of `blocks`, newest first; empty when `blocks` go
+    # down to the one that is known.
+    below: list[bytes] = []
 
 
 class Verdict(Struct, array_like=True, frozen=True, gc=False):

@@ -80,6 +80,7 @@ class Bounds:
     cleared_blocks: int = 1_024
     cleared_bytes: int = 64 * 1024 * 1024  # of their operations
     cleared_levels: int = 64  # below the head, whether or not any block becomes final
+    live_blocks: int = 1_024  # hashes of final blocks that a vote may name: 360 on Mavryk
     ended_requests: int = 65_536
     peers: int = 4_096
 

@@ -353,6 +353,7 @@ class Quarantine:
             "isolated": len(known.isolated),
             "cleared_blocks": len(self.chain),
             "cleared_bytes": self.chain.bytes,
+            "live_blocks": self.chain.live_blocks,
             "table": len(table.firsts),
             "seconds": len(table.seconds),
             "denounced": len(table.denounced),
@@ -440,8 +441,10 @@ class Quarantine:
         item.record = record
         if not self._may_proceed(item, record):
             return
-        if self.chain.has_payload(level, facts.round, facts.payload_hash):
+        if self.chain.takes(facts):
             self._store_vote(item, record)
+        elif self.chain.has_lost(facts.branch):
+            self.ends.end(item, UNVIABLE, "off_final_branch")
         elif level <= self.chain.head_level - FINAL_BELOW_HEAD:
             self.ends.end(item, STALE, "too_old")
         else:
@@ -540,7 +543,15 @@ class Quarantine:
             self._head_moved()
         for child in self.holding.blocks.release(facts.hash):
             self._asking.queue(child)
-        for vote in self.holding.votes.release(facts.level, facts.round, facts.payload_hash):
+        self._release_votes(self.holding.votes.of(facts.level, facts.round))
+
+    def _release_votes(self, held: list[Item]) -> None:
+        """Let those of these go that wait for nothing any more."""
+        for vote in held:
+            assert isinstance(vote.facts, VoteFacts)
+            if not self.chain.takes(vote.facts):
+                continue
+            self.holding.remove(vote)
             if self.holding.released.put(vote):
                 vote.place = RELEASED  # from FOR_TARGET: both are held
             else:  # many are being let go still, and as many were held again meanwhile
@@ -560,6 +571,10 @@ class Quarantine:
             self.watch.failed(self._moment.now)  # asked again; the store would not take more
             return
         self.watch.round_ms = facts.round_ms
+        if facts.blocks:
+            self.chain.told_below(facts.blocks[0].level, facts.below, facts.operations_ttl)
+            if facts.below:
+                self._release_votes(self.holding.votes.values())
         if facts.delegates > self.bounds.delegates and not self._warned:
             self._warned = True
             self._tell(

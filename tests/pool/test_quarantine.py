@@ -77,6 +77,16 @@ class Baked:
         other = vote[: PAYLOAD_HASH_AT.start] + blake2b_32(b"other payload")
         return other + self._signature(other, delegate)
 
+    def naming(self, vote: bytes, branch: bytes, delegate: str) -> bytes:
+        """The vote with another block as its branch."""
+        other = branch + vote[len(branch) : -SIGNATURE_BYTES]
+        return other + self._signature(other, delegate)
+
+    @property
+    def genesis(self) -> bytes:
+        """The hash of the chain's first block."""
+        return base58.decode(base58.BLOCK_HASH, self.chain.rpc("/chains/main/blocks/0/hash"))
+
     def owner_of(self, vote: bytes) -> str:
         """The delegate who has signed a vote."""
         unsigned, signature = vote[:-SIGNATURE_BYTES], vote[-SIGNATURE_BYTES:]
@@ -228,6 +238,12 @@ def test_votes_are_cleared_and_what_is_wrong_with_others_is_said(running: Runnin
         assert names(client.wait(waiting, ANSWER_S)) == ["held target", "cleared"]
         ids = [push_vote(client, vote) for vote in others]
         assert [end_of(client, id).event for id in ids] == ["cleared"] * len(others)
+        # As a branch they name the genesis, of which the node tells, and a block of nobody.
+        owner = baked.owner_of(others[0])
+        live = end_of(client, push_vote(client, baked.naming(others[0], baked.genesis, owner)))
+        push_vote(client, baked.naming(good, b"\1" * 32, baked.owner_of(good)))
+        assert live.event == "cleared"
+        until(lambda: running.held() == 1, what="the vote that stands on nothing")
     status = running.status()
     received = status["received"]
     assert received == sum(status["outcomes"].values()) + status["held"] + status["in_flight"]

@@ -125,9 +125,9 @@ def genesis(level: int = 100, timestamp_s: int = 1_700_000_000) -> Block:
 def vote_for(
     block: Block, delegate: str, kind: str = "attestation", *, signature: bytes = GOOD
 ) -> Vote:
-    """A delegate's vote for a block."""
+    """A delegate's vote for a block, which names its predecessor as its branch."""
     h = block.header
-    return Vote(kind, h.level, h.round, 0, bytes(32), h.payload_hash, delegate, signature)
+    return Vote(kind, h.level, h.round, 0, h.predecessor, h.payload_hash, delegate, signature)
 
 
 class ScriptedWorker:
@@ -142,6 +142,8 @@ class ScriptedWorker:
         self.window = window  # levels above the head that are looked at
         self.round_ms = ROUND_S * 1000
         self.votes_window = 1  # levels below the head
+        self.ttl = 360  # levels below the head that a branch may be
+        self.below = [node[0].header.predecessor]  # hashes of the live blocks under those of `node`
         self.overrides: dict[bytes, Verdict] = {}  # by raw; `number` is filled in
         self.overrides_header: dict[bytes, Verdict] = {}  # the same for HEADER only
         self.overrides_block: dict[bytes, Verdict] = {}  # and for BLOCK only
@@ -183,7 +185,10 @@ class ScriptedWorker:
     def _chain(self, item: CheckItem) -> Verdict:
         blocks = [block.facts for block in self.node]
         headers = [block.raw for block in self.node]
-        facts = ChainFacts(blocks[0].hash, blocks, headers, 400, 7000, self.round_ms, self.chain_id)
+        facts = ChainFacts(
+            blocks[0].hash, blocks, headers, 400, 7000, self.round_ms, self.chain_id, self.ttl,
+            self.below,
+        )  # fmt: skip
         return Verdict(item.number, Judgement.VALID, facts=facts)
 
     def _vote(self, body: CheckBody, item: CheckItem, vote: Vote) -> Verdict:
