@@ -92,7 +92,7 @@ class Bounds:
     denounced: int = 16_384  # offences that were reported and are not reported again
     probes: int = 1_024  # questions to the store about levels that memory has forgotten
 
-    # Votes of blocks that are looked at in a turn, 2 µs each: of 20 blocks of 400 delegates, and of
+    # Votes of blocks that are looked at in a turn, 3 µs each: of 20 blocks of 400 delegates, and of
     # four of the fullest, which take a worker 150 ms each.
     block_votes_per_turn: int = 8_192
 
