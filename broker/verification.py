@@ -12,6 +12,7 @@ which the asker chose.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -106,6 +107,16 @@ class VoteFacts(Struct, tag=0, array_like=True, frozen=True, gc=False):
     statement: bytes
 
 
+class BlockVote(Struct, array_like=True, frozen=True, gc=False):
+    """What a vote that a block holds says, as far as another vote could conflict with it."""
+
+    kind: Literal["preattestation", "attestation"]
+    level: int
+    round: int
+    delegate: str
+    statement: bytes  # as of VoteFacts
+
+
 class HeaderFacts(Struct, tag=1, array_like=True, frozen=True, gc=False):
     """What a block's header says."""
 
@@ -130,6 +141,10 @@ class ChainFacts(Struct, tag=2, array_like=True, frozen=True):
     committee_slots: int
     round_ms: int  # duration of round 0
     chain_id: str  # "Net…"
+    operations_ttl: int = 0  # how many levels below the head an operation's branch may be
+    # Hashes of the live blocks under the lowest of `blocks`, newest first; empty when `blocks` go
+    # down to the one that is known.
+    below: list[bytes] = []
 
 
 class Verdict(Struct, array_like=True, frozen=True, gc=False):
@@ -143,6 +158,8 @@ class Verdict(Struct, array_like=True, frozen=True, gc=False):
     until_unix_ms: int = 0  # EARLY
     wanted: list[bytes] = []  # ANCESTORS_WANTED: hashes
     made: bytes = b""  # EVIDENCE: the unsigned operation with a zero signature, to be injected
+    # BLOCK, valid: its votes in the order of its first pass; None: one that no evidence can name
+    votes: list[BlockVote | None] = []
 
 
 class VerdictBody(Struct, array_like=True, frozen=True):

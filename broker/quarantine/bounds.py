@@ -80,6 +80,7 @@ class Bounds:
     cleared_blocks: int = 1_024
     cleared_bytes: int = 64 * 1024 * 1024  # of their operations
     cleared_levels: int = 64  # below the head, whether or not any block becomes final
+    live_blocks: int = 1_024  # hashes of final blocks that a vote may name: 360 on Mavryk
     ended_requests: int = 65_536
     peers: int = 4_096
 
@@ -90,6 +91,10 @@ class Bounds:
     evidence: int = 1_024  # being made
     denounced: int = 16_384  # offences that were reported and are not reported again
     probes: int = 1_024  # questions to the store about levels that memory has forgotten
+
+    # Votes of blocks that are looked at in a turn, 3 µs each: of 20 blocks of 400 delegates, and of
+    # four of the fullest, which take a worker 150 ms each.
+    block_votes_per_turn: int = 8_192
 
     # Sizes of one item.
     vote_bytes_max: int = 1_024

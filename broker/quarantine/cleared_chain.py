@@ -1,4 +1,4 @@
-"""The blocks that hold, near the head: what others may build on and votes may be for.
+"""The blocks that hold, near the head: what others may build on and votes may be for, or name.
 
 It is also the set of what was cleared lately: whoever comes to wait for a block after its release
 finds it here and does not wait. Bounded by a window below the head that moves with the head alone:
@@ -7,12 +7,12 @@ a chain on which nothing becomes final fills no memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from broker.quarantine.areas import AgedMap
+from broker.quarantine.areas import AgedMap, LevelTable
 from broker.quarantine.bounds import Bounds
 from broker.quarantine.records import ClearedBlock
-from broker.verification import ANCESTORS_MAX, Ancestor, Position
+from broker.verification import ANCESTORS_MAX, Ancestor, Position, VoteFacts
 from broker.wire import PORTION_BYTES_MAX, portions
 
 FINAL_BELOW_HEAD = 2  # in Tenderbake a block is final when another one stands on its child
@@ -27,8 +27,8 @@ class ClearedChain:
     """Cleared blocks by hash, and which of them is the head."""
 
     __slots__ = (
-        "_blocks", "_branch", "_levels", "_levels_ahead", "_sizes", "_sizes_max", "_targets",
-        "bytes", "final_level", "head",
+        "_blocks", "_branch", "_branch_from", "_levels", "_levels_ahead", "_settled", "_sizes",
+        "_sizes_max", "_targets", "_ttl", "bytes", "final_level", "head",
     )  # fmt: skip
 
     def __init__(self, bounds: Bounds) -> None:
@@ -45,6 +45,10 @@ class ClearedChain:
         self._sizes: AgedMap[bytes, int] = AgedMap(bounds.cleared_blocks)
         self._sizes_max = bounds.cleared_bytes
         self._branch: frozenset[bytes] = frozenset()  # the head's, within the window
+        self._branch_from = 0  # level of the lowest block in it
+        # Levels of the final blocks that operations may name: as far back as the protocol says.
+        self._settled: LevelTable[bytes, int] = LevelTable(bounds.live_blocks)
+        self._ttl = bounds.live_blocks
 
     def add(self, block: ClearedBlock) -> bool:
         """A block was cleared and is stored; whether it is the new head."""
@@ -79,20 +83,63 @@ class ClearedChain:
         self.final_level = block.facts.level
         return True
 
+    def told_below(self, level: int, hashes: Sequence[bytes], ttl: int) -> None:
+        """The node tells which live blocks are under one of its own, newest first.
+
+        Args:
+            level: of that block, which is final or far below the head.
+            ttl: how many levels below the head an operation's branch may be.
+        """
+        self._ttl = ttl or self._ttl
+        for place, hash_ in enumerate(hashes, 1):
+            self._settled.put(level - place, hash_, level - place)
+
     @property
     def head_level(self) -> int:
         """Level of the head; -1 before anybody has told."""
         return -1 if self.head is None else self.head.facts.level
 
+    @property
+    def live_blocks(self) -> int:
+        """How many final blocks a vote may name as its branch."""
+        return len(self._settled)
+
     def get(self, hash_: bytes) -> ClearedBlock | None:
         return self._blocks.get(hash_)
 
-    def has_payload(self, level: int, round_: int, payload_hash: bytes) -> bool:
-        """Whether a vote of that level and round for this payload has a proposal."""
-        for payload, _ in self._targets.get((level, round_)) or ():
-            if payload == payload_hash:
+    def takes(self, vote: VoteFacts) -> bool:
+        """Whether a vote's proposal is here, and stands on the live block that the vote names."""
+        for payload, hash_ in self._targets.get((vote.level, vote.round)) or ():
+            if payload == vote.payload_hash and self._stands_on(hash_, vote.level, vote.branch):
                 return True
         return False
+
+    def _stands_on(self, hash_: bytes, level: int, branch: bytes) -> bool:
+        """Whether a block of this level is `branch` or, for all we know, one of its descendants."""
+        settled = self._settled.get
+        named_at = settled(branch)
+        if named_at is not None and named_at <= level and hash_ in self._branch:
+            return True  # what nearly every vote names
+        while hash_ != branch:
+            final_at = settled(hash_)
+            if final_at is not None:
+                return named_at is not None and named_at <= final_at
+            block = self._blocks.get(hash_)
+            if block is None:
+                return False
+            hash_ = block.facts.predecessor
+        return True
+
+    def has_lost(self, hash_: bytes) -> bool:
+        """Whether a block is for certain on another branch than the final one."""
+        if hash_ in self._branch:
+            return False
+        block = self._blocks.get(hash_)
+        while block is not None and block.facts.level > self.final_level:
+            block = self._blocks.get(block.facts.predecessor)
+        if block is None or block.facts.level < self._branch_from:
+            return False  # not known, or older than what is known of the final branch
+        return block.facts.hash not in self._branch
 
     def ancestors(self, hash_: bytes, wanted: tuple[bytes, ...]) -> list[Ancestor]:
         """A block and those below it, down to a final one that the node has; operations of those
@@ -163,8 +210,16 @@ class ClearedChain:
             branch.append(block)
             block = self._blocks.get(block.facts.predecessor)
         self._branch = frozenset(block.facts.hash for block in branch)
+        self._branch_from = branch[-1].facts.level
         if len(branch) > FINAL_BELOW_HEAD:
             self.final_level = max(self.final_level, branch[FINAL_BELOW_HEAD].facts.level)
+        for each in branch:
+            level = each.facts.level
+            if level <= self.final_level:
+                if each.facts.hash in self._settled:
+                    break  # and so are those below
+                self._settled.put(level, each.facts.hash, level)
+        self._settled.prune(head_level - self._ttl)
         floor = head_level - self._levels
         for old in self._blocks.values():
             if old.facts.level < floor:

@@ -1,7 +1,8 @@
 """Votes whose proposal is not cleared, by level and round.
 
 A vote for another payload than that of the proposal that was cleared stays until its time is
-over: a second proposal of that level and round may come.
+over: a second proposal of that level and round may come. So does one that names a block as its
+branch of which nobody has told.
 """
 
 from __future__ import annotations
@@ -55,15 +56,10 @@ class HeldVotes:
             if not group:
                 self._at.pop(at, None)
 
-    def release(self, level: int, round_: int, payload_hash: bytes) -> list[Item]:
-        """The votes for a proposal that was cleared; they are held no longer."""
+    def of(self, level: int, round_: int) -> list[Item]:
+        """The held votes of a level and round."""
         group = self._at.get((level, round_))
-        if group is None:
-            return []
-        released = [item for item in group.values() if _facts(item).payload_hash == payload_hash]
-        for item in released:
-            self.remove(item)
-        return released
+        return [] if group is None else group.values()
 
     def below(self, level: int) -> list[Item]:
         """The held votes of levels below."""

@@ -51,7 +51,7 @@ def _nobody_waits_for_what_is_cleared(quarantine: Quarantine) -> None:
     for vote in holding.votes.values():
         said = vote.facts
         assert isinstance(said, VoteFacts)
-        assert not chain.has_payload(said.level, said.round, said.payload_hash), "not released"
+        assert not chain.takes(said), "not released"
     for missing in quarantine.missing.values():
         assert holding.blocks.awaits(missing.hash), "nobody waits for it"
         assert missing.hash not in holding.blocks, "it is here"
@@ -79,6 +79,7 @@ def _within_bounds(quarantine: Quarantine) -> None:
         "isolated": bounds.isolated,
         "cleared_blocks": bounds.cleared_blocks,
         "cleared_bytes": bounds.cleared_bytes,
+        "live_blocks": bounds.live_blocks,
         "table": bounds.table,
         "seconds": bounds.seconds,
         "denounced": bounds.denounced,

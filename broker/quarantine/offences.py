@@ -17,18 +17,33 @@ from broker.verification import Verdict
 class Offences:
     """The detection; `active` is set by whoever knows the load."""
 
-    __slots__ = ("_jobs", "_probes_max", "active", "lost", "probes_shed", "skipped", "table",
-                 "too_old")  # fmt: skip
+    __slots__ = ("_block_votes_left", "_block_votes_max", "_jobs", "_probes_max", "active", "lost",
+                 "probes_shed", "skipped", "table", "too_old")  # fmt: skip
 
     def __init__(self, bounds: Bounds) -> None:
         self.table = SlashingTable(bounds)
         self.active = True
-        self.skipped = 0  # objects that came while it was not active
+        # Objects that came while it was not active, and votes of blocks beyond those of a turn.
+        self.skipped = 0
         self.too_old = 0  # below the detection depth
         self.lost = 0  # evidence that no worker could make, or for which there was no room
         self.probes_shed = 0
         self._probes_max = bounds.probes
+        self._block_votes_max = self._block_votes_left = bounds.block_votes_per_turn
         self._jobs: BoundedMap[Offence, EvidenceJob] = BoundedMap(bounds.evidence)
+
+    def next_turn(self, *, active: bool) -> None:
+        """A turn is over; whether the next one looks for offences."""
+        self.active = active
+        self._block_votes_left = self._block_votes_max
+
+    def may_look_at(self, block_votes: int) -> bool:
+        """Whether there is time in this turn for the votes of a block; else they are skipped."""
+        if not self.active or block_votes > self._block_votes_left:
+            self.skipped += block_votes
+            return False
+        self._block_votes_left -= block_votes
+        return True
 
     def note(
         self,

@@ -26,6 +26,7 @@ import msgspec
 from broker.messages import HELD, REFUSED, Ack, Event, Request
 from broker.quarantine.accounting import Accounting
 from broker.quarantine.asking import Asking
+from broker.quarantine.block_votes import block_votes
 from broker.quarantine.bounds import Bounds
 from broker.quarantine.chain_watch import ChainWatch
 from broker.quarantine.cleared_chain import FINAL_BELOW_HEAD, ClearedChain
@@ -89,6 +90,7 @@ from broker.quarantine.turn import (
 )
 from broker.verification import (
     ANCESTORS_MAX,
+    BlockVote,
     ChainFacts,
     Check,
     CheckAnswer,
@@ -316,7 +318,7 @@ class Quarantine:
         turn = self.ends.take_turn()
         turn.wanted += self.missing.due(self.holding.blocks.waiting_by_root, now)
         turn.load = self.load.look(self.lanes.votes.queue.count(), self.lanes.headers.queue.count())
-        self.offences.active = not self.load.high or self.bounds.detects_under_load
+        self.offences.next_turn(active=not self.load.high or self.bounds.detects_under_load)
         turn.peers = self.conduct.told(now)
         turn.batch = self.storing.send(self._number())
         return turn
@@ -351,6 +353,7 @@ class Quarantine:
             "isolated": len(known.isolated),
             "cleared_blocks": len(self.chain),
             "cleared_bytes": self.chain.bytes,
+            "live_blocks": self.chain.live_blocks,
             "table": len(table.firsts),
             "seconds": len(table.seconds),
             "denounced": len(table.denounced),
@@ -399,6 +402,7 @@ class Quarantine:
                 elif check is Check.HEADER:
                     self._header_holds(item, facts)
                 else:
+                    self._note_votes(item, verdict.votes)
                     self._block_holds(item, facts)
             case Judgement.INVALID:
                 weight = REJECTED_WEIGHTS.get(code, REJECTED_DEFAULT)
@@ -437,8 +441,10 @@ class Quarantine:
         item.record = record
         if not self._may_proceed(item, record):
             return
-        if self.chain.has_payload(level, facts.round, facts.payload_hash):
+        if self.chain.takes(facts):
             self._store_vote(item, record)
+        elif self.chain.has_lost(facts.branch):
+            self.ends.end(item, UNVIABLE, "off_final_branch")
         elif level <= self.chain.head_level - FINAL_BELOW_HEAD:
             self.ends.end(item, STALE, "too_old")
         else:
@@ -537,7 +543,15 @@ class Quarantine:
             self._head_moved()
         for child in self.holding.blocks.release(facts.hash):
             self._asking.queue(child)
-        for vote in self.holding.votes.release(facts.level, facts.round, facts.payload_hash):
+        self._release_votes(self.holding.votes.of(facts.level, facts.round))
+
+    def _release_votes(self, held: list[Item]) -> None:
+        """Let those of these go that wait for nothing any more."""
+        for vote in held:
+            assert isinstance(vote.facts, VoteFacts)
+            if not self.chain.takes(vote.facts):
+                continue
+            self.holding.remove(vote)
             if self.holding.released.put(vote):
                 vote.place = RELEASED  # from FOR_TARGET: both are held
             else:  # many are being let go still, and as many were held again meanwhile
@@ -557,6 +571,10 @@ class Quarantine:
             self.watch.failed(self._moment.now)  # asked again; the store would not take more
             return
         self.watch.round_ms = facts.round_ms
+        if facts.blocks:
+            self.chain.told_below(facts.blocks[0].level, facts.below, facts.operations_ttl)
+            if facts.below:
+                self._release_votes(self.holding.votes.values())
         if facts.delegates > self.bounds.delegates and not self._warned:
             self._warned = True
             self._tell(
@@ -581,6 +599,15 @@ class Quarantine:
             seen, probes = self.storing.filling.batch.seen, self.ends.turn.probes
         job = self.offences.note(record, standing, seen, probes, self._number())
         self._add_job(job)
+
+    def _note_votes(self, item: Item, votes: list[BlockVote | None]) -> None:
+        """The votes in a valid block: one of them may conflict with what its delegate sent us."""
+        if item.operations is None or not self.offences.may_look_at(len(votes)):
+            return
+        for record in block_votes(item.operations, votes, self.known.seen):
+            standing = self.offences.table.enter(record)
+            if standing != SAME:  # most were held, or sent in another block
+                self._note(record, standing)
 
     def _add_job(self, job: EvidenceJob | None) -> None:
         if job is not None and not self.lanes.evidence.queue.put(job):

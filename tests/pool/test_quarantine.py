@@ -75,8 +75,27 @@ class Baked:
     def signed_again(self, vote: bytes, delegate: str) -> bytes:
         """The vote for another payload, as its delegate must never sign it."""
         other = vote[: PAYLOAD_HASH_AT.start] + blake2b_32(b"other payload")
-        message = b"\x13" + base58.decode(base58.CHAIN_ID, self.pool.chain_id) + other
-        return other + self._secret(delegate).sign(blake2b_32(message)).signature
+        return other + self._signature(other, delegate)
+
+    def naming(self, vote: bytes, branch: bytes, delegate: str) -> bytes:
+        """The vote with another block as its branch."""
+        other = branch + vote[len(branch) : -SIGNATURE_BYTES]
+        return other + self._signature(other, delegate)
+
+    @property
+    def genesis(self) -> bytes:
+        """The hash of the chain's first block."""
+        return base58.decode(base58.BLOCK_HASH, self.chain.rpc("/chains/main/blocks/0/hash"))
+
+    def owner_of(self, vote: bytes) -> str:
+        """The delegate who has signed a vote."""
+        unsigned, signature = vote[:-SIGNATURE_BYTES], vote[-SIGNATURE_BYTES:]
+        [owner] = [d for d in self.pool.delegates if self._signature(unsigned, d) == signature]
+        return owner
+
+    def _signature(self, vote: bytes, delegate: str) -> bytes:
+        message = b"\x13" + base58.decode(base58.CHAIN_ID, self.pool.chain_id) + vote
+        return self._secret(delegate).sign(blake2b_32(message)).signature
 
     def _secret(self, delegate: str) -> SigningKey:
         directory = self.pool.state_dir / "keys"
@@ -219,6 +238,12 @@ def test_votes_are_cleared_and_what_is_wrong_with_others_is_said(running: Runnin
         assert names(client.wait(waiting, ANSWER_S)) == ["held target", "cleared"]
         ids = [push_vote(client, vote) for vote in others]
         assert [end_of(client, id).event for id in ids] == ["cleared"] * len(others)
+        # As a branch they name the genesis, of which the node tells, and a block of nobody.
+        owner = baked.owner_of(others[0])
+        live = end_of(client, push_vote(client, baked.naming(others[0], baked.genesis, owner)))
+        push_vote(client, baked.naming(good, b"\1" * 32, baked.owner_of(good)))
+        assert live.event == "cleared"
+        until(lambda: running.held() == 1, what="the vote that stands on nothing")
     status = running.status()
     received = status["received"]
     assert received == sum(status["outcomes"].values()) + status["held"] + status["in_flight"]
@@ -246,19 +271,25 @@ def test_what_was_held_when_it_was_killed_is_held_again_and_ends_once(running: R
 
 def test_two_votes_of_a_delegate_are_reported_once_with_the_evidence(running: Running) -> None:
     baked = running.baked
-    vote = baked.votes[0][0]
+    vote, in_block = baked.votes[0][:2]
+    owner = baked.owner_of(vote)
     with running.client() as client:
         assert end_of(client, push_block(client, baked.blocks[0])).event == "cleared"
-        honest = end_of(client, push_vote(client, vote))
-        other = baked.signed_again(vote, honest.delegate)
+        assert end_of(client, push_vote(client, vote)).delegate == owner
+        other = baked.signed_again(vote, owner)
         push_vote(client, other)
+        # The vote that this one conflicts with comes in a block only, and after the restart.
+        push_vote(client, baked.signed_again(in_block, baked.owner_of(in_block)))
         [told] = until(lambda: _slashable(running), what="the offence")
+        until(lambda: running.held() == 2, what="both votes for nothing")
         running.kill()
         running.start()
         push_vote(client, other, "p2")
-        push_vote(client, baked.signed_again(vote, honest.delegate)[:-1] + b"\0", "p3")
+        push_vote(client, baked.signed_again(vote, owner)[:-1] + b"\0", "p3")
         assert end_of(client, push_block(client, baked.blocks[1])).event == "cleared"
-    assert _slashable(running) == [told]
+        until(lambda: len(_slashable(running)) == 2, what="the offence in the block")
+    assert _slashable(running)[0] == told
+    assert _slashable(running)[1].delegate == baked.owner_of(in_block)
     evidence = msgspec.msgpack.decode(told.body, type=EvidenceRecord)
     assert {evidence.first, evidence.second} == {vote, other}
     [content] = decode_operation(evidence.operation, MAVRYK).contents

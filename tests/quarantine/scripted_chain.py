@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from broker.verification import (
+    BlockVote,
     ChainFacts,
     Check,
     CheckAnswer,
@@ -99,6 +100,12 @@ class Block:
             )
         )  # fmt: skip
 
+    def holding(self, *votes: Vote) -> Block:
+        """The same block with these votes in it, signed for."""
+        operations = [[encode(vote) for vote in votes], *self.operations[1:]]
+        digest_ = digest(encode(operations))
+        return Block(msgspec.structs.replace(self.header, operations_hash=digest_), operations)
+
     def chain(self, count: int) -> list[Block]:
         """So many blocks on top of each other, this one not included."""
         blocks: list[Block] = []
@@ -118,9 +125,9 @@ def genesis(level: int = 100, timestamp_s: int = 1_700_000_000) -> Block:
 def vote_for(
     block: Block, delegate: str, kind: str = "attestation", *, signature: bytes = GOOD
 ) -> Vote:
-    """A delegate's vote for a block."""
+    """A delegate's vote for a block, which names its predecessor as its branch."""
     h = block.header
-    return Vote(kind, h.level, h.round, 0, bytes(32), h.payload_hash, delegate, signature)
+    return Vote(kind, h.level, h.round, 0, h.predecessor, h.payload_hash, delegate, signature)
 
 
 class ScriptedWorker:
@@ -135,6 +142,8 @@ class ScriptedWorker:
         self.window = window  # levels above the head that are looked at
         self.round_ms = ROUND_S * 1000
         self.votes_window = 1  # levels below the head
+        self.ttl = 360  # levels below the head that a branch may be
+        self.below = [node[0].header.predecessor]  # hashes of the live blocks under those of `node`
         self.overrides: dict[bytes, Verdict] = {}  # by raw; `number` is filled in
         self.overrides_header: dict[bytes, Verdict] = {}  # the same for HEADER only
         self.overrides_block: dict[bytes, Verdict] = {}  # and for BLOCK only
@@ -176,7 +185,10 @@ class ScriptedWorker:
     def _chain(self, item: CheckItem) -> Verdict:
         blocks = [block.facts for block in self.node]
         headers = [block.raw for block in self.node]
-        facts = ChainFacts(blocks[0].hash, blocks, headers, 400, 7000, self.round_ms, self.chain_id)
+        facts = ChainFacts(
+            blocks[0].hash, blocks, headers, 400, 7000, self.round_ms, self.chain_id, self.ttl,
+            self.below,
+        )  # fmt: skip
         return Verdict(item.number, Judgement.VALID, facts=facts)
 
     def _vote(self, body: CheckBody, item: CheckItem, vote: Vote) -> Verdict:
@@ -185,14 +197,25 @@ class ScriptedWorker:
             return Verdict(item.number, Judgement.STALE, "too_old")
         if vote.signature[: len(GOOD)] != GOOD:
             return Verdict(item.number, Judgement.INVALID, "bad_signature")
-        said = vote.branch + vote.payload_hash
-        if self.slot_counts:
-            said += vote.slot.to_bytes(2, "big")
         facts = VoteFacts(
             vote.kind, vote.level, vote.round, vote.slot, vote.branch, vote.payload_hash,
-            vote.delegate, digest(said),
+            vote.delegate, self._statement(vote),
         )  # fmt: skip
         return Verdict(item.number, Judgement.VALID, facts=facts)
+
+    def _statement(self, vote: Vote) -> bytes:
+        said = vote.branch + vote.payload_hash
+        return digest(said + vote.slot.to_bytes(2, "big") if self.slot_counts else said)
+
+    def _vote_in_block(self, raw: bytes) -> BlockVote | None:
+        try:
+            vote = _decode(raw)
+        except msgspec.MsgspecError:
+            return None  # a test needed bytes, and no vote
+        if not vote.delegate:
+            return None  # of several delegates, whose votes were added up
+        statement = self._statement(vote)
+        return BlockVote(vote.kind, vote.level, vote.round, vote.delegate, statement)
 
     def _block(self, body: CheckBody, item: CheckItem, block: Block) -> Verdict:
         h, facts = block.header, block.facts
@@ -216,4 +239,5 @@ class ScriptedWorker:
             return Verdict(item.number, Judgement.INVALID, h.bad, facts=facts)
         if digest(encode(block.operations)) != h.operations_hash:
             return Verdict(item.number, Judgement.BODY_INVALID, "wrong_operations_hash", "", facts)
-        return Verdict(item.number, Judgement.VALID, facts=facts)
+        votes = [self._vote_in_block(raw) for raw in block.operations[0]]
+        return Verdict(item.number, Judgement.VALID, facts=facts, votes=votes)

@@ -10,7 +10,7 @@ from random import Random
 
 import msgspec
 from quarantine_script import Script
-from scripted_chain import Block, digest, vote_for
+from scripted_chain import Block, Vote, digest, vote_for
 
 from broker.messages import HELD
 from broker.quarantine.bounds import Bounds
@@ -38,6 +38,8 @@ BOUNDS = Bounds(
     cleared_blocks=64,
     cleared_levels=12,
     cleared_bytes=4_096,
+    live_blocks=16,
+    block_votes_per_turn=8,
     ended_requests=1_024,
     peers=24,
     table=600,
@@ -105,16 +107,25 @@ class Storm:
         name = f"honest{number}"
         self.honest.append(name)
         if number % 400 == 0:
-            self.top = self.top.child(baker=f"good{number}")
+            held = [self._vote() for _ in range(self.random.randrange(8))]
+            self.top = self.top.child(baker=f"good{number}").holding(*held)
             self.chain.append(self.top)
             self.blocks = [*self.blocks[-31:], self.top]
             self.script.block(self.top, HONEST, name=name)
         else:
             self.script.vote(vote_for(self.top, f"good{number}"), HONEST, name=name)
 
+    def _vote(self) -> Vote:
+        """A vote for the honest chain's head, which may name any block as its branch."""
+        vote = vote_for(self.top, f"d{self.random.randrange(40)}")
+        if self.random.random() < 0.2:
+            branch = self.random.choice((digest(b"nobody's"), self.random.choice(self.blocks).hash))
+            vote = msgspec.structs.replace(vote, branch=branch)
+        return vote
+
     def _send_vote(self, number: int) -> None:
         chance = self.random.random()
-        vote = vote_for(self.top, f"d{self.random.randrange(40)}")
+        vote = self._vote()
         if chance < 0.3:
             vote = msgspec.structs.replace(vote, level=vote.level + self.random.choice((-9, 1, 2)))
         elif chance < 0.5:

@@ -8,6 +8,7 @@ from scripted_chain import Block, digest, genesis
 from broker.quarantine.bounds import Bounds
 from broker.quarantine.cleared_chain import ClearedChain
 from broker.quarantine.records import ClearedBlock
+from broker.verification import VoteFacts
 
 
 def cleared(block: Block, operations: list[list[bytes]] | None = None) -> ClearedBlock:
@@ -20,6 +21,14 @@ def chain_of(blocks: list[Block], bounds: Bounds | None = None) -> ClearedChain:
     for block in blocks:
         chain.add(cleared(block))
     return chain
+
+
+def facts_for(block: Block, *, branch: Block) -> VoteFacts:
+    """What a vote for a block says that names another block as its branch."""
+    h = block.header
+    return VoteFacts(
+        "attestation", h.level, h.round, 0, branch.hash, h.payload_hash, "d", b"statement"
+    )
 
 
 def test_two_below_the_head_is_final() -> None:
@@ -71,8 +80,8 @@ def test_at_the_bound_the_oldest_beside_the_head_s_branch_goes() -> None:
     assert all(block.hash in chain for block in branch)
     assert [fork.hash in chain for fork in forks] == [False] * 3 + [True] * 3
     # A vote finds its proposal as long as the proposal is known, and no longer.
-    assert chain.has_payload(102, 0, forks[5].header.payload_hash)
-    assert not chain.has_payload(102, 0, forks[0].header.payload_hash)
+    assert chain.takes(facts_for(forks[5], branch=root))
+    assert not chain.takes(facts_for(forks[0], branch=root))
 
 
 def test_the_oldest_operations_go_when_there_are_too_many_bytes() -> None:
@@ -96,3 +105,45 @@ def test_the_greater_fitness_is_the_head_and_what_the_node_settles_stays_settled
     assert chain.settle(root.hash)
     assert not chain.settle(root.hash)
     assert chain.final_level == 100
+
+
+def test_a_vote_may_name_what_its_proposal_stands_on_and_nothing_beside_or_above() -> None:
+    root = genesis()
+    main = root.chain(4)
+    side = root.child(nonce=1)
+    fork = side.child()
+    above = fork.child()
+    chain = chain_of([root, *main, side, fork, above])
+    assert chain.final_level == 102
+    named = [root, side, fork, main[0], main[1], main[3]]
+    taken = [chain.takes(facts_for(fork, branch=block)) for block in named]
+    assert taken == [True, True, True, False, False, False]
+    named = [root, main[1], main[2], main[3], side]
+    taken = [chain.takes(facts_for(main[2], branch=block)) for block in named]
+    assert taken == [True, True, True, False, False]
+    assert not chain.takes(facts_for(root, branch=main[0])), "it is final, and above"
+    lost = [chain.has_lost(block.hash) for block in (root, *main, side, fork, above)]
+    assert lost == [False] * 5 + [True] * 3
+    rival = main[2].child(nonce=1)
+    chain.add(cleared(rival))
+    assert not chain.has_lost(rival.hash), "it stands on the final block"
+    assert not chain.has_lost(digest(b"nobody's"))
+
+
+def test_what_was_cleared_before_a_gap_is_not_called_lost() -> None:
+    root = genesis()
+    before = [root, *root.chain(2)]
+    above = Block(msgspec.structs.replace(root.child().header, level=130, predecessor=b"?" * 32))
+    after = [above, *above.chain(2)]
+    chain = chain_of([*before, *after])
+    assert (chain.final_level, chain.head_level) == (130, 132)
+    assert not any(chain.has_lost(block.hash) for block in (*before, *after))
+    old = digest(b"old")
+    votes = [
+        msgspec.structs.replace(facts_for(after[2], branch=above), branch=hash_)
+        for hash_ in (root.hash, before[1].hash, old)
+    ]
+    assert [chain.takes(vote) for vote in votes] == [True, False, False], "the root was final"
+    under = [digest(b"%d" % level) for level in range(129, 101, -1)]
+    chain.told_below(130, [*under, before[1].hash], 360)
+    assert [chain.takes(vote) for vote in votes] == [True, True, False]

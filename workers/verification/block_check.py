@@ -13,9 +13,10 @@ where others may go on. Source: protocol ``validate.ml``, Octez ``block_validati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from broker.verification import (
+    BlockVote,
     CheckItem,
     HeaderFacts,
     Judgement,
@@ -51,7 +52,6 @@ from workers.verification.verdicts import (
     invalid,
     rights_unknown,
     unchecked,
-    valid,
 )
 
 Steps = Iterator[Verdict | None]
@@ -229,9 +229,9 @@ def _check_body(
             text = f"the operation {operation.hash.hex()} is in an ancestor already"
             raise _Wrong(Reason.OPERATION_TWICE, text)
         yield None  # a branch may be 360 blocks back: 0.2 ms
-    yield from _check_votes(header, predecessor, operations, attested, preattested, rules)
+    votes = yield from _check_votes(header, predecessor, operations, attested, preattested, rules)
     yield from _check_others(operations, state, rules)
-    yield valid(number, facts)
+    yield Verdict(number, Judgement.VALID, facts=facts, votes=votes)
 
 
 def _may_fit(passes: Sequence[Sequence[bytes]]) -> bool:
@@ -292,8 +292,8 @@ def _check_votes(
     attested: LevelRights | None,
     preattested: LevelRights | None,
     rules: ChainRules,
-) -> Steps:
-    """Each vote, then whether they are enough. Raises _Wrong."""
+) -> Generator[None, None, list[BlockVote | None]]:
+    """Each vote, then whether they are enough; gives what they say. Raises _Wrong."""
     of_predecessor = None
     if predecessor.payload_hash is not None:
         of_predecessor = Target(predecessor.level, predecessor.round, predecessor.payload_hash)
@@ -314,6 +314,7 @@ def _check_votes(
     if of_lock is not None and votes.preattesting_power < max(threshold, 1):
         text = f"preattestations of {votes.preattesting_power} slots, {threshold} are a quorum"
         raise _Wrong(Reason.NO_LOCKED_QUORUM, text)
+    return votes.votes
 
 
 def _check_others(operations: BlockOperations, state: BlockState, rules: ChainRules) -> Steps:

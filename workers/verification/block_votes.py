@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from broker.verification import BlockVote
 from signers.curves import bls
 from signers.errors import MalformedBytes
 from signers.formats.networks import BlsScheme, DalVotes
@@ -24,7 +25,14 @@ from signers.keyring.keys import PublicKey, UnsupportedCurve
 from workers.verification.chain_rules import ChainRules
 from workers.verification.level_rights import LevelRights, Voter
 from workers.verification.verdicts import Reason
-from workers.verification.vote_check import NoCompanionKey, bls_vote_key, is_signed_vote
+from workers.verification.vote_check import (
+    ATTESTATION,
+    PREATTESTATION,
+    NoCompanionKey,
+    bls_vote_key,
+    is_signed_vote,
+    statement,
+)
 
 _KINDS = {
     "preattestation": Kind.PREATTESTATION,
@@ -67,6 +75,8 @@ class BlockVotes:
     ) -> None:
         self.attesting_power = 0
         self.preattesting_power = 0
+        # By operation; None: votes added up or on data availability, which no evidence can name.
+        self.votes: list[BlockVote | None] = []
         self._rules = rules
         self._targets = {
             Kind.ATTESTATION: (attested, attesters),
@@ -80,19 +90,21 @@ class BlockVotes:
         content = operation.contents[0]
         kind = _KINDS.get(content.name)
         try:
+            vote = None
             if kind is None:
                 self._add_dal_attestation(operation, content)
             elif "consensus_content" in content.fields:
                 yield from self._add_aggregate(operation, content, kind)
             else:
-                self._add_vote(operation, content.fields, kind)
+                vote = self._add_vote(operation, content.fields, kind)
+            self.votes.append(vote)
         except UnsupportedCurve as error:
             raise WrongVote(Reason.UNSUPPORTED_KEY, str(error)) from None
         except NoCompanionKey as error:
             raise WrongVote(Reason.NO_COMPANION_KEY, str(error)) from None
         yield
 
-    def _add_vote(self, operation: Operation, fields: Mapping[str, Any], kind: Kind) -> None:
+    def _add_vote(self, operation: Operation, fields: Mapping[str, Any], kind: Kind) -> BlockVote:
         voter = self._voter(kind, fields, fields["slot"])
         dal = fields.get("dal_attestation")
         if dal is not None and self._rules.protocol.dal_votes is not DalVotes.IN_ATTESTATION:
@@ -110,6 +122,14 @@ class BlockVotes:
         if not is_signed_vote(vote, voter, self._rules):
             raise _bad_signature(voter.delegate)
         self._count(kind, voter)
+        slot = None if self._rules.protocol.votes_in_lowest_slot else vote.slot
+        return BlockVote(
+            PREATTESTATION if kind is Kind.PREATTESTATION else ATTESTATION,
+            vote.level,
+            vote.round,
+            voter.delegate,
+            statement(vote.branch, vote.payload_hash, slot),
+        )
 
     def _add_aggregate(self, operation: Operation, content: Content, kind: Kind) -> Iterator[None]:
         """Votes of tz4 keys, whose signatures were added up, and so are their keys."""

@@ -32,5 +32,7 @@ def chain_verdict(number: int, outcome: NodeTold | PreparationFailed) -> Verdict
             told.rules.committee_size,
             told.rules.minimal_block_delay_s * 1000,
             told.chain_id,
+            told.rules.operations_ttl,
+            told.below,
         ),
     )

@@ -175,8 +175,14 @@ class NodeAnswers:
         final = await chain.hash(f"{head.hash}~{min(FINAL_DEPTH, head.level)}", deadline=deadline)
         stops_at = base58.decode(base58.BLOCK_HASH, final)
         headers = await self._down_to(chain, head.hash, known or stops_at, deadline)
+        below: list[bytes] = []
+        lowest = blake2b_32(headers[0])
+        if lowest != known:
+            name = base58.encode(base58.BLOCK_HASH, lowest)
+            branch = await chain.branch(name, rules.operations_ttl, deadline=deadline)
+            below = [base58.decode(base58.BLOCK_HASH, text) for text in branch[1:]]
         validators = await chain.validators("head", head.level, deadline=deadline)
-        return ChainTold(rules, stops_at, headers, len(validators), head.chain_id)
+        return ChainTold(rules, stops_at, headers, len(validators), head.chain_id, below)
 
     async def _down_to(
         self, chain: ChainRpc, head: str, last: bytes, deadline: float

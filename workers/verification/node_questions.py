@@ -86,6 +86,7 @@ class ChainTold(Struct, tag="chain", frozen=True):
     headers: list[bytes]  # oldest first
     delegates: int
     chain_id: str
+    below: list[bytes] = []  # hashes under the lowest header, newest first, unless that is known
 
 
 class AccountTold(Struct, array_like=True, frozen=True):

@@ -9,6 +9,7 @@ Source: protocol ``validate.ml`` (``Consensus``, in the mempool); Octez's window
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from broker.verification import Position, Verdict, VoteFacts
 from signers.curves import bls
@@ -57,7 +58,8 @@ ROUNDS_OF_PAST_LEVEL = 64
 # A vote with the widest DAL content has 400 bytes with the signature of a tz4 key.
 VOTE_BYTES_MAX = 4096
 
-PREATTESTATION, ATTESTATION = "preattestation", "attestation"
+PREATTESTATION: Final = "preattestation"
+ATTESTATION: Final = "attestation"
 _VOTE_TAGS = frozenset({PREATTESTATION_TAG, ATTESTATION_TAG, ATTESTATION_WITH_DAL_TAG})
 _AGGREGATE_TAGS = frozenset({PREATTESTATIONS_AGGREGATE_TAG, ATTESTATIONS_AGGREGATE_TAG})
 _UNSIGNED_BYTES = HASH_BYTES + 1 + 2 + 4 + 4 + HASH_BYTES  # of a vote without DAL content
@@ -137,9 +139,7 @@ class VoteCheck:
         return valid(number, facts)
 
     def _facts(self, vote: SignedVote, voter: Voter | None = None) -> VoteFacts:
-        said = vote.branch + vote.payload_hash
-        if self._slot_counts:
-            said += vote.slot.to_bytes(2)
+        slot = vote.slot if self._slot_counts else None
         return VoteFacts(
             PREATTESTATION if vote.kind is _EARLY else ATTESTATION,
             vote.level,
@@ -148,8 +148,14 @@ class VoteCheck:
             vote.branch,
             vote.payload_hash,
             "" if voter is None else voter.delegate,
-            blake2b_32(said),
+            statement(vote.branch, vote.payload_hash, slot),
         )
+
+
+def statement(branch: bytes, payload_hash: bytes, slot: int | None) -> bytes:
+    """A digest of what two votes must agree in; no `slot` where a differing one is no offence."""
+    said = branch + payload_hash
+    return blake2b_32(said if slot is None else said + slot.to_bytes(2))
 
 
 def check_vote(

@@ -13,7 +13,14 @@ import real_objects
 from bakery import ACCOUNTS, BAKERS, STRANGERS, Bakery, genesis_of
 from sandbox_context import Checker, item_of, other_hash
 
-from broker.verification import Ancestor, CheckItem, Judgement, Verdict
+from broker.verification import (
+    Ancestor,
+    BlockVote,
+    CheckItem,
+    Judgement,
+    Verdict,
+    VoteFacts,
+)
 from signers.curves import bls
 from signers.formats import block_header
 from signers.formats.anonymous_operation import DRAIN_DELEGATE, SEED_NONCE_REVELATION
@@ -32,6 +39,7 @@ from workers.verification.block_check import block_steps, check_block
 from workers.verification.known_chain import LEVELS_KEPT
 from workers.verification.node_questions import IncludedWanted, RightsTold, RightsWanted
 from workers.verification.verdicts import Reason
+from workers.verification.vote_check import check_vote
 
 
 def new_bakery(network: Any = MAVRYK, bakers: Any = BAKERS, level: int = 4, **other: Any) -> Bakery:
@@ -97,6 +105,28 @@ def test_right_blocks_are_valid(network: Any) -> None:
         verdict = case.check(item_of(bakery, raw, passes, bakery.head), header.timestamp)
         assert verdict.judgement == Judgement.VALID, (level, verdict)
         assert bakery.inject(raw, passes).refusal is None
+
+
+@pytest.mark.parametrize("network", [MAVRYK, TEZOS], ids=lambda n: n.name)
+def test_a_valid_block_says_of_its_votes_what_the_check_of_each_vote_says(network: Any) -> None:
+    case = Case(new_bakery(network))
+    lock, passes = locked_passes(case)
+    passes = [[*lock, *passes[0]], *passes[1:]]
+    verdict = case.judge(passes, **LOCKED)
+    assert verdict.judgement == Judgement.VALID
+    assert len(verdict.votes) == len(passes[0]) > len(lock) > 1
+    chain, head = case.checker.chain, case.bakery.head
+    assert chain.rules is not None
+    for raw, said in zip(passes[0], verdict.votes, strict=True):
+        position = case.checker.position(head)
+        facts = check_vote(0, raw, chain.rules, chain.rights, position).facts
+        assert isinstance(facts, VoteFacts)
+        assert said == BlockVote(
+            facts.kind, facts.level, facts.round, facts.delegate, facts.statement
+        )
+        assert said is not None
+        assert said.delegate
+    assert not case.judge([lock, *passes[1:]], **LOCKED).votes, "of none that is not valid"
 
 
 HEADER_CHANGES: list[tuple[Reason, Callable[[Any], Any]]] = [
@@ -404,7 +434,8 @@ def test_votes_of_tz4_keys_come_added_up(
         return encode(Operation(block.header.predecessor, (content,), total))
 
     slots = list(owners)
-    assert case.judge(case.passes(votes=[aggregate(slots, signatures)])).judgement == 0
+    verdict = case.judge(case.passes(votes=[aggregate(slots, signatures)]))
+    assert (verdict.judgement, verdict.votes) == (Judgement.VALID, [None])
     single = bakery.attestations(block)
     for votes, reason in (
         ([aggregate(slots, signatures[1:])], Reason.BAD_SIGNATURE),

@@ -279,11 +279,13 @@ def test_where_the_chain_stands_is_asked_each_time() -> None:
         played.take(number, [CheckItem(4, b"k" * 32)], check=Check.CHAIN)
         played.work()
         assert played.questions() == [ChainWanted(b"k" * 32)]
-        played.tell(ChainTold(RULES, b"f" * 32, [HEADER], 12, "NetXdQprcVkpaWU"))
+        below = [b"b" * 32]
+        played.tell(ChainTold(RULES, b"f" * 32, [HEADER], 12, "NetXdQprcVkpaWU", below))
         [verdict] = played.verdicts()[number]
         facts = verdict.facts
         assert (verdict.judgement, facts.delegates, facts.committee_slots) == (0, 12, 7000)  # type: ignore[union-attr]
         assert facts.headers == [HEADER]  # type: ignore[union-attr]
+        assert (facts.below, facts.operations_ttl) == (below, RULES.operations_ttl)  # type: ignore[union-attr]
     played.take(3, [CheckItem(4, b"k" * 32)], check=Check.CHAIN)
     played.work()
     played.fail()

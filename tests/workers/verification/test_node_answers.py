@@ -152,6 +152,9 @@ def test_the_chain_down_to_what_is_known_or_final() -> None:
             assert told.final == raw[5].hash
             assert told.headers == [raw[level].raw_header for level in range(first, 8)]
             assert told.delegates == len(bakery.bakers)
+            is_known = known == raw[first].hash
+            below = [] if is_known else [raw[level].hash for level in range(first - 1, -1, -1)]
+            assert told.below == below, "what votes may name, unless the asker knows it"
 
     ask_all(bakery, scenario)
 
