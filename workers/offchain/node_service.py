@@ -20,6 +20,7 @@ import httpx
 from workers.offchain import node_queries, node_replies
 from workers.offchain.actions import ProcessorActions, TaskOutcome
 from workers.offchain.application import Application
+from workers.offchain.connection_pools import CONNECTIONS_PER_POOL, ConnectionPools
 from workers.offchain.ends import SubmitEnd, SubmitResult
 from workers.offchain.node_replies import LocalWorkerState
 from workers.offchain.offchain_errors import NodeServiceAway, UnreadableReply
@@ -28,8 +29,8 @@ from workers.offchain.offchain_errors import NodeServiceAway, UnreadableReply
 CONNECT_S_MAX = 5.0
 # Calls at once: an application has one question and a chain one submission under way. More wait.
 CONNECTIONS_MAX = 256
-# Proxies close idle connections after about a minute; forgetting them first avoids the race.
-KEEP_ALIVE_S = 30.0
+# Questions at once, of those that end in time; submissions need not wait for them.
+QUESTIONS_MAX = 128
 # The node service takes no more; what it would refuse while we still write looks like a break.
 REQUEST_BYTES_MAX = 2 * 1024 * 1024
 # An answer lists every pending task with its input; inputs have a bound of their own.
@@ -80,22 +81,24 @@ class NodeService:
         self._task_outcome = (
             node_queries.seed_task_outcome if seed_text else node_queries.task_outcome
         )
-        self._http = httpx.AsyncClient(
-            # Reading the system's certificates takes longer than most calls.
-            verify=ssl.create_default_context() if base.scheme == "https" else False,
-            trust_env=False,
-            follow_redirects=False,
-            headers=_HEADERS,
-            timeout=httpx.Timeout(None, connect=CONNECT_S_MAX),
-            limits=httpx.Limits(
-                max_connections=CONNECTIONS_MAX,
-                max_keepalive_connections=CONNECTIONS_MAX,
-                keepalive_expiry=KEEP_ALIVE_S,
-            ),
-        )
+        # Reading the system's certificates takes longer than most calls.
+        verify = ssl.create_default_context() if base.scheme == "https" else False
+
+        def pool(limits: httpx.Limits) -> httpx.AsyncClient:
+            return httpx.AsyncClient(
+                verify=verify,
+                trust_env=False,
+                follow_redirects=False,
+                headers=_HEADERS,
+                timeout=httpx.Timeout(None, connect=CONNECT_S_MAX),
+                limits=limits,
+            )
+
+        self._pools = ConnectionPools(pool, pools_max=CONNECTIONS_MAX // CONNECTIONS_PER_POOL)
+        self._questions = asyncio.Semaphore(QUESTIONS_MAX)
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._pools.aclose()
 
     async def next_actions(
         self, application: Application, cursor: str | None, now_unix_us: int, limit_s: float | None
@@ -154,22 +157,27 @@ class NodeService:
         )
 
     async def _ask(self, path: str, body: bytes, limit_s: float | None) -> _Reply:
-        return await self._post(path, body, limit_s, _Sending())
+        """Ask; the time for an answer begins when the question leaves."""
+        if limit_s is None:  # it might hold its place for ever
+            return await self._post(path, body, limit_s, _Sending())
+        async with self._questions:
+            return await self._post(path, body, limit_s, _Sending())
 
     async def _post(
         self, path: str, body: bytes, limit_s: float | None, sending: _Sending
     ) -> _Reply:
         try:
-            async with (
-                asyncio.timeout(limit_s),
-                self._http.stream(
-                    "POST",
-                    self._url_of(path),
-                    content=body,
-                    extensions={"trace": sending},
-                ) as response,
-            ):
-                return _Reply(response.status_code, await self._read(response))
+            with self._pools.taken() as pool:
+                async with (
+                    asyncio.timeout(limit_s),
+                    pool.stream(
+                        "POST",
+                        self._url_of(path),
+                        content=body,
+                        extensions={"trace": sending},
+                    ) as response,
+                ):
+                    return _Reply(response.status_code, await self._read(response))
         except TimeoutError:
             raise NodeServiceAway(f"POST {path}: no answer within {limit_s} s") from None
         except httpx.HTTPError as error:
