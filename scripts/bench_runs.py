@@ -25,10 +25,10 @@ from broker.config import OperatorSettings
 from workers.offchain.application import Application
 from workers.offchain.commands import Run
 from workers.offchain.ends import RunEnd, RunResult
-from workers.offchain.launcher import OperatorLauncher
-from workers.offchain.operator_runner import OperatorRunner
-from workers.offchain.operator_table import operator_table
-from workers.offchain.scratch import Scratch
+from workers.offchain.operators.launcher import OperatorLauncher
+from workers.offchain.operators.operator_runner import OperatorRunner
+from workers.offchain.operators.operator_table import operator_table
+from workers.offchain.operators.scratch import Scratch
 
 APPLICATION = Application("c" * 64, "a" * 64)
 INPUT = "x" * 100

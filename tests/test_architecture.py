@@ -59,8 +59,8 @@ PURE = {
     "workers": {
         "actions", "ancestor_block", "application", "application_host", "application_kind",
         "asking", "attempts", "block_check", "block_operations", "block_state",
-        "block_votes", "bls_vote", "chain_rules", "chain_verdict", "chance", "controller",
-        "controller_application", "controller_words", "deadline_heap", "denials",
+        "block_votes", "bls_vote", "chain_rules", "chain_verdict", "chance",
+        "controller.controller", "controller_application", "controller_words", "deadline_heap", "denials",
         "evidence_check", "exit_class", "faults", "gate", "header_check", "http_protocol",
         "jittered_pause", "key_listing", "known_chain", "lane", "level_rights",
         "node_queries", "node_questions", "node_replies", "notification_session",

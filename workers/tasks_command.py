@@ -20,10 +20,10 @@ from broker.place import Place, at_a_place
 from broker.task_options import TaskFlags, configured_applications, with_task_options
 from broker.telemetry import printable
 from workers.offchain.application import Application
-from workers.offchain.journal_reports import KnownTask, find_task, known_tasks, leave_wish
-from workers.offchain.journal_tables import JOURNAL_NAME
-from workers.offchain.operator_files import located, problems
-from workers.offchain.operator_table import operator_table
+from workers.offchain.journal.journal_reports import KnownTask, find_task, known_tasks, leave_wish
+from workers.offchain.journal.journal_tables import JOURNAL_NAME
+from workers.offchain.operators.operator_files import located, problems
+from workers.offchain.operators.operator_table import operator_table
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import Wish
 

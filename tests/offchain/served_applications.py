@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from workers.offchain.application import Application
-from workers.offchain.node_service import NodeService
+from workers.offchain.node_service.node_service import NodeService
 from workers.sandbox_apps.application_host import ApplicationHost
 from workers.sandbox_apps.faults import Fault, FaultKind
 from workers.sandbox_apps.host_server import HostServer

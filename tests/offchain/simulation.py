@@ -46,8 +46,8 @@ from workers.offchain.commands import (
     WatchChain,
 )
 from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
-from workers.offchain.processor import Processor
-from workers.offchain.processor_invariants import validate
+from workers.offchain.hardened.processor import Processor
+from workers.offchain.hardened.processor_invariants import validate
 from workers.offchain.processor_settings import ProcessorSettings
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import (

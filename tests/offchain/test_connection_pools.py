@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import httpx
 
-from workers.offchain.connection_pools import CONNECTIONS_PER_POOL, ConnectionPools
+from workers.offchain.node_service.connection_pools import CONNECTIONS_PER_POOL, ConnectionPools
 
 
 def test_a_call_gets_the_first_pool_with_room_and_the_least_busy_when_none_has() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import inf
 
 from workers.offchain.application import Application
-from workers.offchain.attempts import RETRY_FIRST_S
 from workers.offchain.commands import Note, UnwatchChain, WatchChain
-from workers.offchain.controller import SAFETY_S, Controller
-from workers.offchain.controller_words import (
+from workers.offchain.controller.attempts import RETRY_FIRST_S
+from workers.offchain.controller.controller import SAFETY_S, Controller
+from workers.offchain.controller.controller_words import (
     AskOwners,
     AskState,
     AskTip,
@@ -25,7 +25,7 @@ from workers.offchain.controller_words import (
     TipUnknown,
 )
 from workers.offchain.ends import SubmitEnd, SubmitResult
-from workers.offchain.node_replies import (
+from workers.offchain.node_service.node_replies import (
     ChainDescription,
     LocalWorker,
     LocalWorkerState,

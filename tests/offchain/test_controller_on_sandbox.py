@@ -10,10 +10,10 @@ import msgspec
 
 from tests.offchain.served_applications import Served, served, until
 from workers.offchain.application import Application
-from workers.offchain.controller import Controller
-from workers.offchain.controller_follower import ControllerFollower
+from workers.offchain.controller.controller import Controller
+from workers.offchain.controller.controller_follower import ControllerFollower
 from workers.offchain.ends import SubmitEnd
-from workers.offchain.notification_stream import NotificationStream
+from workers.offchain.node_service.notification_stream import NotificationStream
 from workers.sandbox_apps.controller_application import ControllerApplication, ManagedService
 from workers.sandbox_apps.faults import FaultKind
 

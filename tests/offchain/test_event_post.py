@@ -12,7 +12,7 @@ from broker.messages import TaskEvents
 from tests.offchain.processor_script import A
 from workers.offchain.commands import Publish
 from workers.offchain.event_post import NAME_LETTERS_MAX, UNCONFIRMED_MAX, EventPost
-from workers.offchain.journal import Posted
+from workers.offchain.journal.journal import Posted
 
 
 def posted(number: int, **fields: Any) -> Posted:

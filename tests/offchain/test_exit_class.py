@@ -11,8 +11,8 @@ from broker.config import OperatorSettings
 from workers.offchain.application import Application
 from workers.offchain.commands import Run
 from workers.offchain.ends import RunEnd
-from workers.offchain.exit_class import exit_class, seed_exit_text
-from workers.offchain.run_environment import idempotency_key, run_environment
+from workers.offchain.operators.exit_class import exit_class, seed_exit_text
+from workers.offchain.operators.run_environment import idempotency_key, run_environment
 
 PLAIN = OperatorSettings("p")
 LIMITED = OperatorSettings("p", cpu_s=1)

@@ -9,8 +9,12 @@ from broker.config import TaskSettings
 from broker.messages import ApplicationsFound
 from tests.offchain.processor_script import CHAIN, A, B
 from workers.offchain.application import Application
-from workers.offchain.followed_controller import FollowedController
-from workers.offchain.node_replies import ChainDescription, LocalWorker, LocalWorkerState
+from workers.offchain.controller.followed_controller import FollowedController
+from workers.offchain.node_service.node_replies import (
+    ChainDescription,
+    LocalWorker,
+    LocalWorkerState,
+)
 from workers.offchain.stimuli import Share
 
 CONTROLLER = Application(CHAIN, "cc" * 32)

@@ -22,9 +22,9 @@ from workers.offchain.commands import (
     Run,
     TakeEpoch,
 )
-from workers.offchain.journal import Journal, Places
-from workers.offchain.journal_reports import find_task, leave_wish
-from workers.offchain.journal_tables import JOURNAL_NAME, open_to_read, open_to_write
+from workers.offchain.journal.journal import Journal, Places
+from workers.offchain.journal.journal_reports import find_task, leave_wish
+from workers.offchain.journal.journal_tables import JOURNAL_NAME, open_to_read, open_to_write
 from workers.offchain.offchain_errors import JournalUnusable, NoSuchTask
 from workers.offchain.records import TaskRecord, TaskState
 from workers.offchain.stimuli import EpochRefused, Wish, Wished
@@ -39,7 +39,7 @@ import sys
 from pathlib import Path
 from workers.offchain.application import Application
 from workers.offchain.commands import KeepTask, Run, TakeEpoch
-from workers.offchain.journal import Journal, Places
+from workers.offchain.journal.journal import Journal, Places
 from workers.offchain.records import TaskRecord, TaskState
 
 app, epoch = Application.of_key(sys.argv[2]), int(sys.argv[3])

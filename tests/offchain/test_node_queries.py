@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from workers.offchain import node_queries
 from workers.offchain.actions import TaskOutcome
-from workers.offchain.notifications import CONNECTION_INIT, PING, PONG, subscribe, unsubscribe
+from workers.offchain.node_service import node_queries
+from workers.offchain.node_service.notifications import (
+    CONNECTION_INIT,
+    PING,
+    PONG,
+    subscribe,
+    unsubscribe,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW_US = 1787088540000000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from workers.offchain.actions import ProcessorActions, Task
 from workers.offchain.ends import SubmitEnd, SubmitResult
-from workers.offchain.node_replies import (
+from workers.offchain.node_service.node_replies import (
     TEXT_MAX,
     read_chain_owners,
     read_chain_tip,

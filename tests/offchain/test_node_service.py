@@ -15,7 +15,7 @@ from tests.offchain.served_applications import LOOPBACK, NOW_US, Served, served,
 from workers.offchain.actions import Task, TaskOutcome
 from workers.offchain.application import Application
 from workers.offchain.ends import SubmitEnd
-from workers.offchain.node_service import REQUEST_BYTES_MAX, NodeService
+from workers.offchain.node_service.node_service import REQUEST_BYTES_MAX, NodeService
 from workers.offchain.offchain_errors import (
     ApplicationRefused,
     MalformedActions,

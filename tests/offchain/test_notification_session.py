@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.offchain.notification_session import (
+from workers.offchain.node_service.notification_session import (
     ANSWER_S_MAX,
     RESUBSCRIBE_FIRST_S,
     Lost,
@@ -19,7 +19,7 @@ from workers.offchain.notification_session import (
     Output,
     Say,
 )
-from workers.offchain.notifications import (
+from workers.offchain.node_service.notifications import (
     PING,
     PONG,
     Frame,

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.offchain.served_applications import Served, served, until
-from workers.offchain.notification_stream import NotificationStream
+from workers.offchain.node_service.notification_stream import NotificationStream
 from workers.offchain.stimuli import Notified, StreamOpened
 
 # Nothing is waited for in these tests but what other tasks do.

@@ -11,7 +11,7 @@ import pytest
 
 from tests.offchain.workshop import APPLICATION, Runs, Workshop, until
 from workers.offchain.ends import RunEnd
-from workers.offchain.orphans import processes_of_runs
+from workers.offchain.operators.orphans import processes_of_runs
 
 MIB = 1024 * 1024
 

@@ -9,8 +9,8 @@ import pytest
 
 from broker.config import OperatorSettings
 from broker.errors import Misconfigured
-from workers.offchain.operator_files import located, problems
-from workers.offchain.operator_table import Operator, limit_arguments, operator_table
+from workers.offchain.operators.operator_files import located, problems
+from workers.offchain.operators.operator_table import Operator, limit_arguments, operator_table
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.offchain.orphans import end_orphans, processes_of_runs
-from workers.offchain.process_table import ProcessIdentity, boot_id, process_row
+from workers.offchain.operators.orphans import end_orphans, processes_of_runs
+from workers.offchain.operators.process_table import ProcessIdentity, boot_id, process_row
 
 PATIENCE_S = 60.0
 
@@ -57,10 +57,10 @@ from pathlib import Path
 from broker.config import OperatorSettings
 from tests.offchain.workshop import APPLICATION
 from workers.offchain.commands import Run
-from workers.offchain.launcher import OperatorLauncher
-from workers.offchain.operator_runner import OperatorRunner
-from workers.offchain.operator_table import operator_table
-from workers.offchain.scratch import Scratch
+from workers.offchain.operators.launcher import OperatorLauncher
+from workers.offchain.operators.operator_runner import OperatorRunner
+from workers.offchain.operators.operator_table import operator_table
+from workers.offchain.operators.scratch import Scratch
 
 async def main(path, scratch, token):
     table = operator_table({"it": OperatorSettings(path)}, [])

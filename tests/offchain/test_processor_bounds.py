@@ -33,8 +33,9 @@ from workers.offchain.actions import ProcessorActions, Task
 from workers.offchain.application import Application
 from workers.offchain.commands import Ask, Command, Run, Submit
 from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
-from workers.offchain.ordered_group import AHEAD_MAX
-from workers.offchain.processor import Processor
+from workers.offchain.hardened.ordered_group import AHEAD_MAX
+from workers.offchain.hardened.processor import Processor
+from workers.offchain.hardened.task_list import TASKS_MAX
 from workers.offchain.processor_settings import ProcessorSettings
 from workers.offchain.stimuli import (
     Answered,
@@ -44,7 +45,6 @@ from workers.offchain.stimuli import (
     SubmitEnded,
     Updated,
 )
-from workers.offchain.task_list import TASKS_MAX
 
 
 class ManyTasks:

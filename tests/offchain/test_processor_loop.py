@@ -15,9 +15,9 @@ from tests.offchain.processor_script import A
 from workers.offchain.actions import ProcessorActions, Task
 from workers.offchain.application import Application
 from workers.offchain.commands import TakeEpoch
-from workers.offchain.journal import Journal, Places
-from workers.offchain.journal_tables import JOURNAL_NAME
-from workers.offchain.processor import Processor
+from workers.offchain.hardened.processor import Processor
+from workers.offchain.journal.journal import Journal, Places
+from workers.offchain.journal.journal_tables import JOURNAL_NAME
 from workers.offchain.processor_loop import ProcessorLoop
 from workers.offchain.processor_settings import ProcessorSettings
 from workers.offchain.stimuli import Answered, Cancelled, Share, Stimulus, Updated

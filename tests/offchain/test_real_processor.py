@@ -24,8 +24,8 @@ from broker.messages import TaskNumbers
 from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
 from tests.offchain.served_applications import until
 from tests.offchain.test_journal import HOLDER, OTHER
-from workers.offchain.journal_reports import KnownTask, known_tasks, leave_wish
-from workers.offchain.journal_tables import JOURNAL_NAME, open_to_read
+from workers.offchain.journal.journal_reports import KnownTask, known_tasks, leave_wish
+from workers.offchain.journal.journal_tables import JOURNAL_NAME, open_to_read
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import Wish
 from workers.sandbox_apps.faults import FaultKind

@@ -38,9 +38,9 @@ from tests.offchain.processor_script import (
 from workers.offchain.actions import Task
 from workers.offchain.commands import Ask, Command, Run, Submit
 from workers.offchain.ends import PERMANENT_ENDS, RunEnd, SubmitEnd
-from workers.offchain.retry_gate import RetryGate
+from workers.offchain.hardened.retry_gate import RetryGate
+from workers.offchain.hardened.task_list import DEAD_LETTERS_CHARACTERS_MAX, DEAD_LETTERS_MAX
 from workers.offchain.stimuli import Share, Wish
-from workers.offchain.task_list import DEAD_LETTERS_CHARACTERS_MAX, DEAD_LETTERS_MAX
 
 
 def running(*tasks: str | Task, **settings: object) -> Script:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.offchain.scratch import RunDirectory, Scratch
+from workers.offchain.operators.scratch import RunDirectory, Scratch
 
 
 def give_back(scratch: Scratch, directory: RunDirectory) -> None:

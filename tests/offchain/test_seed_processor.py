@@ -38,9 +38,9 @@ from tests.offchain.processor_script import (
 )
 from workers.offchain.actions import TIMESTAMP_MAX, Task
 from workers.offchain.commands import Ask, Run, Submit
-from workers.offchain.deadline_heap import DeadlineHeap
+from workers.offchain.compat.deadline_heap import DeadlineHeap
+from workers.offchain.compat.seed_processor import SeedProcessor
 from workers.offchain.ends import RunEnd, SubmitEnd
-from workers.offchain.seed_processor import SeedProcessor
 from workers.offchain.stimuli import Cancelled
 
 seed_script = partial(script, partial(SeedProcessor, CHAIN))

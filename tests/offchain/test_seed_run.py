@@ -10,8 +10,8 @@ import pytest
 
 from tests.offchain.workshop import Runs, Workshop, until
 from workers.offchain.ends import RunEnd
-from workers.offchain.operator_table import operator_of_flag, seed_operator_table
-from workers.offchain.seed_run import SeedLauncher
+from workers.offchain.operators.operator_table import operator_of_flag, seed_operator_table
+from workers.offchain.operators.seed_run import SeedLauncher
 
 KIB = 1024
 

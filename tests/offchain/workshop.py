@@ -12,12 +12,12 @@ from broker.config import OperatorSettings
 from workers.offchain.application import Application
 from workers.offchain.commands import Run
 from workers.offchain.ends import RunResult
-from workers.offchain.launcher import Launcher, OperatorLauncher
-from workers.offchain.operator_runner import OperatorRunner
-from workers.offchain.operator_table import OperatorTable, operator_table
-from workers.offchain.orphans import processes_of_runs
-from workers.offchain.scratch import Scratch
-from workers.offchain.seed_run import SeedLauncher
+from workers.offchain.operators.launcher import Launcher, OperatorLauncher
+from workers.offchain.operators.operator_runner import OperatorRunner
+from workers.offchain.operators.operator_table import OperatorTable, operator_table
+from workers.offchain.operators.orphans import processes_of_runs
+from workers.offchain.operators.scratch import Scratch
+from workers.offchain.operators.seed_run import SeedLauncher
 
 APPLICATION = Application("c" * 64, "a" * 64)
 PATIENCE_S = 60.0  # for what must happen

@@ -8,7 +8,7 @@ import msgspec
 
 from broker.applications import EVENT_TEXT_LETTERS_MAX, EVENTS_PER_MESSAGE_MAX, TaskEvent
 from broker.messages import TaskEvents
-from workers.offchain.journal import Posted
+from workers.offchain.journal.journal import Posted
 
 # Messages that wait for the broker's word at once; the rest waits in the journal.
 UNCONFIRMED_MAX = 8

@@ -40,14 +40,14 @@ from workers.offchain.commands import (
     WatchChain,
 )
 from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
-from workers.offchain.journal import Journal, Posted, Written
-from workers.offchain.launcher import Launcher
-from workers.offchain.node_service import NodeService
-from workers.offchain.notification_stream import NotificationStream
+from workers.offchain.journal.journal import Journal, Posted, Written
+from workers.offchain.node_service.node_service import NodeService
+from workers.offchain.node_service.notification_stream import NotificationStream
 from workers.offchain.offchain_errors import OffchainError
-from workers.offchain.operator_runner import OperatorRunner
-from workers.offchain.orphans import end_orphans
-from workers.offchain.process_table import ProcessIdentity
+from workers.offchain.operators.launcher import Launcher
+from workers.offchain.operators.operator_runner import OperatorRunner
+from workers.offchain.operators.orphans import end_orphans
+from workers.offchain.operators.process_table import ProcessIdentity
 from workers.offchain.standing import Standing
 from workers.offchain.stimuli import (
     Answered,

@@ -47,21 +47,21 @@ from workers.offchain.channel import (
     decode_order,
     encode_frame,
 )
+from workers.offchain.compat.seed_processors import SeedProcessors
+from workers.offchain.controller.followed_controller import FollowedController
 from workers.offchain.event_post import EventPost
-from workers.offchain.followed_controller import FollowedController
-from workers.offchain.journal import Journal, Places, Posted
-from workers.offchain.journal_tables import JOURNAL_NAME, meaning
-from workers.offchain.launcher import Launcher, OperatorLauncher
-from workers.offchain.node_service import NodeService
-from workers.offchain.notification_stream import News, NotificationStream
-from workers.offchain.operator_files import located
-from workers.offchain.operator_table import operator_table, seed_operator_table
-from workers.offchain.processor import Processor
+from workers.offchain.hardened.processor import Processor
+from workers.offchain.journal.journal import Journal, Places, Posted
+from workers.offchain.journal.journal_tables import JOURNAL_NAME, meaning
+from workers.offchain.node_service.node_service import NodeService
+from workers.offchain.node_service.notification_stream import News, NotificationStream
+from workers.offchain.operators.launcher import Launcher, OperatorLauncher
+from workers.offchain.operators.operator_files import located
+from workers.offchain.operators.operator_table import operator_table, seed_operator_table
+from workers.offchain.operators.scratch import Scratch
+from workers.offchain.operators.seed_run import SeedLauncher
 from workers.offchain.processor_loop import Core, ProcessorLoop
 from workers.offchain.processor_settings import ProcessorSettings
-from workers.offchain.scratch import Scratch
-from workers.offchain.seed_processors import SeedProcessors
-from workers.offchain.seed_run import SeedLauncher
 from workers.offchain.stimuli import Cancelled, EpochRefused, Share, Stimulus, Updated
 
 log = logging.getLogger("forgepool.tasks")

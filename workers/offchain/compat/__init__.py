@@ -1,0 +1,1 @@
+"""The task processor as the source system has it, with its weaknesses: a pure core."""

@@ -1,0 +1,1 @@
+"""The on-chain controller, which says which applications are ours."""

@@ -1,0 +1,1 @@
+"""The node service: questions, submissions, notifications, and what its replies mean."""

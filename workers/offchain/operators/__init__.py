@@ -1,0 +1,1 @@
+"""Runs operators: which there are, how one is run, and that nothing of it is left."""
