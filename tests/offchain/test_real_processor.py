@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from broker.config import OperatorSettings
 from broker.messages import TaskNumbers
 from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
 from tests.offchain.served_applications import until
@@ -382,9 +383,10 @@ async def test_an_application_uses_the_operators_of_its_entry_alone(tmp_path: Pa
 
 @played
 async def test_compat_submits_what_was_taken_away(tmp_path: Path) -> None:
-    """T5, T22 of the first version."""
+    """T5, T22 of the first version; paths are seen from the state directory in this mode too."""
     gate = tmp_path / "gate"
-    slow = script(tmp_path, "slow", waits_for(gate))
+    script(tmp_path, "slow", waits_for(gate))
+    slow = OperatorSettings("./slow")
     async with pool(tmp_path, {"slow": slow, "cat": CAT}, ids=False, mode="compat") as p:
         p.served.request_task("slow", "x")
         p.served.request_task("cat", "y")

@@ -273,11 +273,11 @@ def core_settings(settings: TaskSettings) -> ProcessorSettings:
 
 
 def _launcher(settings: TaskSettings, state_dir: Path, journal: Journal | None) -> Launcher:
+    make = seed_operator_table if journal is None else operator_table
+    search_path = os.environ.get("PATH", os.defpath)
+    table = located(make(settings.operators, ()), search_path, state_dir)
     if journal is None:
-        return SeedLauncher(seed_operator_table(settings.operators, ()))
-    table = located(
-        operator_table(settings.operators, ()), os.environ.get("PATH", os.defpath), state_dir
-    )
+        return SeedLauncher(table)
     return OperatorLauncher(table, Scratch(state_dir / SCRATCH_NAME), os.environ, journal.uuid)
 
 
