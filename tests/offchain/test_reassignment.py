@@ -349,16 +349,40 @@ def test_a_gate_stays_closed_for_the_next_owner() -> None:
     s.wait(0.2) << asks(A)
 
 
-def test_what_died_of_the_operator_table_is_tried_by_the_next_owner() -> None:
-    s = running("a", "b")
-    s >> failed("a", RunEnd.UNKNOWN_OPERATOR)
-    s >> failed("b", RunEnd.PERMANENT)
-    s = owner_after(s, Share(A, 2)) << asks(A)
-    s >> answered(A, "a", "b") << runs("a", attempt=1)
-    s >> output("a") << submits("a!")
-    s >> committed(A) << asks(A)
-    s >> answered(A, "b")
-    assert s.states(A) == [("b", "dead")]
+def test_what_was_not_tried_is_tried_by_the_next_owner_that_can() -> None:
+    s = script(operators=frozenset({"echo"}))
+    tasks = [Task("new", "a"), Task("echo", "b", "1"), Task("echo", "c", "2")]
+    s >> owned(Share(A, 1, operators=frozenset({"new", "echo"}))) << watches() << asks(A)
+    s >> answered(A, *tasks) << runs("b") << runs("c")
+    assert [(e.code, e.attempt) for e in s.told("task_dead")] == [(RunEnd.UNKNOWN_OPERATOR, 0)]
+    s >> failed("b", RunEnd.CANNOT_START)
+    s >> failed("c", RunEnd.PERMANENT)
+
+    s = owner_after(s, Share(A, 2), operators=frozenset({"new", "echo"})) << asks(A)
+    s >> answered(A, *tasks) << runs("a", attempt=1)
+    assert s.states(A) == [("a", "running"), ("b", "dead"), ("c", "dead")]
+    assert [e.event for e in s.events] == ["task_started"]
+
+
+@pytest.mark.parametrize(
+    ("known", "allowed", "end"),
+    [
+        (frozenset({"other"}), None, RunEnd.UNKNOWN_OPERATOR),
+        (frozenset({"echo"}), frozenset({"other"}), RunEnd.NOT_ALLOWED),
+    ],
+)
+def test_what_is_still_not_to_be_tried_stays_dead_without_another_word(
+    known: frozenset[str], allowed: frozenset[str] | None, end: RunEnd
+) -> None:
+    s = script(operators=known)
+    s >> owned(Share(A, 1, operators=allowed)) << watches() << asks(A)
+    s >> answered(A, "task")
+    assert [e.code for e in s.told("task_dead")] == [end]
+    for epoch in (2, 3):
+        s = owner_after(s, Share(A, epoch, operators=allowed), operators=known) << asks(A)
+        s >> answered(A, "task")
+        assert s.states(A) == [("task", "dead")]
+        assert (s.events, s.notes) == ([], [])
 
 
 def test_letters_and_dropped_tasks_stay_what_they_are() -> None:

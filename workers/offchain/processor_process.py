@@ -267,6 +267,7 @@ def core_settings(settings: TaskSettings) -> ProcessorSettings:
         concurrency=settings.concurrency,
         per_application=settings.per_application,
         per_operator=host_places(settings).of_operator,
+        operators=frozenset(settings.operators),
         unassign=settings.unassign,
         cursor_commit=settings.cursor_commit,
     )

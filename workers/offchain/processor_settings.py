@@ -16,6 +16,7 @@ class ProcessorSettings(Struct, frozen=True):
     concurrency: int = 8  # operators that run at once
     per_application: int = 4
     per_operator: dict[str, int] = {}  # of those that have a bound of their own
+    operators: frozenset[str] | None = None  # names of those that there are; None: any
     ask_limit_s: float = 30.0  # for an answer to `nextActions`
     unassign: Literal["kill", "finish"] = "kill"  # operators of an application that is taken away
     cursor_commit: Literal["poll", "after_batch"] = "poll"  # when a cursor counts

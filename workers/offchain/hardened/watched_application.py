@@ -49,7 +49,13 @@ from workers.offchain.hardened.ordered_group import OrderedGroup
 from workers.offchain.hardened.processor_turn import ProcessorTurn
 from workers.offchain.hardened.retry_gate import RetryGate
 from workers.offchain.hardened.task_list import TASKS_MAX, TaskList, by_group
-from workers.offchain.hardened.task_news import TEXT_MAX, named, news, why
+from workers.offchain.hardened.task_news import (
+    OPERATOR_LETTERS_MAX,
+    TEXT_MAX,
+    named,
+    news,
+    why,
+)
 from workers.offchain.processor_settings import ProcessorSettings
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import EpochTaken, Share, Wish
@@ -63,8 +69,8 @@ WAIT_S_MAX = 3600.0  # a round does not last for an hour; the node's clock may b
 # The journal has no larger numbers; in 292,000 years this is too early by as many again.
 CALLBACK_MAX_US = 2**63 - 1
 
-# Tasks that died of these may live under another operator table, and so with another owner.
-_OF_THE_TABLE = {RunEnd.UNKNOWN_OPERATOR, RunEnd.NOT_ALLOWED, RunEnd.CANNOT_START}
+# What is not tried at all; whether it is still so is known without a try.
+_NOT_TRIED = (RunEnd.UNKNOWN_OPERATOR, RunEnd.NOT_ALLOWED)
 
 
 class Phase(StrEnum):
@@ -138,7 +144,7 @@ class WatchedApplication:
                 task.not_before = max(turn.now + AMBIGUOUS_S, self._submit_not_before)
             case TaskState.COMPUTED:
                 task.ask_first = True
-            case TaskState.DEAD if record.why.partition(":")[0] in _OF_THE_TABLE:
+            case TaskState.DEAD if self._may_be_tried_by_now(task):
                 task.change(state=TaskState.WAITING, attempts=0)
         self._keep(task, turn)
 
@@ -156,7 +162,7 @@ class WatchedApplication:
         if share.operators != self._operators:
             self._operators = share.operators
             for task in [t for t in self.tasks.listed() if t.state is TaskState.DEAD]:
-                if task.record.why.startswith(RunEnd.NOT_ALLOWED) and self._may_use(task):
+                if self._may_be_tried_by_now(task):
                     self._revive(task, turn)
 
     def leave(self, turn: ProcessorTurn, *, kill: bool, fenced: bool = False) -> None:
@@ -297,8 +303,8 @@ class WatchedApplication:
     def run(self, task: OpenTask, number: int, turn: ProcessorTurn) -> bool:
         """Start the operator of a task. Returns: whether it may run at all."""
         record = task.record
-        if not self._may_use(task):
-            self._bury(task, RunEnd.NOT_ALLOWED, "the application's entry does not name it", turn)
+        if (obstacle := self._obstacle(task)) is not None:
+            self._bury(task, *obstacle, turn)
             return False
         if record.attempts >= self._settings.max_attempts:
             self._bury(task, RunEnd.TRANSIENT, "it was running when its processor ended", turn)
@@ -531,8 +537,19 @@ class WatchedApplication:
     def _group_of(self, task: OpenTask) -> OrderedGroup:
         return self.tasks.group(task.record.group, self._gate)
 
-    def _may_use(self, task: OpenTask) -> bool:
-        return self._operators is None or task.record.operator in self._operators
+    def _obstacle(self, task: OpenTask) -> tuple[RunEnd, str] | None:
+        """Why the operator of a task is not even tried."""
+        operator, known = task.record.operator, self._settings.operators
+        if self._operators is not None and operator not in self._operators:
+            return RunEnd.NOT_ALLOWED, "the application's entry does not name it"
+        if known is not None and operator not in known:
+            return RunEnd.UNKNOWN_OPERATOR, f"no operator {operator[:OPERATOR_LETTERS_MAX]!r}"
+        return None
+
+    def _may_be_tried_by_now(self, task: OpenTask) -> bool:
+        """Whether a task died of an obstacle that is no longer there."""
+        was_not_tried = task.record.why.partition(":")[0] in _NOT_TRIED
+        return was_not_tried and self._obstacle(task) is None
 
     def _keep(self, task: OpenTask, turn: ProcessorTurn) -> None:
         if not self._fenced:
