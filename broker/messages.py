@@ -740,7 +740,10 @@ class TaskEventsAck(Struct, tag=10, array_like=True):
 
 
 class LookAgain(Struct, tag=11, array_like=True):
-    """Look into the journal for what is to be done with tasks of these applications."""
+    """Look into the journal for what is to be done with tasks of these applications.
+
+    What stopped one of them may be mended, too: it is asked again.
+    """
 
     keys: Annotated[list[ApplicationKey], Meta(max_length=APPLICATIONS_MAX)]
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,8 @@ def watch(
 ) -> None:
     """Have the running pool process APPLICATION too, also after a restart.
 
-    APPLICATION is an id, or CHAIN/APPLICATION. Said again, it replaces what it may use.
+    APPLICATION is an id, or CHAIN/APPLICATION. Said again, it replaces what it may use, and one
+    that is stopped goes on.
     """
     if bool(operators) is any_operator:
         raise click.UsageError("say what they may use: --operator NAME, or --any-operator")
@@ -148,6 +149,8 @@ def watch(
     wanted = [Watched(_application(place, each).key, allowed) for each in ids]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         admin.watch_applications(wanted)
+        with suppress(NoAnswer):  # it is watched either way
+            admin.tasks_changed([each.key for each in wanted], timeout_s=ASK_S)
     click.echo(f"{len(wanted)} watched")
 
 

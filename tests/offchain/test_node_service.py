@@ -155,7 +155,7 @@ def test_an_id_that_is_no_number_has_no_effect() -> None:
         (FaultKind.ANSWER, {"text": '{"data":{}}'}, UnreadableReply, "nextActions"),
         (FaultKind.ANSWER, {"text": "ready!"}, UnreadableReply, "ready!"),
         (FaultKind.ANSWER, {"text": '{"data":{"nextActions":{}}}'}, MalformedActions, "tasks"),
-        (FaultKind.DROP, {}, NodeServiceAway, "POST /chains/"),
+        (FaultKind.DROP, {}, NodeServiceAway, "POST http://127.0.0.1:"),
     ],
 )
 def test_what_goes_wrong_with_a_question_keeps_the_words_of_who_says_so(

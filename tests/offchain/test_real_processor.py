@@ -166,6 +166,32 @@ async def test_a_place_of_a_processor_without_a_successor_is_free_again(tmp_path
 
 
 @played
+async def test_an_application_that_does_not_go_on_says_why(tmp_path: Path) -> None:
+    async with pool(tmp_path, {"cat": CAT}) as p:
+        p.served.fault(FaultKind.READ_ONLY, field=OUTCOME)
+        p.served.request_task("cat", "x")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: "applications_wait: 1 of 1" in one.inner.trouble)
+        assert "read-only mode" in one.inner.trouble
+        assert "forgepool tasks watch" in one.inner.trouble
+        [known] = journal(tmp_path)
+        assert known.task.state is TaskState.COMPUTED
+        assert "read-only mode" in known.task.why
+        one.look_again(p.application())
+        await outcomes(one, 1)
+        await until(lambda: one.inner.trouble == "")
+
+        p.served.fault(FaultKind.DROP, field="nextActions", times=0)
+        p.served.request_task("cat", "y")
+        away = f"node_service_away: POST {p.served.url}/chains/"
+        await until(lambda: away in one.inner.trouble)
+        p.served.host.faults.clear()
+        await outcomes(one, 2)
+        await until(lambda: one.inner.trouble == "")
+
+
+@played
 async def test_an_outcome_without_effect_is_no_success(tmp_path: Path) -> None:
     """T38: it backs off and dies, where the source runs the operator for ever."""
     settings = {"max_attempts": 3, "retry_delay_s": 0.01, "retry_max_s": 0.01}

@@ -32,6 +32,7 @@ from tests.offchain.processor_script import (
     stream_opened,
     submits,
     submitted,
+    told,
     watches,
     wished,
 )
@@ -40,7 +41,8 @@ from workers.offchain.commands import Ask, Command, Run, Submit
 from workers.offchain.ends import PERMANENT_ENDS, RunEnd, SubmitEnd
 from workers.offchain.hardened.retry_gate import RetryGate
 from workers.offchain.hardened.task_list import DEAD_LETTERS_CHARACTERS_MAX, DEAD_LETTERS_MAX
-from workers.offchain.stimuli import Share, Wish
+from workers.offchain.standing import trouble
+from workers.offchain.stimuli import Resumed, Share, Wish
 
 
 def running(*tasks: str | Task, **settings: object) -> Script:
@@ -442,6 +444,29 @@ def test_a_wrong_configuration_stops_the_application_with_an_alarm() -> None:
     s >> submitted(A, SubmitEnd.CONFIGURATION, text="read-only")
     s >> owned(A) << asks(A)  # an update ends the pause
     s >> answered(A, "task", "next") << submits("task!")
+    s >> submitted(A, SubmitEnd.CONFIGURATION, text="read-only")
+    s >> told(Resumed(A)) << asks(A)  # and so does a word
+    s >> told(Resumed(A))
+    s >> answered(A, "task", "next") << submits("task!")
+
+
+def test_why_an_application_does_not_go_on_is_told_while_it_does_not() -> None:
+    s = submitting("task", with_id("1", "other"))
+    s >> submitted(A, SubmitEnd.CONFIGURATION, text="read-only")
+    [standing] = s.core.standings(s.now)
+    until = "22:18:20 UTC"  # 300 s after the script's start
+    assert standing.trouble.startswith("configuration: read-only. ")
+    assert until in standing.trouble
+    assert [n.text.partition("text=")[2] for n in s.notes] == [standing.trouble]
+    assert [t.why for t in s.journal.tasks[A].values()] == ["configuration: read-only", ""]
+    assert trouble([standing]).startswith("1 of 1; aaaaaaaaaaaa: configuration: read-only. ")
+
+    s >> told(Resumed(A)) << asks(A)
+    s >> not_answered(A, "away")
+    assert trouble(s.core.standings(s.now)) == "1 of 1; aaaaaaaaaaaa: away"
+    s.wait(1) << asks(A)
+    s >> answered(A, "task", with_id("1", "other")) << submits("other!")
+    assert trouble(s.core.standings(s.now)) == ""
 
 
 def test_a_wrong_configuration_stops_only_its_own_application() -> None:

@@ -49,9 +49,9 @@ class Pong(Struct, tag="pong", frozen=True):
 
 
 class Condition(Struct, tag="condition", frozen=True):
-    """Whether the processor can work. One that cannot waits, or ends and is started anew."""
+    """Whether tasks go on. A processor that cannot work waits, or ends and is started anew."""
 
-    code: str = ""  # empty: it can
+    code: str = ""  # empty: they do
     text: str = ""
 
 

@@ -62,7 +62,8 @@ from workers.offchain.operators.scratch import Scratch
 from workers.offchain.operators.seed_run import SeedLauncher
 from workers.offchain.processor_loop import Core, ProcessorLoop
 from workers.offchain.processor_settings import ProcessorSettings
-from workers.offchain.stimuli import Cancelled, EpochRefused, Share, Stimulus, Updated
+from workers.offchain.standing import trouble
+from workers.offchain.stimuli import Cancelled, EpochRefused, Resumed, Share, Stimulus, Updated
 
 log = logging.getLogger("forgepool.tasks")
 
@@ -89,6 +90,8 @@ class TaskProcessorProcess:
         self._fenced: dict[Application, int] = {}  # of the list: what the journal knows
         self._said = ApplicationsHeld("", 0, [])
         self._numbers: TaskNumbers | None = None  # as the broker knows them
+        self._failure = WORKS  # why the processor cannot work
+        self._waits = WORKS  # why its applications do not go on
         self._condition: Condition | None = None  # as the worker knows it
         journal = None if compat else Journal(state_dir / JOURNAL_NAME, host_places(settings))
         self._core: Core = (
@@ -173,8 +176,10 @@ class TaskProcessorProcess:
                 if numbers := self._post.confirmed(number):
                     self._loop.confirmed(numbers)
                 self._send_events()
-            case LookAgain():
+            case LookAgain(keys=keys):
                 self._loop.look_again()
+                for key in keys:
+                    self._loop.tell(Resumed(Application.of_key(key)))
 
     def _hear(self, news: News) -> None:
         self._loop.tell(news)
@@ -184,7 +189,8 @@ class TaskProcessorProcess:
 
     def _turned(self, stimuli: Sequence[Stimulus]) -> None:
         """Say what has changed in what we hold, and that the journal could be written."""
-        self._say_condition(WORKS)
+        self._failure = WORKS
+        self._say_condition()
         for stimulus in stimuli:
             if isinstance(stimulus, Updated) and self._lists:
                 self._seen = self._lists.popleft()
@@ -205,20 +211,27 @@ class TaskProcessorProcess:
             self._say(held)
 
     def _stalled(self, error: Exception) -> None:
-        self._say_condition(_failure(error))
+        failure = _failure(error)
+        if failure != self._failure:
+            self._failure = failure
+            log.critical("tasks_stalled code=%s %s", failure.code, failure.text)
+            self._say_condition()
 
-    def _say_condition(self, condition: Condition) -> None:
+    def _say_condition(self) -> None:
+        condition = self._failure if self._failure.code else self._waits
         if condition != self._condition:
             self._condition = condition
-            if condition.code:
-                log.critical("tasks_stalled code=%s %s", condition.code, condition.text)
             self._send(condition)
 
     async def _count(self) -> None:
-        """Tell the pool how many tasks there are, whenever that has changed."""
+        """Tell the pool how many tasks there are and what does not go on, when that has changed."""
         while True:
             await asyncio.sleep(NUMBERS_S)
             all_ = self._core.standings(time.monotonic())
+            text = trouble(all_)[:TEXT_MAX]
+            self._waits = Condition("applications_wait", text) if text else WORKS
+            if self._condition is not None:  # else no turn has shown yet that it works
+                self._say_condition()
             numbers = TaskNumbers(
                 sum(each.running for each in all_),
                 sum(each.waiting for each in all_),

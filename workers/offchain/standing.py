@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from workers.offchain.application import Application
@@ -15,3 +17,14 @@ class Standing(Struct, frozen=True):
     waiting: int  # for whatever: a place, a gate, their turn, the end of a submission
     dead: int
     oldest_s: float  # how long the oldest open task has been known; 0: there is none
+    trouble: str = ""  # why nothing of it goes on; empty: it does
+
+
+def trouble(standings: Sequence[Standing]) -> str:
+    """Which applications do not go on, and why, in a sentence; empty: all do."""
+    stopped = [each for each in standings if each.trouble]
+    if not stopped:
+        return ""
+    first = stopped[0]
+    name = first.application.application_id[:12]
+    return f"{len(stopped)} of {len(standings)}; {name}: {first.trouble}"

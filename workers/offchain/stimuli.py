@@ -121,6 +121,12 @@ class Wished(Struct, frozen=True):
     wish: Wish
 
 
+class Resumed(Struct, frozen=True):
+    """Somebody says that what stopped an application may be mended."""
+
+    application: Application
+
+
 class Cancelled(Struct, frozen=True):
     """Stop: nothing new, end what runs."""
 
@@ -138,5 +144,6 @@ Stimulus = (
     | PlaceRefused
     | SubmitEnded
     | Wished
+    | Resumed
     | Cancelled
 )

@@ -46,6 +46,7 @@ from workers.offchain.stimuli import (
     NotAnswered,
     Notified,
     PlaceRefused,
+    Resumed,
     RunEnded,
     RunIsSlow,
     Share,
@@ -193,8 +194,8 @@ class SeedProcessor:
                 self._slow(stimulus)
             case SubmitEnded():
                 self._submit_ended(stimulus.serial, stimulus.result)
-            case Notified() | EpochTaken() | EpochRefused() | Wished():
-                pass  # nobody listens any more; there is no journal
+            case Notified() | EpochTaken() | EpochRefused() | Wished() | Resumed():
+                pass  # nobody listens any more; there is no journal; nothing is ever stopped
             case _:
                 assert_never(stimulus)
 

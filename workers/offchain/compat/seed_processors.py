@@ -30,6 +30,7 @@ from workers.offchain.stimuli import (
     NotAnswered,
     Notified,
     PlaceRefused,
+    Resumed,
     RunEnded,
     RunIsSlow,
     Stimulus,
@@ -119,6 +120,8 @@ class SeedProcessors:
                 pass  # of nobody
             case EpochTaken() | EpochRefused() | Wished():
                 pass  # of the journal, which this mode has not
+            case Resumed():
+                pass  # it stops nothing
         if self._cancelled and not self._open and not self._done:
             self._done = True
             commands.append(Done())

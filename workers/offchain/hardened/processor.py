@@ -38,6 +38,7 @@ from workers.offchain.stimuli import (
     NotAnswered,
     Notified,
     PlaceRefused,
+    Resumed,
     RunEnded,
     RunIsSlow,
     Share,
@@ -104,7 +105,7 @@ class Processor:
 
     def standings(self, now: float) -> list[Standing]:
         return [
-            Standing(w.application, w.epoch, w.phase, *w.tasks.numbers(now))
+            Standing(w.application, w.epoch, w.phase, *w.tasks.numbers(now), w.trouble)
             for w in self.applications.values()
         ]
 
@@ -156,6 +157,9 @@ class Processor:
                 watched = self.applications.get(stimulus.application)
                 if watched is not None and watched.phase is Phase.WATCHED:
                     watched.wished(stimulus.serial, stimulus.wish, turn)
+            case Resumed():
+                if (watched := self.applications.get(stimulus.application)) is not None:
+                    watched.resume(turn)
             case Cancelled():
                 self._cancelled = True
                 self.returning.clear()

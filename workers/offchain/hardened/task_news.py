@@ -51,6 +51,12 @@ def named(task: OpenTask) -> str:
     return f"serial={task.serial} operator={operator} attempt={record.attempts}"
 
 
+def time_of_day(unix_us: int) -> str:
+    """A moment of the next hours, for people."""
+    minutes, second = divmod(unix_us // 1_000_000 % 86_400, 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{second:02} UTC"
+
+
 def why(code: RunEnd | SubmitEnd, text: str) -> str:
     """Class and sentence of a failure, as the journal keeps them."""
     return f"{code}: {text[:TEXT_MAX]}"

@@ -54,6 +54,7 @@ from workers.offchain.hardened.task_news import (
     TEXT_MAX,
     named,
     news,
+    time_of_day,
     why,
 )
 from workers.offchain.processor_settings import ProcessorSettings
@@ -89,6 +90,7 @@ class WatchedApplication:
         self.asking = Asking()
         self.tasks = TaskList()
         self.runs: dict[int, OpenTask | None] = {}  # None: not wanted any more
+        self.trouble = ""  # why nothing of it goes on, for people; empty: it does
         self.submitting: OpenTask | None = None  # on its way
         self._operators = share.operators
         self._settings = settings
@@ -157,13 +159,17 @@ class WatchedApplication:
         if until < self._submit_not_before:
             self._submit_not_before = until
             self.asking.when_gate_opens(until)
-        if self.asking.paused_until > turn.now:
-            self.asking.begin_anew(turn.now)
+        self.resume(turn)
         if share.operators != self._operators:
             self._operators = share.operators
             for task in [t for t in self.tasks.listed() if t.state is TaskState.DEAD]:
                 if self._may_be_tried_by_now(task):
                     self._revive(task, turn)
+
+    def resume(self, turn: ProcessorTurn) -> None:
+        """Somebody may have mended why it was stopped."""
+        if self.asking.paused_until > turn.now:
+            self.asking.begin_anew(turn.now)
 
     def leave(self, turn: ProcessorTurn, *, kill: bool, fenced: bool = False) -> None:
         """Begin nothing any more, and end what runs or let it come to its end."""
@@ -204,11 +210,13 @@ class WatchedApplication:
 
     def not_answered(self, text: str, turn: ProcessorTurn) -> None:
         self.asking.failed(turn.now, self._chance)
+        self.trouble = text[:TEXT_MAX]
         turn.note("warning", f"not_answered {self._named} text={text[:TEXT_MAX]}")
 
     def answered(self, ask: int, actions: ProcessorActions, turn: ProcessorTurn) -> None:
         """Take over what the application wants by now."""
         asked_at = self.asking.answered(turn.now, self._chance)
+        self.trouble = ""
         if asked_at >= self._submit_not_before:
             self._may_submit = True
         self._call_back(actions.request_callback, turn)
@@ -414,12 +422,12 @@ class WatchedApplication:
                 task.conflicts += 1
                 pause_s = self._chance.uniform(*CONFLICT_S)
                 task.not_before = turn.now + pause_s * (task.conflicts > CONFLICTS_AT_ONCE)
-                self._ask_before(task, turn)
+                self._ask_before(task, result, turn)
             case SubmitEnd.WAIT_UNTIL:
                 wait_s = max(0, result.until_unix_us - turn.unix_us) / 1e6
                 task.not_before = turn.now + min(wait_s, WAIT_S_MAX)
                 task.awaits_round = True
-                self._ask_before(task, turn)
+                self._ask_before(task, result, turn)
             case SubmitEnd.AMBIGUOUS:
                 self._close_gate(task, result.end, result.text, turn, at_least_s=AMBIGUOUS_S)
                 self.asking.at_once(turn.now)
@@ -430,7 +438,7 @@ class WatchedApplication:
             case SubmitEnd.OUTCOME_TOO_LARGE:
                 self._bury(task, result.end, result.text, turn)
             case SubmitEnd.CONFIGURATION:
-                self._pause(task, result.text, turn)
+                self._pause(task, result, turn)
             case SubmitEnd.FENCED:
                 self.leave(turn, kill=True, fenced=True)
 
@@ -445,10 +453,12 @@ class WatchedApplication:
             self._cursor_after = None
         self.asking.soon(turn.now, busy=self.is_busy)
 
-    def _ask_before(self, task: OpenTask, turn: ProcessorTurn) -> None:
+    def _ask_before(self, task: OpenTask, result: SubmitResult, turn: ProcessorTurn) -> None:
         """Submit the same output again, if the application still asks for it then."""
         task.ask_first = True
-        task.change(not_before_unix_us=turn.unix_us_at(task.not_before))
+        task.change(
+            not_before_unix_us=turn.unix_us_at(task.not_before), why=why(result.end, result.text)
+        )
         self._keep(task, turn)
         self.asking.when_gate_opens(task.not_before)
 
@@ -461,11 +471,16 @@ class WatchedApplication:
         else:
             self._run_again_later(task, result.end, result.text, turn)
 
-    def _pause(self, task: OpenTask, text: str, turn: ProcessorTurn) -> None:
+    def _pause(self, task: OpenTask, result: SubmitResult, turn: ProcessorTurn) -> None:
         self.asking.pause(turn.now)
         task.not_before = turn.now
-        self._ask_before(task, turn)
-        turn.note("error", f"application_stopped {self._named} text={text[:TEXT_MAX]}")
+        self._ask_before(task, result, turn)
+        until = time_of_day(turn.unix_us_at(self.asking.paused_until))
+        self.trouble = (
+            f"{why(result.end, result.text)}. Mend the node service or the ids; it goes on at"
+            f" {until}, or at once with `forgepool tasks watch` said again"
+        )
+        turn.note("error", f"application_stopped {self._named} text={self.trouble}")
 
     # -- failures ---------------------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ class NodeService:
         base = httpx.URL(url.rstrip("/"))
         # To take a URL apart and join it again is a tenth of a request.
         self._url_of = lru_cache(URLS_MAX)(lambda path: _below(base, path))
+        self._shown_url = str(base.copy_with(userinfo=b""))  # for people: no password
         self._answer_bytes_max = answer_bytes_max
         self._next_actions = (
             node_queries.seed_next_actions if seed_text else node_queries.next_actions
@@ -179,9 +180,12 @@ class NodeService:
                 ):
                     return _Reply(response.status_code, await self._read(response))
         except TimeoutError:
-            raise NodeServiceAway(f"POST {path}: no answer within {limit_s} s") from None
+            raise NodeServiceAway(f"{self._named(path)}: no answer within {limit_s} s") from None
         except httpx.HTTPError as error:
-            raise NodeServiceAway(f"POST {path}: {_reason(error)}") from None
+            raise NodeServiceAway(f"{self._named(path)}: {_reason(error)}") from None
+
+    def _named(self, path: str) -> str:
+        return f"POST {self._shown_url}{path}"
 
     async def _read(self, response: httpx.Response) -> bytes:
         """The whole body, as it came and never more than the bound."""
