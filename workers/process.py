@@ -170,7 +170,9 @@ class WorkerProcess:
         if options.nodes:
             self._preparer = BlockPreparer(PreparerSetup(store.network, options.nodes))
             self._preparer.start()
-        self._tasks = TaskProcessor(ProcessorSetup(str(options.store.parent), options.tasks))
+        self._tasks = TaskProcessor(
+            ProcessorSetup(options.name, str(options.store.parent), options.tasks)
+        )
         # The CPU time of this thread: a busy machine does not make a check more expensive.
         self._lane = Lane(
             network_by_name(store.network),

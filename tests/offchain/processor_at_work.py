@@ -116,7 +116,7 @@ class Pool:
     _attended: dict[int, tuple[Processor, asyncio.Task[None]]] = field(default_factory=dict)
 
     def processor(self, *, confirms: bool = True) -> Processor:
-        setup = ProcessorSetup(str(self.directory), self.settings)
+        setup = ProcessorSetup("w1", str(self.directory), self.settings)
         made = Processor(TaskProcessor(setup), confirms)
         self._attended[id(made)] = made, asyncio.create_task(made.attend())
         return made

@@ -182,3 +182,30 @@ def test_a_block_is_told_before_or_after_the_reply(after: bool) -> None:
             assert ear.blocks(each.chain) == [0]
 
     scenario(steps)
+
+
+def test_a_server_that_is_away_is_named_once_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not with the password of its address."""
+
+    async def steps(each: Served) -> None:
+        await each.server.stop()
+        pauses: list[float] = []
+
+        def chance() -> float:
+            pauses.append(0)
+            return 1.0
+
+        url = each.url.replace("//", "//user:secret@")
+        stream = NotificationStream(url, lambda _: None, chance, reconnect_first_s=AT_ONCE_S)
+        running = asyncio.create_task(stream.run())
+        await until(lambda: len(pauses) >= 3)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        [line] = [r.getMessage() for r in caplog.records if "notifications_lost" in r.msg]
+        assert line.startswith(
+            f"notifications_lost url={each.url.replace('http', 'ws')}/ws reason="
+        )
+
+    scenario(steps)

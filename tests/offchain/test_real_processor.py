@@ -36,12 +36,12 @@ pytestmark = pytest.mark.process
 OUTCOME = "processTaskOutcome"
 
 
-def played(play: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
+def played(play: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """A test whose one loop serves the applications and attends to the processors."""
 
     @wraps(play)
-    def test(tmp_path: Path) -> None:
-        asyncio.run(play(tmp_path))
+    def test(**fixtures: object) -> None:
+        asyncio.run(play(**fixtures))
 
     return test
 
@@ -166,7 +166,9 @@ async def test_a_place_of_a_processor_without_a_successor_is_free_again(tmp_path
 
 
 @played
-async def test_an_application_that_does_not_go_on_says_why(tmp_path: Path) -> None:
+async def test_an_application_that_does_not_go_on_says_why(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     async with pool(tmp_path, {"cat": CAT}) as p:
         p.served.fault(FaultKind.READ_ONLY, field=OUTCOME)
         p.served.request_task("cat", "x")
@@ -189,6 +191,7 @@ async def test_an_application_that_does_not_go_on_says_why(tmp_path: Path) -> No
         p.served.host.faults.clear()
         await outcomes(one, 2)
         await until(lambda: one.inner.trouble == "")
+        assert " ERROR w1/tasks application_stopped " in capfd.readouterr().err
 
 
 @played

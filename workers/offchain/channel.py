@@ -16,6 +16,7 @@ from workers.frames import BrokenFrame, frame_of
 class ProcessorSetup(Struct, tag="setup", frozen=True):
     """How the processor is to work."""
 
+    worker: str  # whose it is, for the log
     state_dir: str
     settings: TaskSettings
 

@@ -302,6 +302,7 @@ async def serve(channel: socket.socket) -> int:
     setup = None if body is None else decode_order(body)
     if not isinstance(setup, ProcessorSetup):
         raise BrokenFrame("the first frame must be the setup")
+    log_to_stderr(f"{setup.worker}/tasks")
     try:
         await TaskProcessorProcess(setup, writer).run(reader)
     except Exception as error:
@@ -336,7 +337,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICENESS)
-    log_to_stderr("tasks")
+    log_to_stderr("tasks")  # until the setup says whose
     sys.exit(asyncio.run(serve(socket.socket(fileno=int(sys.argv[1])))))
 
 

@@ -10,8 +10,10 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
@@ -39,6 +41,8 @@ FRAME_BYTES_MAX = 1024 * 1024
 # Before a connection is made again.
 RECONNECT_FIRST_S = 0.5
 RECONNECT_LONGEST_S = 30.0
+# So often at most the log says that there is no connection, while that goes on.
+LOST_SAID_S = 10.0
 # A server that closes without an answer to our farewell is not waited for.
 FAREWELL_S_MAX = 1.0
 
@@ -57,6 +61,7 @@ class NotificationStream:
         reconnect_first_s: float = RECONNECT_FIRST_S,
     ) -> None:
         self._url = _stream_url(node_service)
+        self._shown_url = str(httpx.URL(self._url).copy_with(userinfo=b""))  # no password
         self._hear = hear
         self._chance = chance
         self._pause = JitteredPause(reconnect_first_s, RECONNECT_LONGEST_S, chance)
@@ -65,6 +70,7 @@ class NotificationStream:
         self._session: NotificationSession | None = None
         self._outbox: asyncio.Queue[str] = asyncio.Queue()
         self._listening: asyncio.Timeout | None = None
+        self._lost_said_at = -inf
 
     def watch(self, chain_id: str) -> None:
         """Listen to a chain; each watcher of it must `unwatch` it in the end.
@@ -95,11 +101,16 @@ class NotificationStream:
             try:
                 await self._connect_once()
             except (OSError, InvalidHandshake, ConnectionClosed) as error:
-                log.warning("notifications_lost reason=%s", _reason(error))
+                self._say_lost(_reason(error))
             except (MalformedFrame, StreamBroken) as error:
-                log.warning("notifications_lost code=%s reason=%s", error.code, error)
+                self._say_lost(f"{error.code}: {error}")
             self._open.clear()
             await asyncio.sleep(self._pause.next_s())
+
+    def _say_lost(self, reason: str) -> None:
+        if _now() - self._lost_said_at >= LOST_SAID_S:
+            self._lost_said_at = _now()
+            log.warning("notifications_lost url=%s reason=%s", self._shown_url, reason)
 
     async def _connect_once(self) -> None:
         async with _Straight(
