@@ -266,6 +266,8 @@ def test_t7_a_failure_stops_what_is_behind_it_and_throws_it_away() -> None:
     s >> output("a")
     s >> output("c") << submits("a!")
     s >> committed(A)
+    named = f"application={A} serial=2 operator=echo"
+    assert [n.text for n in s.notes] == [f"task_failed {named} text=exit status 1"]
     s.wait(4.9)
     s.wait(0.1) << asks(A)
     s >> answered(A, "b", "c") << runs("b") << runs("c")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from workers.offchain.actions import Task
 from workers.offchain.application import Application
 from workers.offchain.ends import RunResult
+from workers.offchain.hardened.task_news import OPERATOR_LETTERS_MAX
 
 
 class SeedBatch:
@@ -21,6 +22,7 @@ class SeedBatch:
         "behind_barrier",
         "ended",
         "epoch",
+        "first_serial",
         "group",
         "next",
         "results",
@@ -34,16 +36,25 @@ class SeedBatch:
         tasks: Sequence[Task],
         group: str | None,
         *,
+        first_serial: int,
         behind_barrier: bool,
     ) -> None:
         self.application = application
         self.epoch = epoch
         self.tasks = tasks
         self.group = group
+        self.first_serial = first_serial  # of its tasks; the others follow
         self.behind_barrier = behind_barrier
         self.results: list[RunResult | None] = [None] * len(tasks)
         self.next = 0  # the task whose outcome is submitted next, or just now
         self.ended = False
+
+    @property
+    def named(self) -> str:
+        """The next task in a line of the log; the source counts no attempts."""
+        operator = self.tasks[self.next].operator[:OPERATOR_LETTERS_MAX]
+        serial = self.first_serial + self.next
+        return f"application={self.application} serial={serial} operator={operator}"
 
     @property
     def is_over(self) -> bool:

@@ -323,7 +323,14 @@ class SeedProcessor:
         behind_barrier: bool,
     ) -> None:
         epoch = next(s.epoch for s in self._assigned if s.application == application)
-        batch = SeedBatch(application, epoch, tasks, group, behind_barrier=behind_barrier)
+        batch = SeedBatch(
+            application,
+            epoch,
+            tasks,
+            group,
+            first_serial=self._last_run + 1,
+            behind_barrier=behind_barrier,
+        )
         self._batches.append(batch)
         for position, task in enumerate(tasks):
             self._last_run += 1
@@ -359,7 +366,7 @@ class SeedProcessor:
         if result is None:
             return
         if result.end is not RunEnd.OUTPUT:
-            self._note("error", f"task_failed application={batch.application} text={result.text}")
+            self._note("error", f"task_failed {batch.named} text={result.text}")
             self._report(batch, self._unix_us + self._retry_us)
             return
         task = batch.tasks[batch.next]
@@ -380,7 +387,7 @@ class SeedProcessor:
             return
         self._note(
             "error",
-            f"not_submitted application={batch.application} end={result.end} text={result.text}",
+            f"not_submitted {batch.named} end={result.end} text={result.text}",
         )
         match result.end:
             case SubmitEnd.WAIT_UNTIL:
