@@ -145,6 +145,12 @@ def test_applications_are_watched_and_let_go_while_the_pool_runs(template: PoolP
         pool.run("tasks", "watch", *sandbox.applications, "--any-operator")
         until(lambda: [sandbox.results(n) for n in range(2)] == [["a0"], ["a1"]])
 
+        sandbox.post("/sandbox/faults", [{"kind": "read_only", "field": "processTaskOutcome"}])
+        sandbox.request("cat", "stopped", 1)
+        until(lambda: "read-only mode" in pool.run("status").stdout, what="why it is stopped")
+        pool.run("tasks", "watch", sandbox.applications[1], "--any-operator")
+        until(lambda: sandbox.results(1) == ["a1", "stopped"])
+
         pool.signal(pool.broker_pid, signal.SIGKILL)
         sandbox.request("cat", "b", 0)  # nobody needs the broker for this
         until(lambda: sandbox.results(0) == ["a0", "b"])
@@ -158,7 +164,7 @@ def test_applications_are_watched_and_let_go_while_the_pool_runs(template: PoolP
         until(lambda: not psutil.pid_exists(operator), what="the end of its operator")
         sandbox.request("cat", "c", 0)
         until(lambda: sandbox.results(0) == ["a0", "b", "c"])
-        assert sandbox.results(1) == ["a1"]
+        assert sandbox.results(1) == ["a1", "stopped"]
 
 
 def test_a_dead_letter_is_shown_and_tried_again(template: PoolProcess) -> None:
