@@ -51,5 +51,6 @@ class Conduct:
             peer = self._peers.get(name)
             score = 0.0 if peer is None else peer.score_at(now)
             standing = "ban" if score <= BAN else "disconnect" if score <= DISCONNECT else ""
-            events.append(PeerEvent(name, reason, weight, count, round(score), standing))
+            # Towards 0: a score that has healed by a hair since is not yet where standings begin.
+            events.append(PeerEvent(name, reason, weight, count, int(score), standing))
         return events

@@ -22,6 +22,10 @@ from broker.messages import CLIENT_TOPIC, Event
 pytestmark = pytest.mark.process
 
 
+COMMAND = """mutation($c: ControllerCommand!) {
+    executeControllerCommand(admin: "0x00", command: $c) }"""
+
+
 class Sandbox:
     """`forgepool sandbox-apps` beside a pool."""
 
@@ -37,6 +41,8 @@ class Sandbox:
         self.url: str = told["url"]
         self.chain: str = told["chains"][0]
         self.applications: list[str] = told["applications"]
+        self.controller: str = told.get("controller", "")
+        self.workers: list[str] = [each["controller"] for each in told.get("workers", [])]
 
     def post(self, path: str, value: object) -> Any:
         request = urllib.request.Request(self.url + path, json.dumps(value).encode())
@@ -53,6 +59,15 @@ class Sandbox:
             application,
             o=operator,
             i=text,
+        )
+
+    def assign(self, service_id: str, *workers: str) -> None:
+        """Have the controller on the chain give a service to these workers of its."""
+        chain, application = self.controller.split("/")
+        given = {"service_id": service_id, "workers": [each.split("/")[0] for each in workers]}
+        self.post(
+            f"/chains/{chain}/applications/{application}",
+            {"query": COMMAND, "variables": {"c": {"UpdateService": given}}},
         )
 
     def results(self, application: int = 0) -> list[str]:
@@ -193,3 +208,27 @@ def test_a_dead_letter_is_shown_and_tried_again(template: PoolProcess) -> None:
         missing = pool.run("tasks", "drop", name, check=False)
         assert missing.returncode == 1
         assert "there is no task" in missing.stderr
+
+
+def test_a_controller_on_the_chain_moves_an_application_between_pools(
+    template: PoolProcess,
+) -> None:
+    """T46, T47 through whole pools: each registers itself, and one takes over from the other."""
+    with a_pool(template) as first, a_pool(template) as second:
+        sandbox = Sandbox(first, "--workers", "2")
+        for pool, worker in zip((first, second), sandbox.workers, strict=True):
+            with_operators(pool, sandbox, cat=Path("/bin/cat"))
+            pool.serve(1, "--controller-id", worker)
+        for pool in (first, second):
+            pool.wait_for_log("controller_told registration")
+        where = {"application_id": sandbox.applications[0], "chain_id": sandbox.chain}
+        service = sandbox.post("/sandbox/services", {**where, "name": "cat"})["service_id"]
+        sandbox.request("cat", "x")
+        sandbox.assign(service, sandbox.workers[0])
+        until(lambda: sandbox.results() == ["x"])
+        assert sandbox.key() in first.run("tasks", "applications", "--json").stdout
+        sandbox.assign(service, sandbox.workers[1])
+        until(lambda: sandbox.key() in second.run("tasks", "applications", "--json").stdout)
+        sandbox.request("cat", "y")
+        until(lambda: sandbox.results() == ["x", "y"])
+        until(lambda: sandbox.key() not in first.run("tasks", "applications", "--json").stdout)
