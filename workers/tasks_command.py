@@ -17,11 +17,12 @@ from broker.applications import ApplicationInPool, Watched
 from broker.client import Admin
 from broker.errors import NoAnswer
 from broker.place import Place, at_a_place
-from broker.task_options import TaskFlags, configured_applications, with_task_options
+from broker.task_options import COMPAT, TaskFlags, configured_applications, with_task_options
 from broker.telemetry import printable
 from workers.offchain.application import Application
 from workers.offchain.journal.journal_reports import KnownTask, find_task, known_tasks, leave_wish
 from workers.offchain.journal.journal_tables import JOURNAL_NAME
+from workers.offchain.offchain_errors import NoJournal
 from workers.offchain.operators.operator_files import located, problems
 from workers.offchain.operators.operator_table import operator_table
 from workers.offchain.records import TaskState
@@ -220,6 +221,9 @@ def _application_line(each: ApplicationInPool) -> str:
 
 
 def _journal(place: Place) -> Path:
+    """The pool's journal; in compat mode one that is there is of another time."""
+    if place.settings.tasks.mode == COMPAT:
+        raise NoJournal(f"there is no journal of tasks. {NoJournal.advice}")
     return place.state_dir / JOURNAL_NAME
 
 
