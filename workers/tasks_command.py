@@ -15,7 +15,7 @@ import msgspec
 
 from broker.applications import ApplicationInPool, Watched
 from broker.client import Admin
-from broker.errors import NoAnswer
+from broker.errors import FixRequest, NoAnswer
 from broker.place import Place, at_a_place
 from broker.task_options import COMPAT, TaskFlags, configured_applications, with_task_options
 from broker.telemetry import printable
@@ -159,6 +159,12 @@ def unwatch(place: Place, ids: tuple[str, ...]) -> None:
     """Have the running pool process APPLICATION no more; its operators are ended."""
     keys = [_application(place, each).key for each in ids]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        watched = {each.key for each in admin.applications()}
+        # The broker takes it for done, as whoever asks twice needs it; a person has mistyped an id.
+        if unknown := [id for id, key in zip(ids, keys, strict=True) if key not in watched]:
+            raise FixRequest(
+                f"not watched: {', '.join(unknown)}; see `forgepool tasks applications`"
+            )
         admin.unwatch_applications(keys)
     click.echo(f"{len(keys)} not watched any more")
 

@@ -19,7 +19,13 @@ from broker import wire
 from broker.applications import ApplicationHold, Watched
 from broker.cli import status
 from broker.client import Admin
-from broker.config import ApplicationSettings, Settings, TaskSettings, resolve_endpoints
+from broker.config import (
+    ApplicationSettings,
+    OperatorSettings,
+    Settings,
+    TaskSettings,
+    resolve_endpoints,
+)
 from broker.errors import UnreadableWatchList
 from broker.event_log import EventLog
 from broker.messages import (
@@ -48,6 +54,7 @@ from broker.watch_list_file import FILE_NAME, read_watch_list
 
 PATIENCE_S = 20.0
 BEAT_S = 0.1
+ECHO = {"echo": OperatorSettings("/bin/cat")}
 
 
 class Pool:
@@ -157,7 +164,7 @@ def watch(pool: Pool, *keys: str, replace: bool = False) -> None:
 def test_a_watched_application_reaches_a_worker_and_the_disk_before_it_is_done(
     start: Callable[..., Pool], state_dir: Path
 ) -> None:
-    pool = start()
+    pool = start(operators=ECHO)
     worker = Worker(pool, "w0")
     answer = pool.ask(WatchApplications([Watched(A, ["echo"])]))
     assert isinstance(answer, Done)
@@ -286,7 +293,7 @@ def test_a_damaged_watch_list_stops_what_needs_it_and_is_left_alone(
 def test_the_client_library_and_status_speak_of_applications(
     start: Callable[..., Pool], state_dir: Path
 ) -> None:
-    pool = start()
+    pool = start(operators=ECHO)
     worker = Worker(pool, "w0")
     watch(pool, A)
     pool.until(lambda: A in worker.has)
