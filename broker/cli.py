@@ -389,14 +389,17 @@ def reload(place: Place, dry_run: bool, as_json: bool) -> None:
 @click.command()
 @at_a_place
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
-@click.option("--wait", type=float, metavar="SECONDS", help="Wait until a worker signs.")
+@click.option("--wait", type=click.FloatRange(0), metavar="SECONDS",
+              help="Wait until a worker signs.")  # fmt: skip
 def status(place: Place, as_json: bool, wait: float | None) -> None:
     """Show how the pool is."""
     admin = Admin(place.endpoints, curve=place.curve)
     try:
         until = time.monotonic() + (wait or 0)
         found = admin.status(timeout_s=max(2.0, wait or 0))
-        while wait and not any(w["signs"] for w in _workers(found)):
+        while wait and not any(w["signs"] and w["keys"] for w in _workers(found)):
+            if found["undecided"] == 0:
+                _fail("\n  ".join(["no worker can sign", *map(_why_not, _workers(found))]))
             if time.monotonic() > until:
                 _fail(f"no worker signs after {wait} s")
             time.sleep(0.05)
@@ -408,7 +411,7 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         return
     workers = _workers(found)
     for name, value in found.items():
-        if name not in ("workers", "services", "tasks"):
+        if name not in ("workers", "services", "tasks") and value is not None:
             click.echo(f"{name:14} {_as_text(value)}")
     for name, numbers in _services(found).items():
         click.echo("\n".join(service_lines(name, numbers)))
@@ -424,6 +427,10 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         )
         for problem in (worker["encrypted_keys"] or {}).get("problems", ()):
             click.echo(f"  key not opened: {problem}")
+
+
+def _why_not(worker: Mapping[str, Any]) -> str:
+    return f"{worker['name']} {worker['why_not']}"
 
 
 def _as_text(value: object) -> str:

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from broker.applications import ApplicationInPool, Watched
-from broker.client import Admin
+from broker.client import CALL_S, Admin
 from broker.errors import FixRequest, NoAnswer
 from broker.place import Place, at_a_place
 from broker.task_options import COMPAT, TaskFlags, configured_applications, with_task_options
@@ -30,6 +30,7 @@ from workers.offchain.stimuli import Wish
 
 STATES = [str(state) for state in TaskState]
 LINES = "\n\t"  # of operators' texts, all else that a terminal would obey is made visible
+LOOK_AGAIN_S = 0.05
 ASK_S = 2.0  # a pool that runs answers at once; the journal has the wish either way
 
 
@@ -119,15 +120,26 @@ def _decide(place: Place, name: str, wish: Wish) -> None:
 @tasks.command()
 @at_a_place
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def applications(place: Place, as_json: bool) -> None:
+@click.option("--wait", type=click.FloatRange(0), metavar="SECONDS",
+              help="Wait until there are some and each has a worker.")  # fmt: skip
+def applications(place: Place, as_json: bool, wait: float | None) -> None:
     """List the applications that the running pool watches, and who processes each."""
+    until = time.monotonic() + (wait or 0)
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
-        watched = admin.applications()
+        watched = admin.applications(timeout_s=max(CALL_S, wait or 0))
+        while wait and not _all_owned(watched) and time.monotonic() < until:
+            time.sleep(LOOK_AGAIN_S)
+            watched = admin.applications()
     for each in watched:
         row = msgspec.to_builtins(each)
         click.echo(json.dumps(row) if as_json else _application_line(each))
     if not watched and not as_json:
         click.echo("no application is watched; see `forgepool tasks watch --help`", err=True)
+    sys.exit(1 if wait and not _all_owned(watched) else 0)
+
+
+def _all_owned(watched: list[ApplicationInPool]) -> bool:
+    return bool(watched) and all(each.owner and not each.awaited for each in watched)
 
 
 @tasks.command()
