@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -23,8 +24,8 @@ from workers.offchain.application import Application
 from workers.offchain.journal.journal_reports import KnownTask, find_task, known_tasks, leave_wish
 from workers.offchain.journal.journal_tables import JOURNAL_NAME
 from workers.offchain.offchain_errors import NoJournal
-from workers.offchain.operators.operator_files import located, problems
-from workers.offchain.operators.operator_table import operator_table
+from workers.offchain.operators.operator_files import doubts, located, problems
+from workers.offchain.operators.operator_table import Operator, operator_table
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import Wish
 
@@ -194,7 +195,7 @@ def check(place: Place, task_flags: TaskFlags, as_json: bool) -> None:
     table = located(
         operator_table(settings.operators, ()), os.environ.get("PATH", os.defpath), place.state_dir
     )
-    found = problems(table)
+    found, doubtful = problems(table), doubts(table)
     named = configured_applications(settings)
     if as_json:
         click.echo(
@@ -203,8 +204,12 @@ def check(place: Place, task_flags: TaskFlags, as_json: bool) -> None:
                     "mode": settings.mode,
                     "node_service": settings.node_service,
                     "operators": {name: each.path for name, each in table.items()},
+                    "operator_settings": {
+                        name: msgspec.to_builtins(each.settings) for name, each in table.items()
+                    },
                     "applications": {each.key: each.operators for each in named},
                     "problems": found,
+                    "warnings": doubtful,
                 }
             )
         )
@@ -213,14 +218,36 @@ def check(place: Place, task_flags: TaskFlags, as_json: bool) -> None:
         click.echo(f"node service {settings.node_service or 'none: no tasks are processed'}")
         for name, operator in sorted(table.items()):
             click.echo(f"operator     {name} = {operator.path}")
+            if settings.mode != COMPAT:  # which bounds nothing
+                click.echo(f"  {_bounds(operator, settings.concurrency)}")
         for each in named:
             allowed = "any operator" if each.operators is None else ", ".join(each.operators)
             click.echo(f"application  {Application.of_key(each.key)}: {allowed}")
+        for doubt in doubtful:
+            click.echo(f"warning: {doubt}", err=True)
         for problem in found:
             click.echo(f"problem: {problem}", err=True)
         if not table:
             click.echo("no operators: add [tasks.operators.NAME] or --operator", err=True)
     sys.exit(1 if found else 0)
+
+
+def _bounds(operator: Operator, concurrency: int) -> str:
+    """What a run of the operator may use, in a line."""
+    settings = operator.settings
+    last = operator.time_limit_s(sys.maxsize)
+    limits = {
+        name: value
+        for name in ("memory_bytes", "cpu_s", "open_files", "file_bytes", "processes")
+        if (value := getattr(settings, name)) is not None
+    }
+    told = [
+        "no timeout" if last == math.inf else f"timeout {settings.timeout_s:g} to {last:g} s",
+        f"at once {min(settings.concurrency or concurrency, concurrency)}",
+        f"input {settings.input_bytes_max} bytes, output {settings.output_bytes_max} bytes",
+        *(f"{name} {value}" for name, value in limits.items()),
+    ]
+    return ", ".join(told)
 
 
 def _application(place: Place, text: str) -> Application:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from broker.errors import EXIT_MISCONFIGURED
 from workers.tasks_command import tasks
 
 A = "a" * 64
@@ -29,3 +30,48 @@ def test_in_compat_mode_there_is_no_journal(tmp_path: Path, words: tuple[str, ..
     assert done.exit_code == 1
     assert "compat" in done.stderr
     assert done.stdout == ""
+
+
+OPERATORS = """
+[tasks.operators.price]
+path = "price"
+[tasks.operators.echo]
+path = "/bin/cat"
+"""
+
+
+def test_a_mistake_in_an_operator_s_table_is_told_with_its_name(tmp_path: Path) -> None:
+    configure(tmp_path, f"{OPERATORS}memmory_bytes = 1\n[tasks.operators.last]\npath = 'x'")
+    done = run(tmp_path, "check")
+    assert done.exit_code == EXIT_MISCONFIGURED
+    assert "[tasks.operators.echo]" in done.stderr
+    assert "memmory_bytes" in done.stderr
+
+
+def test_a_mistake_in_an_application_s_table_is_told_with_its_id(tmp_path: Path) -> None:
+    configure(tmp_path, f"{OPERATORS}[tasks.applications.{A}]\noperators = 'echo'")
+    done = run(tmp_path, "check")
+    assert done.exit_code == EXIT_MISCONFIGURED
+    assert f"[tasks.applications.{A}]" in done.stderr
+
+
+def test_check_shows_what_a_run_may_use(tmp_path: Path) -> None:
+    configure(
+        tmp_path,
+        "[tasks.operators.cat]\npath = '/bin/cat'\ntimeout_s = 3\nconcurrency = 2\ncpu_s = 7",
+    )
+    done = run(tmp_path, "check")
+    assert done.exit_code == 0
+    assert "timeout 3 to 24 s, at once 2" in done.stdout
+    assert "cpu_s 7" in done.stdout
+
+
+def test_check_warns_of_a_file_that_the_system_cannot_execute(tmp_path: Path) -> None:
+    (tmp_path / "price").write_text("echo 1\n")
+    (tmp_path / "price").chmod(0o700)
+    configure(tmp_path, "[tasks.operators.price]\npath = './price'")
+    done = run(tmp_path, "check")
+    assert done.exit_code == 0
+    assert "warning: operator 'price'" in done.stderr
+    (tmp_path / "price").write_text("#!/bin/sh\necho 1\n")
+    assert "warning" not in run(tmp_path, "check").stderr
