@@ -117,6 +117,9 @@ def _decide(place: Place, name: str, wish: Wish) -> None:
 
 # -- applications and operators -------------------------------------------------------------------
 
+_CHAIN = click.option("--chain-id", metavar="ID",
+                      help="Chain of an id alone.  [default: tasks.chain_id]")  # fmt: skip
+
 
 @tasks.command()
 @at_a_place
@@ -149,17 +152,26 @@ def _all_owned(watched: list[ApplicationInPool]) -> bool:
 @click.option("--operator", "operators", metavar="NAME", multiple=True,
               help="An operator that they may use; repeatable.")  # fmt: skip
 @click.option("--any-operator", is_flag=True, help="They may use every operator of the pool.")
+@_CHAIN
 def watch(
-    place: Place, ids: tuple[str, ...], operators: tuple[str, ...], any_operator: bool
+    place: Place,
+    ids: tuple[str, ...],
+    operators: tuple[str, ...],
+    any_operator: bool,
+    chain_id: str | None,
 ) -> None:
     """Have the running pool process APPLICATION too, also after a restart.
 
     APPLICATION is an id, or CHAIN/APPLICATION. Said again, it replaces what it may use.
     """
-    if bool(operators) is any_operator:
+    if operators and any_operator:
+        raise click.UsageError("either --operator or --any-operator: both contradict each other")
+    if not operators and not any_operator:
         raise click.UsageError("say what they may use: --operator NAME, or --any-operator")
+    if not all(operators):
+        raise click.UsageError("--operator is empty: an operator has a name")
     allowed = None if any_operator else list(operators)
-    wanted = [Watched(_application(place, each).key, allowed) for each in ids]
+    wanted = [Watched(_application(place, each, chain_id).key, allowed) for each in ids]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         admin.watch_applications(wanted)
     click.echo(f"{len(wanted)} watched")
@@ -168,9 +180,10 @@ def watch(
 @tasks.command()
 @at_a_place
 @click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True)
-def unwatch(place: Place, ids: tuple[str, ...]) -> None:
+@_CHAIN
+def unwatch(place: Place, ids: tuple[str, ...], chain_id: str | None) -> None:
     """Have the running pool process APPLICATION no more; its operators are ended."""
-    keys = [_application(place, each).key for each in ids]
+    keys = [_application(place, each, chain_id).key for each in ids]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         watched = {each.key for each in admin.applications()}
         # The broker takes it for done, as whoever asks twice needs it; a person has mistyped an id.
@@ -250,8 +263,8 @@ def _bounds(operator: Operator, concurrency: int) -> str:
     return ", ".join(told)
 
 
-def _application(place: Place, text: str) -> Application:
-    return Application.parse(text, place.settings.tasks.chain_id)
+def _application(place: Place, text: str, chain_id: str | None) -> Application:
+    return Application.parse(text, chain_id or place.settings.tasks.chain_id)
 
 
 def _application_line(each: ApplicationInPool) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from broker.errors import EXIT_MISCONFIGURED
+from broker.place import Place, at_a_place
 from workers.tasks_command import tasks
 
 A = "a" * 64
@@ -75,3 +78,34 @@ def test_check_warns_of_a_file_that_the_system_cannot_execute(tmp_path: Path) ->
     assert "warning: operator 'price'" in done.stderr
     (tmp_path / "price").write_text("#!/bin/sh\necho 1\n")
     assert "warning" not in run(tmp_path, "check").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["watch", A, "--any-operator", "--operator", "echo"], "contradict"),
+        (["watch", A], "say what they may use"),
+        (["watch", A, "--operator", ""], "--operator is empty"),
+        (["watch", A, "--any-operator"], "on which chain?"),
+        (["unwatch", "deadbeef"], "the id of the application is not 64 digits"),
+        (["unwatch", A, "--chain-id", "c"], "the id of the chain is not 64 digits"),
+        (["show", ":1"], "names no task"),
+    ],
+)
+def test_wrong_words_are_told_before_anybody_is_asked(
+    tmp_path: Path, words: list[str], says: str
+) -> None:
+    done = run(tmp_path, *words)
+    assert done.exit_code in (1, 2, EXIT_MISCONFIGURED)
+    assert says in done.stderr
+
+
+def test_a_reader_that_has_enough_hears_no_complaint(tmp_path: Path) -> None:
+    @click.command()
+    @at_a_place
+    def talks(place: Place) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    done = CliRunner().invoke(talks, ["--state-dir", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.stderr == ""
