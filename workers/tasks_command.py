@@ -28,6 +28,13 @@ from workers.offchain.operators.operator_files import doubts, located, problems
 from workers.offchain.operators.operator_table import Operator, operator_table
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import Wish
+from workers.tasks_completion import (
+    applications_with_tasks,
+    dead_task_names,
+    operator_names,
+    task_names,
+    watched_applications,
+)
 
 STATES = [str(state) for state in TaskState]
 LINES = "\n\t"  # of operators' texts, all else that a terminal would obey is made visible
@@ -44,6 +51,7 @@ def tasks() -> None:
 @at_a_place
 @click.option("--state", type=click.Choice(STATES), help="Only tasks in this state.")
 @click.option("--application-id", "application", metavar="ID", default="",
+              shell_complete=applications_with_tasks,
               help="Only of this application; the id may be cut short.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_tasks(place: Place, state: str | None, application: str, as_json: bool) -> None:
@@ -60,7 +68,7 @@ def list_tasks(place: Place, state: str | None, application: str, as_json: bool)
 
 @tasks.command()
 @at_a_place
-@click.argument("name", metavar="TASK")
+@click.argument("name", metavar="TASK", shell_complete=task_names)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def show(place: Place, name: str, as_json: bool) -> None:
     """Show all that is known of TASK, as `tasks list` names it: APPLICATION:NUMBER."""
@@ -84,7 +92,7 @@ def show(place: Place, name: str, as_json: bool) -> None:
 
 @tasks.command()
 @at_a_place
-@click.argument("name", metavar="TASK")
+@click.argument("name", metavar="TASK", shell_complete=dead_task_names)
 def retry(place: Place, name: str) -> None:
     """Try a dead TASK again, from the first attempt on."""
     _decide(place, name, Wish.RETRY)
@@ -92,7 +100,7 @@ def retry(place: Place, name: str) -> None:
 
 @tasks.command()
 @at_a_place
-@click.argument("name", metavar="TASK")
+@click.argument("name", metavar="TASK", shell_complete=dead_task_names)
 def drop(place: Place, name: str) -> None:
     """Never try a dead TASK again.
 
@@ -150,6 +158,7 @@ def _all_owned(watched: list[ApplicationInPool]) -> bool:
 @at_a_place
 @click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True)
 @click.option("--operator", "operators", metavar="NAME", multiple=True,
+              shell_complete=operator_names,
               help="An operator that they may use; repeatable.")  # fmt: skip
 @click.option("--any-operator", is_flag=True, help="They may use every operator of the pool.")
 @_CHAIN
@@ -179,7 +188,8 @@ def watch(
 
 @tasks.command()
 @at_a_place
-@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True)
+@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True,
+                shell_complete=watched_applications)  # fmt: skip
 @_CHAIN
 def unwatch(place: Place, ids: tuple[str, ...], chain_id: str | None) -> None:
     """Have the running pool process APPLICATION no more; its operators are ended."""
