@@ -62,6 +62,7 @@ def application_key(text: str, chain_id: str) -> str:
     if not slash and len(text) == 2 * ID_DIGITS:
         chain, application = text[:ID_DIGITS], text[ID_DIGITS:]
     elif not slash and not chain_id:
+        checked_id(text, "application")
         raise Misconfigured(
             f"application {text}: on which chain? Set tasks.chain_id, or write CHAIN/APPLICATION"
         )
@@ -73,7 +74,7 @@ def application_key(text: str, chain_id: str) -> str:
 def checked_id(text: str, what: str) -> str:
     """The id as it is, if it is one. Raises Misconfigured."""
     if _ID.match(text) is None:
-        raise Misconfigured(f"a {what} id is 64 digits of 0-9a-f, not {text[:80]!r}")
+        raise Misconfigured(f"the id of the {what} is not 64 digits of 0-9a-f: {text[:80]!r}")
     return text
 
 

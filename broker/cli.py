@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
+from broker import task_event_body
+from broker.applications import OFFCHAIN_CLIENT
 from broker.client import CALL_S, Admin, Client, RequestRefused, Watcher
 from broker.client_session import SILENCE_AFTER_DEADLINE_S, Refused
 from broker.config import (
@@ -27,7 +29,7 @@ from broker.errors import (
     NoAnswer,
     NoStore,
 )
-from broker.messages import BLOCK_READY, BlockReady, Event, Vote, VoteBatch
+from broker.messages import BLOCK_READY, CLIENT_TOPIC, BlockReady, Event, Vote, VoteBatch
 from broker.place import Place, at_a_place
 from broker.process_signals import end_on_signals
 from broker.reload import reload_lines
@@ -35,7 +37,7 @@ from broker.server import Broker, ServiceLock
 from broker.supervisor import Supervisor
 from broker.task_options import TaskFlags, with_task_options
 from broker.task_routing import task_lines
-from broker.telemetry import log_to_stderr
+from broker.telemetry import log_to_stderr, printable
 from broker.topic_reader import EventsLost
 
 log = logging.getLogger("forgepool.supervisor")
@@ -247,14 +249,10 @@ def _vote(text: str) -> Vote:
     return Vote(delegate, int(slot or 0))
 
 
-def _hex_body(event: Event) -> dict[str, object]:
-    return {"body": event.body.hex()} if event.body else {}
-
-
 def _print_event(
     event: Event | EventsLost | Refused,
     as_json: bool,
-    read_body: Callable[[Event], dict[str, object]] = _hex_body,
+    read_body: Callable[[Event], dict[str, object]] = task_event_body.read_body,
 ) -> None:
     if isinstance(event, EventsLost):
         click.echo(f"events_lost topic={event.topic} first={event.first} last={event.last}")
@@ -276,13 +274,14 @@ def _print_event(
         else:
             fields["operations"] = "+".join(str(len(p)) for p in block.operations)
     else:
-        fields |= read_body(event)
+        fields = fields | read_body(event) | fields
     if event.code or event.text:
         fields |= {"code": event.code, "text": event.text}
     if as_json:
         click.echo(json.dumps(fields))
     else:
-        click.echo(" ".join(f"{k}={v}" if k != "event" else str(v) for k, v in fields.items()))
+        line = " ".join(f"{k}={v}" if k != "event" else str(v) for k, v in fields.items())
+        click.echo(printable(line))
 
 
 @click.command()
@@ -296,9 +295,8 @@ def watch(place: Place, topic: str, as_json: bool, count: int | None, quarantine
 
     With --quarantine those of the quarantine; its own words are on c/quarantine there.
     """
-    if not re.fullmatch(r"all|[cd]/[A-Za-z0-9._-]+", topic):
-        raise click.UsageError(f"no topic {topic!r}; there are all, d/<delegate>, c/<client>")
-    endpoints, read_body, nobody = place.endpoints, _hex_body, NoAnswer.at_all
+    _check_topic(topic, quarantine=quarantine)
+    endpoints, read_body, nobody = place.endpoints, task_event_body.read_body, NoAnswer.at_all
     if quarantine:
         from broker.quarantine import admin_client, notices
 
@@ -322,6 +320,25 @@ def watch(place: Place, topic: str, as_json: bool, count: int | None, quarantine
                 click.echo(f"forgepool: {nobody()} Still waiting.", err=True)
     finally:
         watcher.close()
+
+
+def _check_topic(topic: str, *, quarantine: bool) -> None:
+    """Nobody ever speaks on a topic that is misspelled. Raises click.UsageError."""
+    of, _, name = topic.partition("/")
+    if topic == "all":
+        return
+    if of not in ("c", "d") or not name:
+        raise click.UsageError(f"no topic {topic!r}; there are all, d/<delegate>, c/<client>")
+    if of == "c" and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        raise click.UsageError(f"no client {name!r}: a name has 1 to 64 letters A-Z a-z 0-9 . _ -")
+    if of == "d" and not re.fullmatch(r"[A-Za-z0-9]{36}|[0-9a-f]{128}", name):
+        raise click.UsageError(
+            f"no delegate {name!r}: a key's hash has 36 letters, an application's key 128 digits"
+        )
+    if topic == "c/quarantine" and not quarantine:
+        raise click.UsageError("the quarantine has a stream of its own: add --quarantine")
+    if topic == CLIENT_TOPIC + OFFCHAIN_CLIENT and quarantine:
+        raise click.UsageError("off-chain tasks are the pool's: watch it without --quarantine")
 
 
 @click.command()
@@ -389,14 +406,17 @@ def reload(place: Place, dry_run: bool, as_json: bool) -> None:
 @click.command()
 @at_a_place
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
-@click.option("--wait", type=float, metavar="SECONDS", help="Wait until a worker signs.")
+@click.option("--wait", type=click.FloatRange(0), metavar="SECONDS",
+              help="Wait until a worker signs.")  # fmt: skip
 def status(place: Place, as_json: bool, wait: float | None) -> None:
     """Show how the pool is."""
     admin = Admin(place.endpoints, curve=place.curve)
     try:
         until = time.monotonic() + (wait or 0)
         found = admin.status(timeout_s=max(2.0, wait or 0))
-        while wait and not any(w["signs"] for w in _workers(found)):
+        while wait and not any(w["signs"] and w["keys"] for w in _workers(found)):
+            if found["undecided"] == 0:
+                _fail("\n  ".join(["no worker can sign", *map(_why_not, _workers(found))]))
             if time.monotonic() > until:
                 _fail(f"no worker signs after {wait} s")
             time.sleep(0.05)
@@ -408,7 +428,7 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         return
     workers = _workers(found)
     for name, value in found.items():
-        if name not in ("workers", "services", "tasks"):
+        if name not in ("workers", "services", "tasks") and value is not None:
             click.echo(f"{name:14} {_as_text(value)}")
     for name, numbers in _services(found).items():
         click.echo("\n".join(service_lines(name, numbers)))
@@ -424,6 +444,10 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
         )
         for problem in (worker["encrypted_keys"] or {}).get("problems", ()):
             click.echo(f"  key not opened: {problem}")
+
+
+def _why_not(worker: Mapping[str, Any]) -> str:
+    return f"{worker['name']} {worker['why_not']}"
 
 
 def _as_text(value: object) -> str:

@@ -198,14 +198,35 @@ def load_settings(state_dir: Path, path: Path | None = None) -> Settings:
         Misconfigured: naming the file and what is wrong in it.
     """
     file = path or state_dir / CONFIG_NAME
+    text = b""
     try:
-        return msgspec.toml.decode(file.read_bytes(), type=Settings)
+        text = file.read_bytes()
+        return msgspec.toml.decode(text, type=Settings)
     except FileNotFoundError:
         if path is None:
             return Settings()
         raise Misconfigured(f"{file}: no such file") from None
+    except msgspec.ValidationError as e:
+        raise Misconfigured(f"{file}: {_named_table_at_fault(text, str(e))}{e}") from None
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as e:
         raise Misconfigured(f"{file}: {e}") from None
+
+
+# Tables whose names are the user's; msgspec shows any of them as `[...]`.
+_NAMED_TABLES = {"operators": OperatorSettings, "applications": ApplicationSettings}
+
+
+def _named_table_at_fault(text: bytes, complaint: str) -> str:
+    """Which operator's or application's table it is that is complained of; empty: another."""
+    for kind, type in _NAMED_TABLES.items():
+        if f"$.tasks.{kind}[...]" not in complaint:
+            continue
+        for name, table in msgspec.toml.decode(text)["tasks"][kind].items():
+            try:
+                msgspec.convert({name: table}, dict[OperatorName, type])  # type: ignore[valid-type]
+            except msgspec.ValidationError:
+                return f"[tasks.{kind}.{name}]: "
+    return ""
 
 
 def node_url(url: str) -> str:

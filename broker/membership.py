@@ -135,6 +135,14 @@ class Membership:
             return False, "its key store has no key that it can use; see --base-dir"
         return True, ""
 
+    def undecided(self) -> int | None:
+        """How many of the supervisor's workers have not told yet whether they can sign.
+
+        None: it has named no workers, and others may still come.
+        """
+        told = {w.hello.pid for w in self if w.keys is not None or w.why_not}
+        return len(self.supervised - told) if self.supervised else None
+
     def remove(self, worker: Worker) -> None:
         self.by_peer.pop(worker.peer, None)
         self._all.pop(worker, None)

@@ -60,6 +60,8 @@ def at_a_place(command: Callable[..., None]) -> Callable[..., None]:
         except Misconfigured as e:
             click.echo(f"forgepool: {e}", err=True)
             sys.exit(EXIT_MISCONFIGURED)
+        except BrokenPipeError:
+            raise  # whoever reads our output has enough: click ends without a word
         except (BrokerError, OSError) as e:
             click.echo(f"forgepool: {e}", err=True)
             sys.exit(1)

@@ -118,6 +118,7 @@ class Broker:
             settings.tasks.submit_limit_s,
             kept,
             unreadable,
+            frozenset(settings.tasks.operators),
         )
         self._log = EventLog(state_dir / "events", self.epoch, settings.event_log_bytes)
         requests, task_events = self._known_from_log()

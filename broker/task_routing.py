@@ -6,7 +6,7 @@ of tasks; it runs no task and knows no application. Pure, a part of the dispatch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,9 @@ from broker.watch_list import KeptList, WatchList
 # `status` is asked for twice a second; who wants all applications asks for the list.
 APPLICATIONS_IN_STATUS_MAX = 64
 
+NAMED_BY_SETTINGS = "named_by_settings"  # code of an error
+ERROR_LETTERS_MAX = 1000  # a table of operators may be long; who reads it needs a few lines
+
 RESERVED_NAME = f"the name {OFFCHAIN_CLIENT!r} is the pool's own; push under another"
 
 Peer = Any  # whom to answer: opaque here
@@ -52,6 +55,7 @@ class TaskPlan:
     submit_limit_s: float = 120.0
     kept: KeptList = KeptList()  # noqa: RUF009  (a frozen value)
     unreadable: str = ""  # why nobody knows what was kept: nothing changes hands, nothing is kept
+    operators: frozenset[str] | None = None  # names of the settings' operators; None: not known
 
 
 class TaskRouting:
@@ -61,6 +65,7 @@ class TaskRouting:
         self._broker_epoch = broker_epoch
         self._controller = plan.controller
         self._unreadable = plan.unreadable
+        self._operators = plan.operators
         self.watched = WatchList(plan.kept, plan.configured, plan.controller)
         self.assignments = Assignments(
             broker_epoch,
@@ -86,13 +91,15 @@ class TaskRouting:
                 self.replies.append((peer, Problem(UnreadableWatchList.code, self._unreadable)))
             case WatchApplications():
                 named = message.applications
-                if problem := self.watched.watch(peer, named, replace=message.replace):
+                if refusal := self._refusal(named):
+                    self.replies.append((peer, refusal))
+                elif problem := self.watched.watch(peer, named, replace=message.replace):
                     self.replies.append((peer, Problem("too_many", problem)))
             case UnwatchApplications():
                 fixed = ", ".join(self.watched.named_by_settings(message.keys))
                 if fixed:
-                    text = f"the settings of the broker name {fixed}: remove it there"
-                    self.replies.append((peer, Problem("named_by_settings", text)))
+                    text = f"the settings of the broker name {fixed}: change them"
+                    self.replies.append((peer, Problem(NAMED_BY_SETTINGS, text)))
                 else:
                     self.watched.unwatch(peer, message.keys)
             case ApplicationsWanted():
@@ -101,6 +108,24 @@ class TaskRouting:
             case TasksChanged():
                 self._look_again(message.keys)
                 self.replies.append((peer, Done(self._broker_epoch)))
+
+    def _refusal(self, named: Sequence[Watched]) -> Problem | None:
+        """Why these are not for an operator of the pool to name."""
+        if self._controller:
+            text = "the controller on the chain says which applications are ours: assign it there"
+            return Problem("named_by_controller", text)
+        fixed = ", ".join(self.watched.named_by_settings(each.key for each in named))
+        if fixed:
+            text = f"the settings of the broker name {fixed}: change them, and restart the pool"
+            return Problem(NAMED_BY_SETTINGS, text)
+        if self._operators is None:
+            return None
+        used = dict.fromkeys(name for each in named for name in each.operators or ())
+        if unknown := [name for name in used if name not in self._operators]:
+            there_are = ", ".join(sorted(self._operators)) or "none"
+            text = f"the pool has no operator {unknown[0]!r}; there are: {there_are}"
+            return Problem("unknown_operator", text[:ERROR_LETTERS_MAX])
+        return None
 
     def _look_again(self, keys: Iterable[str]) -> None:
         """Tell the owners; who becomes one later reads the journal anyway."""

@@ -53,8 +53,8 @@ PURE = {
         "known_events", "known_hashes", "known_requests", "lanes", "load", "membership",
         "messages", "missing_blocks", "moment", "notices", "offences", "peers",
         "quarantine.quarantine", "ready_lines", "records", "reload", "requests", "restart_policy",
-        "ring", "slashing_table", "storing", "task_routing", "topic_reader", "topics", "turn",
-        "verification", "watch_list", "wire",
+        "ring", "slashing_table", "storing", "task_event_body", "task_routing", "topic_reader",
+        "topics", "turn", "verification", "watch_list", "wire",
     },
     "workers": {
         "actions", "ancestor_block", "application", "application_host", "application_kind",

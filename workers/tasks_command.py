@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -14,21 +15,30 @@ import click
 import msgspec
 
 from broker.applications import ApplicationInPool, Watched
-from broker.client import Admin
-from broker.errors import NoAnswer
+from broker.client import CALL_S, Admin
+from broker.errors import FixRequest, NoAnswer
 from broker.place import Place, at_a_place
-from broker.task_options import TaskFlags, configured_applications, with_task_options
+from broker.task_options import COMPAT, TaskFlags, configured_applications, with_task_options
 from broker.telemetry import printable
 from workers.offchain.application import Application
 from workers.offchain.journal.journal_reports import KnownTask, find_task, known_tasks, leave_wish
 from workers.offchain.journal.journal_tables import JOURNAL_NAME
-from workers.offchain.operators.operator_files import located, problems
-from workers.offchain.operators.operator_table import operator_table
+from workers.offchain.offchain_errors import NoJournal
+from workers.offchain.operators.operator_files import doubts, located, problems
+from workers.offchain.operators.operator_table import Operator, operator_table
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import Wish
+from workers.tasks_completion import (
+    applications_with_tasks,
+    dead_task_names,
+    operator_names,
+    task_names,
+    watched_applications,
+)
 
 STATES = [str(state) for state in TaskState]
 LINES = "\n\t"  # of operators' texts, all else that a terminal would obey is made visible
+LOOK_AGAIN_S = 0.05
 ASK_S = 2.0  # a pool that runs answers at once; the journal has the wish either way
 
 
@@ -41,6 +51,7 @@ def tasks() -> None:
 @at_a_place
 @click.option("--state", type=click.Choice(STATES), help="Only tasks in this state.")
 @click.option("--application-id", "application", metavar="ID", default="",
+              shell_complete=applications_with_tasks,
               help="Only of this application; the id may be cut short.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_tasks(place: Place, state: str | None, application: str, as_json: bool) -> None:
@@ -57,7 +68,7 @@ def list_tasks(place: Place, state: str | None, application: str, as_json: bool)
 
 @tasks.command()
 @at_a_place
-@click.argument("name", metavar="TASK")
+@click.argument("name", metavar="TASK", shell_complete=task_names)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def show(place: Place, name: str, as_json: bool) -> None:
     """Show all that is known of TASK, as `tasks list` names it: APPLICATION:NUMBER."""
@@ -81,7 +92,7 @@ def show(place: Place, name: str, as_json: bool) -> None:
 
 @tasks.command()
 @at_a_place
-@click.argument("name", metavar="TASK")
+@click.argument("name", metavar="TASK", shell_complete=dead_task_names)
 def retry(place: Place, name: str) -> None:
     """Try a dead TASK again, from the first attempt on."""
     _decide(place, name, Wish.RETRY)
@@ -89,7 +100,7 @@ def retry(place: Place, name: str) -> None:
 
 @tasks.command()
 @at_a_place
-@click.argument("name", metavar="TASK")
+@click.argument("name", metavar="TASK", shell_complete=dead_task_names)
 def drop(place: Place, name: str) -> None:
     """Never try a dead TASK again.
 
@@ -114,39 +125,63 @@ def _decide(place: Place, name: str, wish: Wish) -> None:
 
 # -- applications and operators -------------------------------------------------------------------
 
+_CHAIN = click.option("--chain-id", metavar="ID",
+                      help="Chain of an id alone.  [default: tasks.chain_id]")  # fmt: skip
+
 
 @tasks.command()
 @at_a_place
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def applications(place: Place, as_json: bool) -> None:
+@click.option("--wait", type=click.FloatRange(0), metavar="SECONDS",
+              help="Wait until there are some and each has a worker.")  # fmt: skip
+def applications(place: Place, as_json: bool, wait: float | None) -> None:
     """List the applications that the running pool watches, and who processes each."""
+    until = time.monotonic() + (wait or 0)
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
-        watched = admin.applications()
+        watched = admin.applications(timeout_s=max(CALL_S, wait or 0))
+        while wait and not _all_owned(watched) and time.monotonic() < until:
+            time.sleep(LOOK_AGAIN_S)
+            watched = admin.applications()
     for each in watched:
         row = msgspec.to_builtins(each)
         click.echo(json.dumps(row) if as_json else _application_line(each))
     if not watched and not as_json:
         click.echo("no application is watched; see `forgepool tasks watch --help`", err=True)
+    sys.exit(1 if wait and not _all_owned(watched) else 0)
+
+
+def _all_owned(watched: list[ApplicationInPool]) -> bool:
+    return bool(watched) and all(each.owner and not each.awaited for each in watched)
 
 
 @tasks.command()
 @at_a_place
 @click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True)
 @click.option("--operator", "operators", metavar="NAME", multiple=True,
+              shell_complete=operator_names,
               help="An operator that they may use; repeatable.")  # fmt: skip
 @click.option("--any-operator", is_flag=True, help="They may use every operator of the pool.")
+@_CHAIN
 def watch(
-    place: Place, ids: tuple[str, ...], operators: tuple[str, ...], any_operator: bool
+    place: Place,
+    ids: tuple[str, ...],
+    operators: tuple[str, ...],
+    any_operator: bool,
+    chain_id: str | None,
 ) -> None:
     """Have the running pool process APPLICATION too, also after a restart.
 
     APPLICATION is an id, or CHAIN/APPLICATION. Said again, it replaces what it may use, and one
     that is stopped goes on.
     """
-    if bool(operators) is any_operator:
+    if operators and any_operator:
+        raise click.UsageError("either --operator or --any-operator: both contradict each other")
+    if not operators and not any_operator:
         raise click.UsageError("say what they may use: --operator NAME, or --any-operator")
+    if not all(operators):
+        raise click.UsageError("--operator is empty: an operator has a name")
     allowed = None if any_operator else list(operators)
-    wanted = [Watched(_application(place, each).key, allowed) for each in ids]
+    wanted = [Watched(_application(place, each, chain_id).key, allowed) for each in ids]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         admin.watch_applications(wanted)
         with suppress(NoAnswer):  # it is watched either way
@@ -156,11 +191,19 @@ def watch(
 
 @tasks.command()
 @at_a_place
-@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True)
-def unwatch(place: Place, ids: tuple[str, ...]) -> None:
+@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True,
+                shell_complete=watched_applications)  # fmt: skip
+@_CHAIN
+def unwatch(place: Place, ids: tuple[str, ...], chain_id: str | None) -> None:
     """Have the running pool process APPLICATION no more; its operators are ended."""
-    keys = [_application(place, each).key for each in ids]
+    keys = [_application(place, each, chain_id).key for each in ids]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        watched = {each.key for each in admin.applications()}
+        # The broker takes it for done, as whoever asks twice needs it; a person has mistyped an id.
+        if unknown := [id for id, key in zip(ids, keys, strict=True) if key not in watched]:
+            raise FixRequest(
+                f"not watched: {', '.join(unknown)}; see `forgepool tasks applications`"
+            )
         admin.unwatch_applications(keys)
     click.echo(f"{len(keys)} not watched any more")
 
@@ -178,7 +221,7 @@ def check(place: Place, task_flags: TaskFlags, as_json: bool) -> None:
     table = located(
         operator_table(settings.operators, ()), os.environ.get("PATH", os.defpath), place.state_dir
     )
-    found = problems(table)
+    found, doubtful = problems(table), doubts(table)
     named = configured_applications(settings)
     if as_json:
         click.echo(
@@ -187,8 +230,12 @@ def check(place: Place, task_flags: TaskFlags, as_json: bool) -> None:
                     "mode": settings.mode,
                     "node_service": settings.node_service,
                     "operators": {name: each.path for name, each in table.items()},
+                    "operator_settings": {
+                        name: msgspec.to_builtins(each.settings) for name, each in table.items()
+                    },
                     "applications": {each.key: each.operators for each in named},
                     "problems": found,
+                    "warnings": doubtful,
                 }
             )
         )
@@ -197,9 +244,13 @@ def check(place: Place, task_flags: TaskFlags, as_json: bool) -> None:
         click.echo(f"node service {settings.node_service or 'none: no tasks are processed'}")
         for name, operator in sorted(table.items()):
             click.echo(f"operator     {name} = {operator.path}")
+            if settings.mode != COMPAT:  # which bounds nothing
+                click.echo(f"  {_bounds(operator, settings.concurrency)}")
         for each in named:
             allowed = "any operator" if each.operators is None else ", ".join(each.operators)
             click.echo(f"application  {Application.of_key(each.key)}: {allowed}")
+        for doubt in doubtful:
+            click.echo(f"warning: {doubt}", err=True)
         for problem in found:
             click.echo(f"problem: {problem}", err=True)
         if not table:
@@ -207,8 +258,26 @@ def check(place: Place, task_flags: TaskFlags, as_json: bool) -> None:
     sys.exit(1 if found else 0)
 
 
-def _application(place: Place, text: str) -> Application:
-    return Application.parse(text, place.settings.tasks.chain_id)
+def _bounds(operator: Operator, concurrency: int) -> str:
+    """What a run of the operator may use, in a line."""
+    settings = operator.settings
+    last = operator.time_limit_s(sys.maxsize)
+    limits = {
+        name: value
+        for name in ("memory_bytes", "cpu_s", "open_files", "file_bytes", "processes")
+        if (value := getattr(settings, name)) is not None
+    }
+    told = [
+        "no timeout" if last == math.inf else f"timeout {settings.timeout_s:g} to {last:g} s",
+        f"at once {min(settings.concurrency or concurrency, concurrency)}",
+        f"input {settings.input_bytes_max} bytes, output {settings.output_bytes_max} bytes",
+        *(f"{name} {value}" for name, value in limits.items()),
+    ]
+    return ", ".join(told)
+
+
+def _application(place: Place, text: str, chain_id: str | None) -> Application:
+    return Application.parse(text, chain_id or place.settings.tasks.chain_id)
 
 
 def _application_line(each: ApplicationInPool) -> str:
@@ -223,6 +292,9 @@ def _application_line(each: ApplicationInPool) -> str:
 
 
 def _journal(place: Place) -> Path:
+    """The pool's journal; in compat mode one that is there is of another time."""
+    if place.settings.tasks.mode == COMPAT:
+        raise NoJournal(f"there is no journal of tasks. {NoJournal.advice}")
     return place.state_dir / JOURNAL_NAME
 
 

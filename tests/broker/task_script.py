@@ -179,6 +179,7 @@ class TaskScript(PoolScript):
         kept: KeptList | None = None,
         configured: tuple[Watched, ...] = (),
         controller: str = "",
+        operators: frozenset[str] | None = None,
         started: bool = True,
         now: float = 1000.0,
     ) -> None:
@@ -187,7 +188,7 @@ class TaskScript(PoolScript):
         self.task_workers: dict[bytes, TaskWorker] = {}
         self.given: dict[tuple[str, int], TaskWorker] = {}  # every epoch that was ever given
         self.pids = iter(range(1_000_000))
-        plan = TaskPlan(configured, controller, SUBMIT_LIMIT_S, self.kept)
+        plan = TaskPlan(configured, controller, SUBMIT_LIMIT_S, self.kept, operators=operators)
         super().__init__(epoch=epoch, started=False, tasks=plan, now=now)
         if started:
             self.wait(0.4)

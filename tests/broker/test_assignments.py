@@ -511,17 +511,43 @@ def test_what_is_watched_already_is_done_at_once() -> None:
 # -- who names applications -----------------------------------------------------------------------
 
 
-def test_what_the_settings_name_only_they_remove() -> None:
-    pool = TaskScript(B, configured=(Watched(A, ["echo"]),))
+def test_what_the_settings_name_only_they_change() -> None:
+    pool = TaskScript(A, B, configured=(Watched(A, ["echo"]),))
     worker = pool.worker_with_tasks("w0")
-    pool.admin(WatchApplications([Watched(A, ["other"]), Watched(C)]))
+    [answer] = pool.admin(WatchApplications([Watched(A, ["other"]), Watched(C)]))
+    assert isinstance(answer, Problem)
+    assert answer.code == "named_by_settings"
+    assert A in answer.text
+    assert worker.has.keys() == {A, B}, "all or nothing"
     assert worker.shares[A].operators == ["echo"]
     assert look(pool, A).named_by == ["settings", "operator"]
     [answer] = pool.admin(UnwatchApplications([B, A]))
     assert isinstance(answer, Problem)
     assert answer.code == "named_by_settings"
     assert A in answer.text
-    assert worker.has.keys() == {A, B, C}, "all or nothing"
+    assert worker.has.keys() == {A, B}, "all or nothing"
+
+
+def test_an_application_is_not_watched_with_an_operator_that_the_pool_does_not_have() -> None:
+    pool = TaskScript(operators=frozenset({"echo", "price"}))
+    worker = pool.worker_with_tasks("w0")
+    [answer] = pool.admin(WatchApplications([Watched(B), Watched(A, ["echo", "nosuch"])]))
+    assert isinstance(answer, Problem)
+    assert answer.code == "unknown_operator"
+    assert "'nosuch'" in answer.text
+    assert "echo, price" in answer.text
+    assert worker.has == {}, "all or nothing"
+    pool.admin(WatchApplications([Watched(B), Watched(A, ["echo"])]))
+    assert worker.has.keys() == {A, B}
+
+
+def test_where_a_controller_decides_nobody_else_names_applications() -> None:
+    pool = TaskScript(configured=(Watched(A),), controller=A)
+    worker = pool.worker_with_tasks("w0")
+    [answer] = pool.admin(WatchApplications([Watched(B)]))
+    assert isinstance(answer, Problem)
+    assert answer.code == "named_by_controller"
+    assert worker.has.keys() == {A}
 
 
 def test_more_than_fits_is_refused_and_nothing_changes() -> None:

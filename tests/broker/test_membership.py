@@ -253,6 +253,20 @@ def test_a_worker_without_keys_owns_nothing_and_says_why_until_it_has_some() -> 
     assert set(pool.owners().values()) == {"w1", "w2", "w3"}
 
 
+def test_who_has_not_told_its_keys_is_undecided() -> None:
+    pool = PoolMembers("w1")
+    assert pool.members.undecided() is None, "nobody has said who is to come"
+    pool.members.name_supervised(frozenset({1, 2, 3}))
+    pool.joins("w4")
+    assert pool.members.undecided() == 3
+    pool.members.keys_known(pool.members.by_name["w1"], frozenset(KEYS))
+    pool.joins("w2", store="another")
+    assert pool.members.undecided() == 1
+    pool.joins("w3")
+    pool.members.keys_known(pool.members.by_name["w3"], frozenset())
+    assert pool.members.undecided() == 0
+
+
 # -- who shares its keys with whom -----------------------------------------------------------------
 
 

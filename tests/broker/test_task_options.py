@@ -98,9 +98,9 @@ def test_nonsense_is_refused_with_its_place(tmp_path: Path, text: str, where: st
     ("changes", "words"),
     [
         ({"node_service": "localhost:8080"}, ("node service", "localhost:8080")),
-        ({"chain_id": "NetXdQprcVkpaWU"}, ("chain id", "64 digits")),
+        ({"chain_id": "NetXdQprcVkpaWU"}, ("id of the chain", "64 digits")),
         ({"controller": A}, ("on which chain", "tasks.chain_id")),
-        ({"controller": "me", "chain_id": CHAIN}, ("application id", "'me'")),
+        ({"controller": "me", "chain_id": CHAIN}, ("id of the application", "'me'")),
         ({"retry_delay_s": 10.0, "retry_max_s": 9.0}, ("retry_max_s", "retry_delay_s = 10")),
     ],
 )

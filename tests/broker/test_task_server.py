@@ -9,25 +9,34 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 import zmq
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from task_script import A, B, C, event
 
 from broker import wire
 from broker.applications import ApplicationHold, Watched
 from broker.cli import status
 from broker.client import Admin
-from broker.config import ApplicationSettings, Settings, TaskSettings, resolve_endpoints
+from broker.config import (
+    ApplicationSettings,
+    OperatorSettings,
+    Settings,
+    TaskSettings,
+    resolve_endpoints,
+)
 from broker.errors import UnreadableWatchList
 from broker.event_log import EventLog
 from broker.messages import (
     Applications,
     ApplicationsHeld,
+    AwaitWorkers,
     BrokerMessage,
     Done,
     Heartbeat,
+    KeysKnown,
     LookAgain,
     Problem,
     ReplyMessage,
@@ -45,9 +54,11 @@ from broker.server import Broker
 from broker.sockets import connect
 from broker.task_routing import task_lines
 from broker.watch_list_file import FILE_NAME, read_watch_list
+from workers.tasks_command import applications
 
 PATIENCE_S = 20.0
 BEAT_S = 0.1
+ECHO = {"echo": OperatorSettings("/bin/cat")}
 
 
 class Pool:
@@ -157,7 +168,7 @@ def watch(pool: Pool, *keys: str, replace: bool = False) -> None:
 def test_a_watched_application_reaches_a_worker_and_the_disk_before_it_is_done(
     start: Callable[..., Pool], state_dir: Path
 ) -> None:
-    pool = start()
+    pool = start(operators=ECHO)
     worker = Worker(pool, "w0")
     answer = pool.ask(WatchApplications([Watched(A, ["echo"])]))
     assert isinstance(answer, Done)
@@ -286,7 +297,7 @@ def test_a_damaged_watch_list_stops_what_needs_it_and_is_left_alone(
 def test_the_client_library_and_status_speak_of_applications(
     start: Callable[..., Pool], state_dir: Path
 ) -> None:
-    pool = start()
+    pool = start(operators=ECHO)
     worker = Worker(pool, "w0")
     watch(pool, A)
     pool.until(lambda: A in worker.has)
@@ -311,3 +322,33 @@ def test_the_client_library_and_status_speak_of_applications(
     assert any(message == LookAgain([A]) for message in worker.heard)
     assert "applications   1 owned=1 handing_over=0 unowned=0" in shown.output
     assert f"application {A[:8]}…/{A[64:72]}… owned" in shown.output
+
+
+def told(pool: Pool, command: click.Command, *arguments: str) -> Result:
+    """What a command says to the running pool."""
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(CliRunner().invoke, command, arguments)
+        pool.until(asking.done)
+        return asking.result()
+
+
+def test_waiting_for_one_that_signs_ends_when_none_of_ours_can(
+    start: Callable[..., Pool], state_dir: Path
+) -> None:
+    pool = start()
+    first, second = Worker(pool, "w0"), Worker(pool, "w1")
+    assert isinstance(pool.ask(AwaitWorkers([first.pid, second.pid])), Done)
+    where = ("--state-dir", str(state_dir))
+    for worker in (first, second):
+        worker.says(KeysKnown([]))
+    done = told(pool, status, "--wait", str(10 * PATIENCE_S), *where)
+    assert done.exit_code == 1
+    assert "no worker can sign" in done.stderr
+    assert "w1 " in done.stderr
+
+    waiting = ("--wait", str(10 * PATIENCE_S), *where)
+    watch(pool, A, B)
+    assert told(pool, applications, *waiting).exit_code == 0
+    assert told(pool, applications, "--wait", "0.1", *where).stdout.count("owned") == 2
+    watch(pool, replace=True)
+    assert told(pool, applications, "--wait", "0.1", *where).exit_code == 1

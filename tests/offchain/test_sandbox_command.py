@@ -49,6 +49,20 @@ def by_hand(*arguments: str, input: str | None = None) -> str:
     return done.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["request-task", "echo", "-"], "no UTF-8"),
+        (["run", "--applications", "1", "--without-ids", "5"], "--without-ids 5"),
+    ],
+    ids=["input", "without-ids"],
+)
+def test_wrong_words_are_told_in_a_sentence(arguments: list[str], says: str) -> None:
+    done = CliRunner().invoke(sandbox_apps, arguments, input=b"\xff\xfe")
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
 @pytest.mark.process
 def test_a_sandbox_is_tried_by_hand(tmp_path: Path) -> None:
     ready = tmp_path / "ready"

@@ -26,6 +26,16 @@ class JournalUnusable(OffchainError):
     advice = "No operator is run meanwhile; signing goes on."
 
 
+class NoJournal(OffchainError):
+    """The journal was asked for in the mode that keeps none."""
+
+    code = "no_journal"
+    advice = (
+        'The settings say tasks.mode = "compat", in which the pool neither writes nor reads it; '
+        "what fails is tried again there by itself."
+    )
+
+
 class NoSuchTask(OffchainError):
     """The journal knows no such task, or it is not dead."""
 

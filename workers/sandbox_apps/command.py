@@ -81,6 +81,8 @@ def run(
     """
     from workers.sandbox_apps.plan import Plan
 
+    if without_ids > applications:
+        raise click.UsageError(f"--without-ids {without_ids}: --applications is {applications}")
     log_to_stderr("sandbox-apps", verbose=verbose)
     plan = Plan.of(
         chains=chains, applications=applications, workers=workers, without_ids=without_ids
@@ -119,8 +121,11 @@ def request_task(
 
     Prints the hash of the block that the request is in.
     """
-    if input_text == "-":
-        input_text = sys.stdin.read()
+    given = sys.stdin.buffer.read() if input_text == "-" else os.fsencode(input_text)
+    try:
+        input_text = given.decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"INPUT is no UTF-8 ({error}): a task's input is text") from None
     body = {"query": _REQUEST_TASK, "variables": {"operator": operator, "input": input_text}}
     click.echo(_posted(url, chain_id, application_id, body))
 

@@ -76,8 +76,8 @@ def find_task(path: Path, name: str) -> KnownTask:
         NoSuchTask: there is none, or more than one.
         JournalUnusable: there is no journal, or it is damaged.
     """
-    application, colon, serial = name.rpartition(":")
-    if not colon or not serial.isdecimal():
+    application, _, serial = name.rpartition(":")
+    if not application or not serial.isdecimal():
         raise NoSuchTask(f"{name!r} names no task: write APPLICATION:NUMBER, as `tasks list` does")
     found = [
         known

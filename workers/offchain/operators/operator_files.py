@@ -19,6 +19,10 @@ from workers.offchain.operators.operator_table import (
 LIMITER = "prlimit"
 
 
+# How a file begins that Linux executes by itself (execve(2)); others it knows by binfmt_misc only.
+PROGRAM_BEGINS = (b"#!", b"\x7fELF")
+
+
 def located(table: OperatorTable, search_path: str, directory: Path) -> OperatorTable:
     """The same operators with absolute paths, wherever they will run.
 
@@ -53,4 +57,21 @@ def problems(table: OperatorTable) -> list[str]:
             found.append(f"{what} is not executable by us")
         if limit_arguments(operator.settings) and shutil.which(LIMITER) is None:
             found.append(f"{what} has limits, which need the program {LIMITER} (of util-linux)")
+    return found
+
+
+def doubts(table: OperatorTable) -> list[str]:
+    """What may be wrong with the programs, a sentence each: another system could execute them."""
+    found = []
+    for operator in table.values():
+        try:
+            with open(operator.path, "rb") as file:
+                begins = file.read(max(map(len, PROGRAM_BEGINS)))
+        except OSError:
+            continue  # `problems` tells of it, or we need not be able to read what we execute
+        if not begins.startswith(PROGRAM_BEGINS):
+            found.append(
+                f"operator {operator.name!r}: {operator.path} begins neither with #! nor as a "
+                "program does: the system may not be able to execute it"
+            )
     return found

@@ -1,0 +1,111 @@
+"""`forgepool tasks` where no pool runs: what it says of settings, and which words it refuses."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from broker.errors import EXIT_MISCONFIGURED
+from broker.place import Place, at_a_place
+from workers.tasks_command import tasks
+
+A = "a" * 64
+
+
+def run(directory: Path, *arguments: str) -> Result:
+    done = CliRunner().invoke(tasks, [*arguments, "--state-dir", str(directory)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), "no traceback"
+    return done
+
+
+def configure(directory: Path, text: str) -> None:
+    (directory / "forgepool.toml").write_text(text)
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "a:1"), ("retry", "a:1"), ("drop", "a:1")])
+def test_in_compat_mode_there_is_no_journal(tmp_path: Path, words: tuple[str, ...]) -> None:
+    configure(tmp_path, "[tasks]\nmode = 'compat'")
+    done = run(tmp_path, *words)
+    assert done.exit_code == 1
+    assert "compat" in done.stderr
+    assert done.stdout == ""
+
+
+OPERATORS = """
+[tasks.operators.price]
+path = "price"
+[tasks.operators.echo]
+path = "/bin/cat"
+"""
+
+
+def test_a_mistake_in_an_operator_s_table_is_told_with_its_name(tmp_path: Path) -> None:
+    configure(tmp_path, f"{OPERATORS}memmory_bytes = 1\n[tasks.operators.last]\npath = 'x'")
+    done = run(tmp_path, "check")
+    assert done.exit_code == EXIT_MISCONFIGURED
+    assert "[tasks.operators.echo]" in done.stderr
+    assert "memmory_bytes" in done.stderr
+
+
+def test_a_mistake_in_an_application_s_table_is_told_with_its_id(tmp_path: Path) -> None:
+    configure(tmp_path, f"{OPERATORS}[tasks.applications.{A}]\noperators = 'echo'")
+    done = run(tmp_path, "check")
+    assert done.exit_code == EXIT_MISCONFIGURED
+    assert f"[tasks.applications.{A}]" in done.stderr
+
+
+def test_check_shows_what_a_run_may_use(tmp_path: Path) -> None:
+    configure(
+        tmp_path,
+        "[tasks.operators.cat]\npath = '/bin/cat'\ntimeout_s = 3\nconcurrency = 2\ncpu_s = 7",
+    )
+    done = run(tmp_path, "check")
+    assert done.exit_code == 0
+    assert "timeout 3 to 24 s, at once 2" in done.stdout
+    assert "cpu_s 7" in done.stdout
+
+
+def test_check_warns_of_a_file_that_the_system_cannot_execute(tmp_path: Path) -> None:
+    (tmp_path / "price").write_text("echo 1\n")
+    (tmp_path / "price").chmod(0o700)
+    configure(tmp_path, "[tasks.operators.price]\npath = './price'")
+    done = run(tmp_path, "check")
+    assert done.exit_code == 0
+    assert "warning: operator 'price'" in done.stderr
+    (tmp_path / "price").write_text("#!/bin/sh\necho 1\n")
+    assert "warning" not in run(tmp_path, "check").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["watch", A, "--any-operator", "--operator", "echo"], "contradict"),
+        (["watch", A], "say what they may use"),
+        (["watch", A, "--operator", ""], "--operator is empty"),
+        (["watch", A, "--any-operator"], "on which chain?"),
+        (["unwatch", "deadbeef"], "the id of the application is not 64 digits"),
+        (["unwatch", A, "--chain-id", "c"], "the id of the chain is not 64 digits"),
+        (["show", ":1"], "names no task"),
+    ],
+)
+def test_wrong_words_are_told_before_anybody_is_asked(
+    tmp_path: Path, words: list[str], says: str
+) -> None:
+    done = run(tmp_path, *words)
+    assert done.exit_code in (1, 2, EXIT_MISCONFIGURED)
+    assert says in done.stderr
+
+
+def test_a_reader_that_has_enough_hears_no_complaint(tmp_path: Path) -> None:
+    @click.command()
+    @at_a_place
+    def talks(place: Place) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    done = CliRunner().invoke(talks, ["--state-dir", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.stderr == ""
