@@ -127,8 +127,10 @@ def test_an_answer_that_comes_late_is_not_taken_for_the_next(
         turn._transport.send(late)
         with pytest.raises(DeviceStuck):
             turn._transport.receive(0.1)
-    threading.Timer(0.1, device.does, ["unstick"]).start()
+    mended = threading.Timer(0.1, device.does, ["unstick"])
+    mended.start()
     assert key.verify(vote(1, 0), signer.sign(key, KEY_HASH, vote(1, 0), WAIT_S))
+    mended.join()
     assert "ledger_late_answer" in caplog.text
 
 
