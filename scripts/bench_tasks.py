@@ -79,7 +79,7 @@ class Driven:
         self.application = Application(plan.chains[0], plan.applications[0])
         self.started_at: list[float] = []
         self.outcomes = 0
-        self._inner = TaskProcessor(ProcessorSetup(str(directory), settings))
+        self._inner = TaskProcessor(ProcessorSetup("bench", str(directory), settings))
         self._news = asyncio.Event()
         share = ApplicationShare(self.application.key, 1, 0, None)
         self._inner.take(Applications("bench", 1, [share]), time.monotonic())
