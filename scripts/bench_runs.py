@@ -78,7 +78,7 @@ def run_overhead(program: str, at_once: int, runs: int) -> Overhead:
 
 async def _measure(program: str, at_once: int, runs: int, directory: Path) -> Overhead:
     ends: asyncio.Queue[RunResult] = asyncio.Queue()
-    table = operator_table({"program": OperatorSettings(program)}, [])
+    table = operator_table({"program": OperatorSettings(program)})
     launcher = OperatorLauncher(table, Scratch(directory), os.environ, "bench")
     runner = OperatorRunner(launcher, lambda _, result: ends.put_nowait(result), lambda *_: None)
     plain: list[Spent] = []

@@ -219,7 +219,7 @@ def check(place: Place, task_flags: TaskFlags, as_json: bool) -> None:
     """
     settings = task_flags.applied_to(place.settings.tasks)
     table = located(
-        operator_table(settings.operators, ()), os.environ.get("PATH", os.defpath), place.state_dir
+        operator_table(settings.operators), os.environ.get("PATH", os.defpath), place.state_dir
     )
     found, doubtful = problems(table), doubts(table)
     named = configured_applications(settings)

@@ -176,21 +176,21 @@ def test_an_operator_is_split_at_the_first_sign(text: str, parsed: tuple[str, st
     assert parse_operator(text) == parsed
 
 
-def test_what_the_source_system_takes_for_an_operator_compat_takes_too() -> None:
+def test_what_the_source_system_takes_for_an_operator_compat_takes_too() -> None:  # T44
     flags = TaskFlags(operators=("=b", "a=", "", "x=1", "x=2"), mode="compat")
     table = flags.applied_to(TaskSettings()).operators
     assert {name: each.path for name, each in table.items()} == {"": "", "a": "", "x": "2"}
 
 
 @pytest.mark.parametrize("operators", [("=b",), ("a=",), ("",), ("x=1", "x=2")])
-def test_and_hardened_refuses_it(operators: tuple[str, ...]) -> None:
+def test_and_hardened_refuses_it(operators: tuple[str, ...]) -> None:  # T44
     with refused("--operator", repr(operators[-1])):
         TaskFlags(operators=operators).applied_to(TaskSettings())
 
 
 def test_another_process_understands_the_flags_that_it_is_passed() -> None:
     flags = TaskFlags(
-        (A, f"{CHAIN}/{B}"), ("echo=cat", "-x"), "http://h:1", OTHER_CHAIN, "", "compat"
+        (A, f"{CHAIN}/{B}"), ("echo=cat", "-x"), "http://h:1", OTHER_CHAIN, mode="compat"
     )
     assert _read(flags.arguments()) == flags
     assert _read(TaskFlags(controller_id=A).arguments()) == TaskFlags(controller_id=A)

@@ -14,31 +14,9 @@ from workers.offchain.operators.operator_table import Operator, limit_arguments,
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "path"), [("a", "a", "a"), ("a=b", "a", "b"), ("a=b=c", "a", "b=c")]
-)
-def test_a_flag_names_an_operator(text: str, name: str, path: str) -> None:  # T44
-    table = operator_table({}, [text])
-    assert {name: operator.path for name, operator in table.items()} == {name: path}
-
-
-@pytest.mark.parametrize(
-    ("flags", "reason"),
-    [
-        (["=b"], "'b' has no name"),
-        (["a="], "'a' has no path"),
-        ([""], "has no name"),
-        (["a=b", "a=c"], "'a' is given twice"),
-        (["known=c"], "'known' is given twice"),
-    ],
-)
-def test_a_flag_that_names_none_is_refused(flags: list[str], reason: str) -> None:  # T44
-    with pytest.raises(Misconfigured, match=reason):
-        operator_table({"known": OperatorSettings("/bin/cat")}, flags)
-
-
-@pytest.mark.parametrize(
     ("settings", "reason"),
     [
+        (OperatorSettings(""), "'it' has no path"),
         (OperatorSettings("p", timeout_s=9, timeout_max_s=8), "timeout_max_s is less"),
         (OperatorSettings("p", set_env={"A=B": "c"}), "'A=B' cannot be a variable"),
         (OperatorSettings("p", set_env={"": "c"}), "'' cannot be a variable"),
@@ -48,7 +26,12 @@ def test_a_flag_that_names_none_is_refused(flags: list[str], reason: str) -> Non
 )
 def test_settings_that_cannot_be_are_refused(settings: OperatorSettings, reason: str) -> None:
     with pytest.raises(Misconfigured, match=reason):
-        operator_table({"it": settings}, [])
+        operator_table({"it": settings})
+
+
+def test_an_operator_needs_a_name() -> None:
+    with pytest.raises(Misconfigured, match="'b' has no name"):
+        operator_table({"": OperatorSettings("b")})
 
 
 @pytest.mark.parametrize(
@@ -78,7 +61,8 @@ def test_operators_are_located_once(tmp_path: Path) -> None:
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    table = operator_table({}, ["it", "a=bin/it", "b=../x", "c=/bin/cat", "d=nowhere"])
+    paths = {"it": "it", "a": "bin/it", "b": "../x", "c": "/bin/cat", "d": "nowhere"}
+    table = operator_table({name: OperatorSettings(path) for name, path in paths.items()})
     found = located(table, f"/nonexistent:{program.parent}", tmp_path)
     assert {name: operator.path for name, operator in found.items()} == {
         "it": str(program),
@@ -101,7 +85,7 @@ def test_what_cannot_be_run_is_found_before_it_is_needed(  # T32
         "directory": OperatorSettings(str(tmp_path)),
         "limited": OperatorSettings("/bin/cat", cpu_s=1),
     }
-    table = located(operator_table(settings, []), "/bin", tmp_path)
+    table = located(operator_table(settings), "/bin", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert problems(table) == [
         "operator 'unknown': no-such-program is not in PATH",

@@ -63,7 +63,7 @@ from workers.offchain.operators.operator_table import operator_table
 from workers.offchain.operators.scratch import Scratch
 
 async def main(path, scratch, token):
-    table = operator_table({"it": OperatorSettings(path)}, [])
+    table = operator_table({"it": OperatorSettings(path)})
     launcher = OperatorLauncher(table, Scratch(Path(scratch)), os.environ, "origin")
     runner = OperatorRunner(launcher, print, print)
     runner.start(Run(1, APPLICATION, 1, 1, None, "it", "x" * 200_000), token)

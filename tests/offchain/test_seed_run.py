@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from broker.config import OperatorSettings
 from tests.offchain.workshop import Runs, Workshop, until
 from workers.offchain.ends import RunEnd
-from workers.offchain.operators.operator_table import operator_of_flag, seed_operator_table
+from workers.offchain.operators.operator_table import seed_operator_table
 from workers.offchain.operators.seed_run import SeedLauncher
 
 KIB = 1024
@@ -109,31 +110,10 @@ def test_what_cannot_be_started_is_a_failure_to_repeat(  # T32
     workshop: Workshop, path: str, text: str
 ) -> None:
     async def told() -> None:
-        runs = Runs(SeedLauncher(seed_operator_table({}, [f"it={path}"])), "")
+        runs = Runs(SeedLauncher(seed_operator_table({"it": OperatorSettings(path)})), "")
         result = await runs.perform("it")
         assert (result.end, result.text) == (RunEnd.TRANSIENT, text)
         assert (await runs.perform("other")).text == "unsupported operator: other"
         await runs.runner.shutdown()
 
     asyncio.run(told())
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "path"),
-    [
-        ("a", "a", "a"),
-        ("a=b", "a", "b"),
-        ("a=b=c", "a", "b=c"),
-        ("=b", "", "b"),
-        ("a=", "a", ""),
-        ("", "", ""),
-    ],
-)
-def test_any_flag_is_an_operator(text: str, name: str, path: str) -> None:  # T44
-    assert operator_of_flag(text) == (name, path)
-    table = seed_operator_table({}, [text])
-    assert {name: operator.path for name, operator in table.items()} == {name: path}
-
-
-def test_the_last_operator_of_a_name_counts() -> None:  # T44
-    assert seed_operator_table({}, ["a=b", "a=c"])["a"].path == "c"

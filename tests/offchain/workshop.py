@@ -77,7 +77,7 @@ class Workshop:
 
     @property
     def table(self) -> OperatorTable:
-        return operator_table(self.settings, [])
+        return operator_table(self.settings)
 
     @asynccontextmanager
     async def open(self, *, seed: bool = False) -> AsyncIterator[Runs]:

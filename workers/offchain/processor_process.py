@@ -289,7 +289,7 @@ def core_settings(settings: TaskSettings) -> ProcessorSettings:
 def _launcher(settings: TaskSettings, state_dir: Path, journal: Journal | None) -> Launcher:
     make = seed_operator_table if journal is None else operator_table
     search_path = os.environ.get("PATH", os.defpath)
-    table = located(make(settings.operators, ()), search_path, state_dir)
+    table = located(make(settings.operators), search_path, state_dir)
     if journal is None:
         return SeedLauncher(table)
     return OperatorLauncher(table, Scratch(state_dir / SCRATCH_NAME), os.environ, journal.uuid)

@@ -1,13 +1,12 @@
 """The operators of a pool: which programs there are, under which names, and what a run may use.
 
-They come from ``[tasks.operators.NAME]`` and from ``--operator``. Source of the flag's rules:
-Linera, `linera-service/src/task_processor.rs` (`parse_operator`).
+They come from ``[tasks.operators.NAME]`` and from ``--operator`` (`broker/task_options.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -49,39 +48,21 @@ class Operator(Struct, frozen=True):
 OperatorTable = Mapping[str, Operator]
 
 
-def operator_of_flag(text: str) -> tuple[str, str]:
-    """Name and path of ``NAME=PATH``; of a plain ``NAME`` both are the same."""
-    name, equals, path = text.partition("=")
-    return (name, path) if equals else (text, text)
-
-
-def operator_table(settings: Mapping[str, OperatorSettings], flags: Sequence[str]) -> OperatorTable:
-    """The operators of the settings and of the flags, each of which has a name of its own.
+def operator_table(settings: Mapping[str, OperatorSettings]) -> OperatorTable:
+    """The operators of the settings, checked.
 
     Raises:
-        Misconfigured: a name or a path is empty, a name is given twice, or a setting contradicts
-            another one.
+        Misconfigured: a name or a path is empty, or a setting contradicts another one.
     """
-    table = {name: Operator(name, given) for name, given in settings.items()}
-    for text in flags:
-        name, path = operator_of_flag(text)
-        if name in table:
-            raise Misconfigured(f"operator {name!r} is given twice: {text!r} is one too many")
-        table[name] = Operator(name, OperatorSettings(path))
+    table = seed_operator_table(settings)
     for operator in table.values():
         _check(operator)
     return table
 
 
-def seed_operator_table(
-    settings: Mapping[str, OperatorSettings], flags: Sequence[str]
-) -> OperatorTable:
-    """The same as the source system has it: anything goes, and the last of a name counts."""
-    table = {name: Operator(name, given) for name, given in settings.items()}
-    for text in flags:
-        name, path = operator_of_flag(text)
-        table[name] = Operator(name, OperatorSettings(path))
-    return table
+def seed_operator_table(settings: Mapping[str, OperatorSettings]) -> OperatorTable:
+    """The same as the source system has it: anything goes."""
+    return {name: Operator(name, given) for name, given in settings.items()}
 
 
 def _check(operator: Operator) -> None:
