@@ -261,6 +261,18 @@ def test_and_no_longer_when_its_process_has_ended() -> None:
     assert other.wait_s(A) == 0
 
 
+def test_the_end_of_the_last_owner_says_nothing_of_a_lost_one_before_it() -> None:
+    pool = TaskScript(A)
+    silent, last = two_of(pool)
+    pool.lose(silent)
+    third = pool.worker_with_tasks("w9")
+    last.dies()
+    assert third.shares[A].before == 0  # else it would go by the end of the last one alone
+    assert third.wait_s(A) > SUBMIT_LIMIT_S - 1
+    silent.dies()
+    assert third.wait_s(A) == 0
+
+
 def test_a_silent_worker_that_comes_back_loses_what_it_has_first() -> None:
     """T48: what it still believes to own is fenced by the higher epoch, and let go of."""
     pool = TaskScript(A)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,22 @@ def test_an_ended_owner_is_known_by_its_epoch(
     assert not elsewhere.told.last_has_ended, "somebody on another host had epoch 8"
     (here,) = journal.commit([TakeEpoch(APP, 10, before=9)]).taken
     assert here.told.last_has_ended
+
+
+@pytest.mark.parametrize(("submitted_epoch", "knows"), [(7, True), (6, False)])
+def test_the_last_owner_s_end_says_nothing_of_what_one_before_it_submitted(
+    path: Path, journal: Journal, submitted_epoch: int, knows: bool
+) -> None:
+    subprocess.run(
+        [sys.executable, "-c", HOLDER, str(path), APP.key, "7", TaskState.WAITING],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    with closing(open_to_write(path)) as db:
+        db.execute("UPDATE tasks SET state = 'submitting', submitted_epoch = ?", (submitted_epoch,))
+    (taken,) = journal.commit([TakeEpoch(APP, 8, before=7)]).taken
+    assert taken.told.last_has_ended is knows
 
 
 @pytest.mark.parametrize("holder", [TaskState.SUBMITTING], indirect=True)

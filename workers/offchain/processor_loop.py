@@ -266,7 +266,7 @@ class ProcessorLoop:
 
     async def _tell_after(self, predecessor: ProcessIdentity, told: EpochTaken) -> None:
         """What an owner before us has on its way comes first; it begins nothing more."""
-        until = time.monotonic() + self._submit_limit_s
+        until = time.monotonic() + SUBMIT_STARTS_S_MAX + self._submit_limit_s
         while predecessor.is_alive() and time.monotonic() < until:
             await asyncio.sleep(PREDECESSOR_LOOK_S)
         self.tell(told)
