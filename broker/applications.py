@@ -114,8 +114,8 @@ class ApplicationShare(Struct, array_like=True, frozen=True):
     # again under the same epoch, the earliest end counts.
     wait_ms: Milliseconds
     operators: Operators | None  # which it may use; None: every one
-    # The last epoch before; 0: not known, or somebody before it was lost too. A worker whose journal
-    # knows that owner, and that it has ended, need not wait.
+    # The last epoch before; 0: not known, or an owner before it was lost too. A worker whose
+    # journal knows that owner, and that it has ended, need not wait.
     before: Epoch = 0
 
 

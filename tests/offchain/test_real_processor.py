@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from broker.config import OperatorSettings
-from broker.messages import TaskNumbers
+from broker.messages import Applications, TaskNumbers
 from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
 from tests.offchain.served_applications import until
 from tests.offchain.test_journal import HOLDER, OTHER
@@ -268,6 +268,36 @@ async def test_a_killed_worker_leaves_no_operator(tmp_path: Path) -> None:
         await p.forget(one)  # its worker is gone: the channel closes
         await until(lambda: not any(map(alive, [processor, *noted(notes)])))
         assert submissions(p) == 0
+
+
+@played
+async def test_a_processor_that_is_killed_while_it_ends_leaves_no_operator(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    slow = script(tmp_path, "slow", waits_for(tmp_path / "never", notes=notes))
+    async with pool(tmp_path, {"slow": slow}) as p:
+        p.served.request_task("slow", "x")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: len(noted(notes)) == 1)
+        one.signal(signal.SIGSTOP)
+        one.inner.finish()
+        one.signal(signal.SIGKILL)
+        await until(lambda: not one.inner.holds)
+        await until(lambda: not alive(noted(notes)[0]))
+        assert submissions(p) == 0
+
+
+@played
+async def test_a_wait_that_is_over_does_not_begin_again_with_the_next_processor(
+    tmp_path: Path,
+) -> None:
+    async with pool(tmp_path, {"cat": CAT}) as p:
+        p.served.request_task("cat", "x")
+        one = p.processor()
+        two_minutes_ago = time.monotonic() - 120
+        one.inner.take(Applications("epoch", 1, [p.share(wait_ms=60_000)]), two_minutes_ago)
+        one.signal(signal.SIGKILL)
+        await outcomes(one, 1)
 
 
 @played

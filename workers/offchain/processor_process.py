@@ -37,6 +37,7 @@ from workers.offchain.application import Application
 from workers.offchain.channel import (
     Condition,
     Finish,
+    Finished,
     FromBroker,
     Ping,
     Pong,
@@ -305,6 +306,7 @@ async def serve(channel: socket.socket) -> int:
     log_to_stderr(f"{setup.worker}/tasks")
     try:
         await TaskProcessorProcess(setup, writer).run(reader)
+        writer.write(encode_frame(Finished()))
     except Exception as error:
         failure = _failure(error)
         log.critical("task_processor_failed code=%s %s", failure.code, failure.text)
