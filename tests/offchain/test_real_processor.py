@@ -457,3 +457,15 @@ async def test_compat_submits_what_was_taken_away(tmp_path: Path) -> None:
         gate.touch()
         await until(lambda: p.served.results == ["x", "y"])
         assert not (tmp_path / JOURNAL_NAME).exists()
+
+
+@played
+async def test_compat_ends_in_the_middle_of_a_question(tmp_path: Path) -> None:
+    """T26: its loop would wait for the answer for ever, and the pool's drain with it."""
+    async with pool(tmp_path, {"cat": CAT}, mode="compat") as p:
+        p.served.fault(FaultKind.HANG, field="nextActions", times=0)
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: bool(p.served.host.requests.asking("nextActions")))
+        one.inner.finish()
+        await until(lambda: not one.inner.holds)

@@ -440,6 +440,13 @@ def test_t26_operators_are_ended_and_nothing_is_submitted() -> None:
     assert s.states(A) == [("a", "computed"), ("b", "waiting")]
 
 
+def test_t26_operators_may_come_to_their_end_there_too() -> None:
+    s = running("a", unassign="finish")
+    s >> told(Cancelled())
+    s >> output("a") << releases(A) << unwatches() << is_done()
+    assert s.states(A) == [("a", "computed")]
+
+
 def test_t26_a_submission_on_its_way_is_finished() -> None:
     s = running("a")
     s >> output("a") << submits("a!")

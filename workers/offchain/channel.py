@@ -36,7 +36,7 @@ class Ping(Struct, tag="ping", frozen=True):
 
 
 class Finish(Struct, tag="finish", frozen=True):
-    """Begin nothing, end what runs, then end yourself."""
+    """Begin nothing, let go of everything as if it were taken away, then end yourself."""
 
 
 class ToBroker(Struct, tag="to_broker", frozen=True):

@@ -132,7 +132,7 @@ class TaskProcessorProcess:
         try:
             await asyncio.wait([work, *beside], return_when=asyncio.FIRST_COMPLETED)
             if not work.done():  # beside it nothing ends but by a fault
-                self._loop.tell(Cancelled())
+                self._loop.end_at_once()
             await work
         finally:
             for task in beside:
