@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +113,17 @@ def drop(place: Place, name: str) -> None:
 def _decide(place: Place, name: str, wish: Wish) -> None:
     journal = _journal(place)
     known = find_task(journal, name)
-    leave_wish(journal, known, wish)
     verb = {Wish.RETRY: "is tried again", Wish.DROP: "is dropped"}[wish]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         try:
-            admin.tasks_changed([known.application.key], timeout_s=ASK_S)
+            admin.tasks_changed([], timeout_s=ASK_S)  # a pool that goes by no journal refuses
+            runs = True
         except NoAnswer:
+            runs = False
+        leave_wish(journal, known, wish)
+        if runs:
+            admin.tasks_changed([known.application.key])
+        else:
             verb += " when a pool runs here"
     click.echo(f"{known.name} {verb}")
 
@@ -171,8 +176,7 @@ def watch(
 ) -> None:
     """Have the running pool process APPLICATION too, also after a restart.
 
-    APPLICATION is an id, or CHAIN/APPLICATION. Said again, it replaces what it may use, and one
-    that is stopped goes on.
+    APPLICATION is an id, or CHAIN/APPLICATION. Said again, it replaces what it may use.
     """
     if operators and any_operator:
         raise click.UsageError("either --operator or --any-operator: both contradict each other")
@@ -184,8 +188,6 @@ def watch(
     wanted = [Watched(_application(place, each, chain_id).key, allowed) for each in ids]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         admin.watch_applications(wanted)
-        with suppress(NoAnswer):  # it is watched either way
-            admin.tasks_changed([each.key for each in wanted], timeout_s=ASK_S)
     click.echo(f"{len(wanted)} watched")
 
 
@@ -206,6 +208,26 @@ def unwatch(place: Place, ids: tuple[str, ...], chain_id: str | None) -> None:
             )
         admin.unwatch_applications(keys)
     click.echo(f"{len(keys)} not watched any more")
+
+
+@tasks.command()
+@at_a_place
+@click.argument("ids", metavar="[APPLICATION...]", nargs=-1, shell_complete=watched_applications)
+def resume(place: Place, ids: tuple[str, ...]) -> None:
+    """Have APPLICATION go on now that what stopped it is mended; without any, all of them.
+
+    `forgepool tasks applications` says which ones do not go on, and why.
+    """
+    with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        watched = [Application.of_key(each.key) for each in admin.applications()]
+        meant = [a for a in watched if not ids or {a.key, str(a), a.application_id} & {*ids}]
+        named = {name for a in meant for name in (a.key, str(a), a.application_id)}
+        if unknown := [each for each in ids if each not in named]:
+            raise FixRequest(
+                f"not watched: {', '.join(unknown)}; see `forgepool tasks applications`"
+            )
+        admin.tasks_changed([each.key for each in meant])
+    click.echo(f"{len(meant)} asked again")
 
 
 @tasks.command()
@@ -285,7 +307,8 @@ def _application_line(each: ApplicationInPool) -> str:
     text += f"  {each.owner} epoch {each.epoch}" if each.owner else ""
     text += f"  waits for {', '.join(each.awaited)}" if each.awaited else ""
     allowed = "any operator" if each.operators is None else ", ".join(each.operators)
-    return f"{text}  {allowed}  (by {', '.join(each.named_by)})"
+    text += f"  {allowed}  (by {', '.join(each.named_by)})"
+    return text + (f"\n  does not go on: {printable(each.trouble)}" if each.trouble else "")
 
 
 # -- small things ---------------------------------------------------------------------------------

@@ -604,6 +604,13 @@ def test_the_owner_hears_that_somebody_has_written_into_the_journal() -> None:
     assert not any(m == LookAgain([A]) for m in other.heard)
 
 
+def test_in_compat_mode_there_is_no_journal_to_look_into() -> None:
+    pool = TaskScript(A, keeps_no_journal=True)
+    (answer,) = pool.admin(TasksChanged([A]))
+    assert isinstance(answer, Problem)
+    assert answer.code == "no_journal"
+
+
 # -- the end of the pool --------------------------------------------------------------------------
 
 
@@ -653,6 +660,17 @@ def test_the_status_tells_of_applications_and_tasks() -> None:
     assert workers["w1"]["running"] == 1
     first.dies()
     assert pool.core.status(pool.now)["tasks"]["running"] == 1  # type: ignore[index]
+
+
+def test_an_application_that_does_not_go_on_has_its_owners_words() -> None:
+    pool = TaskScript(A)
+    owner, other = two_of(pool)
+    owner.says(TaskNumbers(0, 1, 0, 0, {A: "read-only"}))
+    other.says(TaskNumbers(0, 0, 0, 0, {A: "of another time"}))
+    assert look(pool, A).trouble == "read-only"
+    assert task_lines(pool.core.status(pool.now)["tasks"])[-1] == "  does not go on: read-only"
+    owner.says(TaskNumbers(0, 0, 0))
+    assert look(pool, A).trouble == ""
 
 
 def test_a_pool_without_applications_says_nothing_of_them() -> None:

@@ -176,7 +176,8 @@ async def test_an_application_that_does_not_go_on_says_why(
         one.give(p.share())
         await until(lambda: "applications_wait: 1 of 1" in one.inner.trouble)
         assert "read-only mode" in one.inner.trouble
-        assert "forgepool tasks watch" in one.inner.trouble
+        assert "forgepool tasks resume" in one.inner.trouble
+        await until(lambda: p.application().key in one.numbers.troubles)
         [known] = journal(tmp_path)
         assert known.task.state is TaskState.COMPUTED
         assert "read-only mode" in known.task.why

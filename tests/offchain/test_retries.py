@@ -41,7 +41,7 @@ from workers.offchain.commands import Ask, Command, Run, Submit
 from workers.offchain.ends import PERMANENT_ENDS, RunEnd, SubmitEnd
 from workers.offchain.hardened.retry_gate import RetryGate
 from workers.offchain.hardened.task_list import DEAD_LETTERS_CHARACTERS_MAX, DEAD_LETTERS_MAX
-from workers.offchain.standing import trouble
+from workers.offchain.standing import trouble, troubles
 from workers.offchain.stimuli import Resumed, Share, Wish
 
 
@@ -467,6 +467,17 @@ def test_why_an_application_does_not_go_on_is_told_while_it_does_not() -> None:
     s.wait(1) << asks(A)
     s >> answered(A, "task", with_id("1", "other")) << submits("other!")
     assert trouble(s.core.standings(s.now)) == ""
+
+
+def test_an_answer_on_its_way_does_not_hide_why_an_application_is_stopped() -> None:
+    s = submitting("task")
+    s.wait(1)
+    s >> new_block() << asks(A)
+    s >> submitted(A, SubmitEnd.CONFIGURATION, text="read-only")
+    s >> answered(A, "task")
+    [standing] = s.core.standings(s.now)
+    assert standing.trouble.startswith("configuration: read-only. ")
+    assert troubles([standing]) == {A.key: standing.trouble}
 
 
 def test_a_wrong_configuration_stops_only_its_own_application() -> None:

@@ -163,7 +163,11 @@ def test_applications_are_watched_and_let_go_while_the_pool_runs(template: PoolP
         sandbox.post("/sandbox/faults", [{"kind": "read_only", "field": "processTaskOutcome"}])
         sandbox.request("cat", "stopped", 1)
         until(lambda: "read-only mode" in pool.run("status").stdout, what="why it is stopped")
-        pool.run("tasks", "watch", sandbox.applications[1], "--any-operator")
+        listed = pool.run("tasks", "applications").stdout.splitlines()
+        assert sum("does not go on: configuration: " in line for line in listed) == 1
+        mistyped = pool.run("tasks", "resume", "ab" * 32, check=False)
+        assert (mistyped.returncode, mistyped.stdout) == (1, "")
+        pool.run("tasks", "resume", sandbox.applications[1])
         until(lambda: sandbox.results(1) == ["a1", "stopped"])
 
         pool.signal(pool.broker_pid, signal.SIGKILL)

@@ -63,7 +63,7 @@ from workers.offchain.operators.scratch import Scratch
 from workers.offchain.operators.seed_run import SeedLauncher
 from workers.offchain.processor_loop import Core, ProcessorLoop
 from workers.offchain.processor_settings import ProcessorSettings
-from workers.offchain.standing import trouble
+from workers.offchain.standing import trouble, troubles
 from workers.offchain.stimuli import Cancelled, EpochRefused, Resumed, Share, Stimulus, Updated
 
 log = logging.getLogger("forgepool.tasks")
@@ -238,6 +238,7 @@ class TaskProcessorProcess:
                 sum(each.waiting for each in all_),
                 sum(each.dead for each in all_),
                 int(max((each.oldest_s for each in all_), default=0.0) * 1000),
+                troubles(all_),
             )
             if numbers != self._numbers:
                 self._numbers = numbers

@@ -210,13 +210,13 @@ class WatchedApplication:
 
     def not_answered(self, text: str, turn: ProcessorTurn) -> None:
         self.asking.failed(turn.now, self._chance)
-        self.trouble = text[:TEXT_MAX]
+        self._is_told(text[:TEXT_MAX], turn)
         turn.note("warning", f"not_answered {self._named} text={text[:TEXT_MAX]}")
 
     def answered(self, ask: int, actions: ProcessorActions, turn: ProcessorTurn) -> None:
         """Take over what the application wants by now."""
         asked_at = self.asking.answered(turn.now, self._chance)
-        self.trouble = ""
+        self._is_told("", turn)
         if asked_at >= self._submit_not_before:
             self._may_submit = True
         self._call_back(actions.request_callback, turn)
@@ -236,6 +236,11 @@ class WatchedApplication:
             self.tasks.refresh(group, turn.now)
         self.tasks.drop_empty_groups()
         self._advance(actions.set_cursor, skipped, turn)
+
+    def _is_told(self, trouble: str, turn: ProcessorTurn) -> None:
+        """Remember why it does not go on; an answer is no end of what only a person can mend."""
+        if turn.now >= self.asking.paused_until:
+            self.trouble = trouble
 
     def _call_back(self, at_unix_us: int | None, turn: ProcessorTurn) -> None:
         if at_unix_us is not None:
@@ -478,7 +483,7 @@ class WatchedApplication:
         until = time_of_day(turn.unix_us_at(self.asking.paused_until))
         self.trouble = (
             f"{why(result.end, result.text)}. Mend the node service or the ids; it goes on at"
-            f" {until}, or at once with `forgepool tasks watch` said again"
+            f" {until}, or at once with `forgepool tasks resume`"
         )
         turn.note("error", f"application_stopped {self._named} text={self.trouble}")
 
