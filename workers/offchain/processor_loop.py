@@ -31,7 +31,6 @@ from workers.offchain.commands import (
     Kill,
     Note,
     Publish,
-    Released,
     Run,
     StopAsking,
     Submit,
@@ -40,6 +39,7 @@ from workers.offchain.commands import (
     WatchChain,
 )
 from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
+from workers.offchain.hardened.watched_application import Phase
 from workers.offchain.journal.journal import Journal, Posted, Written
 from workers.offchain.node_service.node_service import NodeService
 from workers.offchain.node_service.notification_stream import NotificationStream
@@ -130,8 +130,7 @@ class ProcessorLoop:
         self._ended_tokens: list[str] = []
         self._confirmed: list[int] = []  # numbers of events, not crossed out yet
         self._crosses_out = False  # though there is nothing else to write
-        self._applications: set[Application] = set()
-        self._look_at = 0.0  # when the journal is looked into for wishes
+        self._look_at = inf  # when the journal is looked into for wishes
         self._events = 0  # of a mode without a journal
         self._is_ending = self._done = False
 
@@ -173,7 +172,7 @@ class ProcessorLoop:
 
     async def _turn(self) -> None:
         deadline = self._core.deadline()
-        if self._journal is not None and self._applications:
+        if self._journal is not None:
             deadline = min(deadline, self._look_at)
         left_s = deadline - time.monotonic()
         if left_s > 0:
@@ -186,11 +185,17 @@ class ProcessorLoop:
         stimuli, self._stimuli = self._stimuli, []
         heard = await self._wishes()
         now, unix_us = time.monotonic(), time.time_ns() // 1000
-        commands = self._core.handle_all([*stimuli, *heard], now, unix_us)
+        # Wishes first: what comes after them may take an application away that was to hear one.
+        commands = self._core.handle_all([*heard, *stimuli], now, unix_us)
+        if any(isinstance(each, EpochTaken) for each in stimuli):
+            self._look_at = 0.0
         await self._perform(commands, heard)
         self._on_turn(stimuli)
 
     async def _perform(self, commands: Sequence[Command], heard: Sequence[Wished]) -> None:
+        for command in commands:
+            if isinstance(command, Kill):  # no disk may hold it up
+                self._runner.cancel(command.run)
         entries = [c for c in commands if isinstance(c, _FOR_JOURNAL)]
         runs = [c for c in commands if isinstance(c, Run)]
         written = await self._write(entries, runs, heard)
@@ -198,7 +203,7 @@ class ProcessorLoop:
         refused = {each.application for each in written.refused}
         for command in commands:
             if not isinstance(command, _FOR_JOURNAL) and (
-                isinstance(command, Note | Done | WatchChain | UnwatchChain | StopAsking | Kill)
+                isinstance(command, Note | Done | WatchChain | UnwatchChain | StopAsking)
                 or getattr(command, "application", None) not in refused
             ):
                 self._do(command, at)
@@ -240,10 +245,6 @@ class ProcessorLoop:
             )
         )
         self._tokens |= dict(written.started)
-        self._applications |= {taken.told.application for taken in written.taken}
-        self._applications -= {each.application for each in written.refused}
-        if written.taken:
-            self._look_at = 0.0
         for taken in written.taken:
             if taken.predecessor is None:
                 self.tell(taken.told)
@@ -273,10 +274,12 @@ class ProcessorLoop:
 
     async def _wishes(self) -> list[Wished]:
         now = time.monotonic()
-        if self._journal is None or not self._applications or now < self._look_at:
+        if self._journal is None or now < self._look_at:
             return []
         self._look_at = now + LOOK_FOR_WISHES_S
-        return await self._in_thread(partial(self._journal.wishes, self._applications))
+        # A wish that is read is crossed out with the turn; others do not hear it.
+        watched = [s.application for s in self._core.standings(now) if s.phase == Phase.WATCHED]
+        return await self._in_thread(partial(self._journal.wishes, watched))
 
     async def end_orphans(self) -> None:
         """End what processors that are gone have left running."""
@@ -318,8 +321,6 @@ class ProcessorLoop:
             case Run():
                 if (token := self._tokens.get(command.run, "")) or self._journal is None:
                     self._runner.start(command, token)
-            case Kill():
-                self._runner.cancel(command.run)
             case Ask():
                 self._asking[command.ask] = self._begin(self._ask(command))
             case StopAsking():
@@ -331,8 +332,6 @@ class ProcessorLoop:
                 self._stream.watch(command.chain_id)
             case UnwatchChain():
                 self._stream.unwatch(command.chain_id)
-            case Released():
-                self._applications.discard(command.application)
             case Note():
                 log.log(logging.getLevelNamesMapping()[command.level.upper()], "%s", command.text)
             case Done():
