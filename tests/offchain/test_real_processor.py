@@ -349,9 +349,11 @@ async def test_many_tasks_keep_their_order_and_the_caps_of_the_host(tmp_path: Pa
     """T42, with two processors of one host."""
     running = tmp_path / "running"
     running.mkdir()
-    # Each notes itself, looks how many there are, and says that.
+    # Each notes itself, looks how many there are, and says that behind its input.
     counts = script(
-        tmp_path, "counts", f"touch {running}/$$; ls {running} | wc -l; rm {running}/$$"
+        tmp_path,
+        "counts",
+        f": > {running}/$$; read -r input; set -- {running}/*; echo $input $#; rm {running}/$$",
     )
     async with pool(tmp_path, {"counts": counts}, ids=False, applications=2, concurrency=3) as p:
         for number in range(30):
@@ -361,9 +363,14 @@ async def test_many_tasks_keep_their_order_and_the_caps_of_the_host(tmp_path: Pa
         other.give(p.share(application=1))
         await outcomes(one, 15)
         await outcomes(other, 15)
-        assert max(map(int, p.served.results)) <= 3
         sent = [r.variables["outcome"]["output"] for r in p.served.host.requests.asking(OUTCOME)]
-        assert len(sent) == 30
+        numbers, counted = zip(
+            *((int(word) for word in each.split()) for each in sent), strict=True
+        )
+        assert max(counted) <= 3
+        for application in range(2):
+            of_it = [number for number in numbers if number % 2 == application]
+            assert of_it == list(range(application, 30, 2))
 
 
 @played
