@@ -140,9 +140,10 @@ class Assignments:
             owned = self.owned.get(fenced.key)
             if owned is not None and owned.worker is worker and owned.epoch <= fenced.epoch:
                 # Our file is not the one that has counted its journal's epochs.
-                self._known_epochs[fenced.key] = fenced.epoch
+                known = self._known_epochs.get(fenced.key, 0)
+                self._known_epochs[fenced.key] = max(known, fenced.epoch)
                 self._take_away(fenced.key)
-        self._nothing_on_its_way(worker)
+        self._nothing_on_its_way(worker, held)
 
     def lost(self, worker: Worker) -> None:
         """Its lease is over: it may still run, and what it submits may still arrive."""
@@ -160,7 +161,7 @@ class Assignments:
         has = self._holdings.pop(worker, None)
         if has is not None:
             self._disown(has)
-        self._nothing_on_its_way(worker)
+        self._nothing_on_its_way(worker, {})
 
     def _disown(self, has: Holdings) -> None:
         for key in has.listed:
@@ -168,9 +169,17 @@ class Assignments:
         self._unsettled.update(has.listed, has.letting_go)
         self._ring_unsettled = True
 
-    def _nothing_on_its_way(self, worker: Worker) -> None:
-        """What it had when its lease ended is settled: others need not wait for it any more."""
-        for key in [k for k, lost in self._on_their_way.items() if worker in lost]:
+    def _nothing_on_its_way(self, worker: Worker, held: Mapping[str, int]) -> None:
+        """What it had when its lease ended is settled: others need not wait for it any more.
+
+        Args: held: what it still has, and under which epochs; of that an outcome may be on its way.
+        """
+        settled = [
+            key
+            for key, lost in self._on_their_way.items()
+            if worker in lost and held.get(key) != lost[worker].epoch
+        ]
+        for key in settled:
             del self._on_their_way[key][worker]
             if not self._on_their_way[key]:
                 del self._on_their_way[key]

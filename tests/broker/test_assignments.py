@@ -299,6 +299,17 @@ def test_a_silent_worker_that_comes_back_with_nothing_need_not_be_waited_for() -
     assert look(pool, A).wait_ms == 0
 
 
+def test_a_silent_worker_that_comes_back_is_waited_for_until_it_has_let_go() -> None:
+    pool = TaskScript(A)
+    owner, _ = two_of(pool)
+    pool.lose(owner)
+    owner.goes_on()
+    assert A in owner.letting_go, "its submission may be on its way"
+    assert look(pool, A).wait_ms > 0
+    owner.lets_go()
+    assert look(pool, A).wait_ms == 0
+
+
 def test_a_restarted_worker_of_the_same_name_begins_with_nothing() -> None:
     pool = TaskScript(A)
     first = pool.worker_with_tasks("w0")
