@@ -70,6 +70,10 @@ WAIT_S_MAX = 3600.0  # a round does not last for an hour; the node's clock may b
 # The journal has no larger numbers; in 292,000 years this is too early by as many again.
 CALLBACK_MAX_US = 2**63 - 1
 
+# Groups whose first outcome waits to be submitted: with more, no operator is begun. Blocks may come
+# slower than outputs, of up to 1 MiB each unless the operator table says otherwise.
+UNSUBMITTED_MAX = 64
+
 # What is not tried at all; whether it is still so is known without a try.
 _NOT_TRIED = (RunEnd.UNKNOWN_OPERATOR, RunEnd.NOT_ALLOWED)
 
@@ -92,6 +96,7 @@ class WatchedApplication:
         self.runs: dict[int, OpenTask | None] = {}  # None: not wanted any more
         self.trouble = ""  # why nothing of it goes on, for people; empty: it does
         self.submitting: OpenTask | None = None  # on its way
+        self._computed: dict[int, OpenTask] = {}  # by serial: what has an output
         self._operators = share.operators
         self._settings = settings
         self._chance = chance
@@ -311,7 +316,13 @@ class WatchedApplication:
     def next_run(self, has_place: Callable[[str], bool], now: float) -> OpenTask | None:
         if not self.may_work(now) or len(self.runs) >= self._settings.per_application:
             return None
+        if len(self._computed) >= UNSUBMITTED_MAX and self._unsubmitted() >= UNSUBMITTED_MAX:
+            return None
         return self.tasks.take_to_run(has_place, now)
+
+    def _unsubmitted(self) -> int:
+        """How many outcomes wait for nothing but their submission."""
+        return sum(task is self._group_of(task).head for task in self._computed.values())
 
     def run(self, task: OpenTask, number: int, turn: ProcessorTurn) -> bool:
         """Start the operator of a task. Returns: whether it may run at all."""
@@ -572,10 +583,15 @@ class WatchedApplication:
         return was_not_tried and self._obstacle(task) is None
 
     def _keep(self, task: OpenTask, turn: ProcessorTurn) -> None:
+        if task.record.output is None:
+            self._computed.pop(task.serial, None)
+        else:
+            self._computed[task.serial] = task
         if not self._fenced:
             turn.keep(self.application, task)
 
     def _forget(self, task: OpenTask, turn: ProcessorTurn) -> None:
+        self._computed.pop(task.serial, None)
         self.tasks.forget(task)
         if not self._fenced:
             turn.forget(self.application, task)
