@@ -21,7 +21,14 @@ from broker.place import Place, at_a_place
 from broker.task_options import COMPAT, TaskFlags, configured_applications, with_task_options
 from broker.telemetry import printable
 from workers.offchain.application import Application
-from workers.offchain.journal.journal_reports import KnownTask, find_task, known_tasks, leave_wish
+from workers.offchain.journal.journal_reports import (
+    KnownTask,
+    find_task,
+    known_tasks,
+    leave_wish,
+)
+from workers.offchain.journal.journal_reports import applications as known_applications
+from workers.offchain.journal.journal_reports import forget as forget_application
 from workers.offchain.journal.journal_tables import JOURNAL_NAME
 from workers.offchain.offchain_errors import NoJournal
 from workers.offchain.operators.operator_files import doubts, located, problems
@@ -220,14 +227,37 @@ def resume(place: Place, ids: tuple[str, ...]) -> None:
     """
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         watched = [Application.of_key(each.key) for each in admin.applications()]
-        meant = [a for a in watched if not ids or {a.key, str(a), a.application_id} & {*ids}]
-        named = {name for a in meant for name in (a.key, str(a), a.application_id)}
+        meant = [each for each in watched if not ids or _names(each) & {*ids}]
+        named = {name for each in meant for name in _names(each)}
         if unknown := [each for each in ids if each not in named]:
             raise FixRequest(
                 f"not watched: {', '.join(unknown)}; see `forgepool tasks applications`"
             )
         admin.tasks_changed([each.key for each in meant])
     click.echo(f"{len(meant)} asked again")
+
+
+@tasks.command()
+@at_a_place
+@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True,
+                shell_complete=applications_with_tasks)  # fmt: skip
+def forget(place: Place, ids: tuple[str, ...]) -> None:
+    """Take the tasks of APPLICATION, which the pool watches no more, out of the journal.
+
+    They would be there if it were watched again: dead and dropped ones, outputs, its cursor.
+    """
+    journal = _journal(place)
+    known = known_applications(journal)
+    with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        watched = {each.key for each in admin.applications()}
+    meant = [a for a in known if _names(a) & {*ids}]
+    named = {name for each in meant for name in _names(each)}
+    if unknown := [each for each in ids if each not in named]:
+        raise FixRequest(f"the journal has nothing of {', '.join(unknown)}")
+    if still := [each for each in meant if each.key in watched]:
+        raise FixRequest(f"still watched: {', '.join(map(str, still))}; unwatch it first")
+    for each in meant:
+        click.echo(f"{each}: {forget_application(journal, each)} tasks forgotten")
 
 
 @tasks.command()
@@ -300,6 +330,11 @@ def _bounds(operator: Operator, concurrency: int) -> str:
 
 def _application(place: Place, text: str, chain_id: str | None) -> Application:
     return Application.parse(text, chain_id or place.settings.tasks.chain_id)
+
+
+def _names(application: Application) -> set[str]:
+    """How people may write it where it is known."""
+    return {application.key, str(application), application.application_id}
 
 
 def _application_line(each: ApplicationInPool) -> str:

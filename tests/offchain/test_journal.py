@@ -24,7 +24,13 @@ from workers.offchain.commands import (
     TakeEpoch,
 )
 from workers.offchain.journal.journal import Journal, Places
-from workers.offchain.journal.journal_reports import find_task, leave_wish
+from workers.offchain.journal.journal_reports import (
+    applications,
+    find_task,
+    forget,
+    known_tasks,
+    leave_wish,
+)
 from workers.offchain.journal.journal_tables import JOURNAL_NAME, open_to_read, open_to_write
 from workers.offchain.offchain_errors import JournalUnusable, NoSuchTask
 from workers.offchain.records import TaskRecord, TaskState
@@ -214,6 +220,23 @@ def test_an_ended_owner_is_known_by_its_epoch(
     assert not elsewhere.told.last_has_ended, "somebody on another host had epoch 8"
     (here,) = journal.commit([TakeEpoch(APP, 10, before=9)]).taken
     assert here.told.last_has_ended
+
+
+def test_of_what_was_forgotten_epoch_and_numbers_stay(path: Path, journal: Journal) -> None:
+    dead = task(3, TaskState.DEAD)
+    journal.commit([TakeEpoch(APP, 7), TakeEpoch(OTHER, 8), KeepTask(APP, dead), event(3)])
+    journal.commit([KeepCursor(APP, "here"), KeepTask(OTHER, dead)])
+    leave_wish(path, next(known_tasks(path)), Wish.RETRY)
+    assert APP in applications(path)
+    assert forget(path, APP) == 1
+    later = Journal(path, PLACES)
+    assert later.commit([TakeEpoch(APP, 6)]).refused == [EpochRefused(APP, 6, 7)]
+    written = later.commit([TakeEpoch(APP, 9)])
+    (taken,) = written.taken
+    assert (taken.told.tasks, taken.told.cursor, taken.told.next_serial) == ([], None, 4)
+    assert (written.posted, later.wishes([APP])) == ([], [])
+    assert [known.application for known in known_tasks(path)] == [OTHER]
+    later.close()
 
 
 @pytest.mark.parametrize(("submitted_epoch", "knows"), [(7, True), (6, False)])
