@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import sys
 import time
@@ -38,16 +37,9 @@ from broker.telemetry import log_to_stderr
 from broker.verification import LEVEL_MAX
 from signers.errors import MalformedBytes
 from signers.formats import base58
+from workers.give_way import give_way
 
-# A tenth of the weight of broker and workers, where cores are few: own duties come first.
-NICENESS = 10
 CLIENT_LETTERS_MAX = 64  # of a client's name
-
-
-def give_way() -> None:
-    """Leave the cores to own duties: this process gets what is left, and interrupts nobody."""
-    os.nice(NICENESS)
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 @click.group()

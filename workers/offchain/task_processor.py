@@ -63,8 +63,7 @@ class TaskProcessor:
 
     def deadline(self) -> float:
         """When `exchange` must be called though `fileno()` is quiet."""
-        restart = self._child.deadline()
-        return min(self._next_ping, inf if restart is None or self._finishing else restart)
+        return min(self._next_ping, inf if self._finishing else self._child.deadline())
 
     def take(self, message: Applications | LookAgain | TaskEventsAck, now: float) -> list[bytes]:
         """Pass on what the broker says; with the first application a processor is started.
