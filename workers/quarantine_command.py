@@ -145,7 +145,13 @@ def bounds_of(settings: QuarantineSettings, workers: int) -> Callable[[int], Bou
             )
         wanted, fits = _BOUND_KINDS[kinds[name]]
         if not fits(value):
-            raise Misconfigured(f"[quarantine.bounds] {name} = {value}: it must be {wanted}")
+            raise Misconfigured(f"[quarantine.bounds] {name} = {value!r}: it must be {wanted}")
+    fixed = Bounds.of(settings.delegates, **settings.bounds)
+    if fixed.low_water_percent >= fixed.high_water_percent or fixed.high_water_percent > 100:
+        raise Misconfigured(
+            f"[quarantine.bounds] low_water_percent = {fixed.low_water_percent} must be below "
+            f"high_water_percent = {fixed.high_water_percent}, and that at most 100"
+        )
 
     def bounds(delegates: int) -> Bounds:
         most = max(settings.delegates, min(delegates, DELEGATES_TOLD_MAX))
