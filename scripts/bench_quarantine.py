@@ -38,7 +38,7 @@ from broker.config import Endpoints, QuarantineSettings, quarantine_endpoints
 from broker.messages import HELD, Event, Request
 from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from signers.formats import base58, block_header
-from workers.quarantine_command import give_way
+from workers.give_way import give_way
 
 CORES = os.cpu_count() or 1
 SPAWN = get_context("spawn")

@@ -31,7 +31,6 @@ from broker.quarantine.store_thread import Forget
 from broker.quarantine.turn import Turn
 from broker.verification import CheckAnswer, CheckSlice
 from signers.formats import block_header
-from workers.preparation.preparation_job import NodeTold
 from workers.verification.lane import Lane
 from workers.verification.node_questions import (
     ChainTold,
@@ -140,7 +139,7 @@ class OneProcess:
             lane.work(self.now, SLICE_S)
             questions, lane.questions = lane.questions, []
             for asked in questions:
-                lane.answered(NodeTold(asked.job, self._answer(asked.question)), self.now)
+                lane.answered(asked.number, self._answer(asked.question), self.now)
         answers, lane.answers = lane.answers, []
         return answers
 

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from math import inf
 
 from workers.frames import BrokenFrame, take_frames
 
@@ -48,7 +49,7 @@ class Child:
         self._selector = selectors.DefaultSelector()
         self._running: _Running | None = None
         self._ended: subprocess.Popen[bytes] | None = None  # the last one, until it is reaped
-        self._restart_at: float | None = None
+        self._restart_at = inf
         self._deaths_in_a_row = 0
         self.last_death = ""  # how the last one ended: "killed by signal SIGKILL"
 
@@ -69,8 +70,8 @@ class Child:
         """
         return self._selector.fileno()
 
-    def deadline(self) -> float | None:
-        """When `restarted` must be asked though `fileno()` is quiet; None: no need."""
+    def deadline(self) -> float:
+        """When `restarted` must be asked though `fileno()` is quiet; infinity: no need."""
         return self._restart_at
 
     def start(self, now: float) -> None:
@@ -131,7 +132,7 @@ class Child:
 
     def restarted(self, now: float) -> bool:
         """Start it again when its time has come; True when that was done just now."""
-        if self._restart_at is None or now < self._restart_at:
+        if now < self._restart_at:
             return False
         if self._ended is not None:
             status = self._ended.poll()
@@ -146,14 +147,14 @@ class Child:
         except OSError:
             self.try_later(now)
             return False
-        self._restart_at = None
+        self._restart_at = inf
         return True
 
     def close(self) -> None:
         """End the child. Waits for at most `close_s_max` seconds, then kills it."""
         child, self._running = self._running, None
         self._selector.close()
-        self._restart_at = None
+        self._restart_at = inf
         if child is not None:
             child.channel.close()
             self._ended = child.process

@@ -84,11 +84,6 @@ class Pipeline:
         self.released: list[SigningJob] = []  # likewise: signed, and their marks on disk
         self._in_store = 0
 
-    @property
-    def awaits_store(self) -> bool:
-        """Whether the store has a batch."""
-        return self._in_store > 0
-
     def next_batch(self, now: float) -> SigningBatch | None:
         """What the store should judge next, without those whose deadline has passed."""
         if self._in_store >= BATCHES_IN_STORE_MAX:

@@ -2,14 +2,13 @@
 
 Only this loop reads the broker's socket and signs with local keys. The store has its thread
 (`store_thread`), each signer elsewhere its own (`back_ends`), an encrypted key is opened in threads
-(`unlocking`), a block is prepared in a child process (`block_preparer`): jobs in, results out. What
-is checked for the quarantine (`verification.lane`) gets the moments in which there is no duty.
+(`unlocking`). Child processes prepare blocks (`block_preparer`), check what the quarantine asks
+about (`verifier`) and run off-chain tasks (`task_processor`). To all of them: jobs in, results out.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import socket as sockets_of_the_system
@@ -44,7 +43,6 @@ from broker.messages import (
 )
 from broker.sockets import CurveIdentity, connect, receive, send
 from signers.errors import BadRequest, SignersError
-from signers.formats.networks import network_by_name
 from signers.host import host_id
 from signers.keyring.passwords import Passwords
 from signers.marks.store_lock import STALL_S, lock_holder
@@ -65,7 +63,7 @@ from workers.offchain.channel import ProcessorSetup
 from workers.offchain.task_processor import TaskProcessor
 from workers.pipeline import Committed
 from workers.preparation.block_preparer import BlockPreparer
-from workers.preparation.preparation_job import NodeTold, PreparerSetup
+from workers.preparation.preparation_job import PreparerSetup
 from workers.signing_job import PendingTask, SigningJob
 from workers.store_thread import (
     DraftAnswer,
@@ -79,7 +77,8 @@ from workers.store_thread import (
     Withdrawn,
 )
 from workers.unlocking import Unlocking, cores
-from workers.verification.lane import Lane
+from workers.verification.verifier import Verifier
+from workers.verification.verifier_setup import VerifierSetup
 from workers.warm_up import WarmUp
 from workers.worker import WORKER_WAITS_LONGER_S, Turn, Worker
 
@@ -94,19 +93,6 @@ STALL_MS = STALL_S * 1000
 # of tz4 votes takes a quarter of a second, several on a busy machine, and the lease is 1.5 s.
 SIGNING_SLICE_S = 0.05
 JOBS_PER_LOOK = 16  # at the clock: 0.4 ms of Ed25519, 7 ms of BLS
-
-# Of slices of 2 ms: whoever asked waits for the first as long as for a few blocks.
-ANSWERS_AT_ONCE = 8
-
-# While the store has a batch, the loop sleeps instead of checking: so the store's thread has the
-# GIL, and the kernel lets the loop run as soon as there is an answer. But not for longer than this.
-CHECKS_WAIT_S = 0.01
-
-# From one look at the sources to the next: half a slice, so that a duty waits for 0.5 ms of checks
-# in the mean. A look takes 3 µs.
-CHECKS_LOOK_S = 0.001
-# How long the lane may go on while nothing comes: what else a turn looks at has time until then.
-CHECKS_S = 0.02
 
 EXIT_STORE = 3  # the store cannot be trusted by this process any more
 
@@ -173,20 +159,14 @@ class WorkerProcess:
         self._tasks = TaskProcessor(
             ProcessorSetup(options.name, str(options.store.parent), options.tasks)
         )
-        # The CPU time of this thread: a busy machine does not make a check more expensive.
-        self._lane = Lane(
-            network_by_name(store.network),
-            clock=time.monotonic,
-            cpu=time.thread_time,
-            has_node=bool(options.nodes),
-        )
+        default_node = next(iter(options.nodes.values()), "")
+        self._verifier = Verifier(VerifierSetup(options.name, store.network, default_node))
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._broker = connect(self._context, zmq.DEALER, options.broker, options.curve)
         self._poller = zmq.Poller()
         for source in self._sources():
             self._poller.register(source, zmq.POLLIN)
         self._unsigned: deque[list[SigningJob]] = deque()  # permitted, and left for the next turn
-        self._checked_at = 0.0  # when the lane has worked last
         self.exit_status = 0
 
     def _sources(self) -> list[zmq.Socket[bytes] | int]:
@@ -195,6 +175,7 @@ class WorkerProcess:
             self._store.fileno(),
             self._back_ends.fileno(),
             self._unlocking.fileno(),
+            self._verifier.fileno(),
             self._tasks.fileno(),
         ]
         if self._preparer is not None:
@@ -229,16 +210,13 @@ class WorkerProcess:
         return self.exit_status
 
     def _turn(self) -> bool:
-        preparer_at, back_ends_at = inf, _or_never(self._back_ends.deadline())
-        if self._preparer is not None:
-            preparer_at = _or_never(self._preparer.deadline())
-        own_at = min(self._core.deadline(), self._files.next_look, self._lane.deadline())
-        until = min(own_at, preparer_at, back_ends_at, self._tasks.deadline())
+        back_ends_at = _or_never(self._back_ends.deadline())
+        preparer_at = inf if self._preparer is None else self._preparer.deadline()
+        children_at = min(preparer_at, self._verifier.deadline(), self._tasks.deadline())
+        until = min(self._core.deadline(), self._files.next_look, back_ends_at, children_at)
         wait_ms = max(0, int((until - time.monotonic()) * 1000) + 1)
         if self._unsigned:
             wait_ms = 0
-        elif self._lane:
-            wait_ms = min(wait_ms, self._checks_wait_ms())
         readable = {fd for fd, _ in self._poller.poll(wait_ms)}
         now = time.monotonic()
         if self._signals.fileno() in readable:
@@ -258,10 +236,9 @@ class WorkerProcess:
         preparer = self._preparer
         if preparer is not None and (preparer.fileno() in readable or now >= preparer_at):
             for outcome in preparer.receive():
-                if isinstance(outcome, NodeTold) or self._lane.has_asked(outcome.job):
-                    self._lane.answered(outcome, now)
-                else:
-                    self._core.prepared(outcome)
+                self._core.prepared(outcome)
+        if self._verifier.fileno() in readable or now >= self._verifier.deadline():
+            self._tell_of_checks()
         if self._tasks.fileno() in readable or now >= self._tasks.deadline():
             self._pass_on(self._tasks.exchange(now))
         self._core.holds_applications = self._tasks.holds
@@ -278,7 +255,6 @@ class WorkerProcess:
             self._read_store(now)
             turn = self._core.end_turn(now)
             self._perform(turn, now)
-        self._check(now)
         return turn.stop or bool(self.exit_status)
 
     # -- in ---------------------------------------------------------------------------------------
@@ -293,8 +269,7 @@ class WorkerProcess:
                 if isinstance(message, ReloadAsked):
                     self._reload(message)
                 elif isinstance(message, CheckSlices):
-                    for each in message.slices:
-                        self._lane.take(each, now)
+                    self._verifier.take(message)
                 elif isinstance(message, KeysShared):
                     self._warm_up.take_sharers(message.workers, self._keys.locked, now)
                     self._open_ahead()
@@ -445,36 +420,11 @@ class WorkerProcess:
             if not send(self._broker, [message]):
                 self._core.not_sent()  # after the next welcome it says everything again
 
-    def _check(self, now: float) -> None:
-        """Have the lane work until there is something else to do."""
-        self._lane.wake(now)
-        until = now + CHECKS_S
-        while self._lane and not self._unsigned and not self._checks_wait_ms():
-            self._lane.work(now, CHECKS_LOOK_S)
-            self._checked_at = now = time.monotonic()
-            self._tell_of_checks()
-            # A whole turn costs as much as three votes, this look hardly anything.
-            if now >= until or self._poller.poll(0):
-                return
-        self._tell_of_checks()
-
     def _tell_of_checks(self) -> None:
-        """Pass on what the lane asks and answers."""
-        questions, self._lane.questions = self._lane.questions, []
-        for question in questions:
-            if self._preparer is not None:
-                self._preparer.submit(question)
-        if self._lane and not self._unsigned and len(self._lane.answers) < ANSWERS_AT_ONCE:
-            return  # more is to come in a moment, and a message costs as much as two votes
-        answers, self._lane.answers = self._lane.answers, []
+        """Pass on what the verifier has to say."""
+        answers = self._verifier.exchange()
         if answers and not send(self._broker, [wire.encode(SlicesChecked(answers))]):
             self._core.not_sent()
-
-    def _checks_wait_ms(self) -> int:
-        """For how long checks are still to wait for the store."""
-        if not self._core.pipeline.awaits_store:
-            return 0
-        return max(0, math.ceil((self._checked_at + CHECKS_WAIT_S - time.monotonic()) * 1000))
 
     def _sign_for_a_slice(self, now: float) -> None:
         until = time.monotonic() + SIGNING_SLICE_S
@@ -550,6 +500,7 @@ class WorkerProcess:
     def close(self) -> None:
         if self._preparer is not None:
             self._preparer.close()
+        self._verifier.close()
         self._tasks.close()
         self._unlocking.close()
         self._back_ends.close()

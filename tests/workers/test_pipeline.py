@@ -79,17 +79,6 @@ def test_so_many_batches_are_in_the_store_at_once_and_no_more() -> None:
     assert script.pipeline.next_batch(NOW) is not None
 
 
-def test_it_awaits_the_store_until_each_batch_is_on_disk_or_failed() -> None:
-    script = PipelineScript(jobs(BATCH_JOBS_MAX + 1))
-    assert not script.pipeline.awaits_store
-    first, second = script.next(), script.next()
-    script.judged(first)
-    script.pipeline.committed(Committed(first))
-    assert script.pipeline.awaits_store
-    script.pipeline.store_failed(second, "disk_full", "")
-    assert not script.pipeline.awaits_store
-
-
 def test_where_nothing_waits_there_is_no_batch() -> None:
     script = PipelineScript([])
     assert [script.pipeline.next_batch(NOW) for _ in range(5)] == [None] * 5

@@ -70,8 +70,7 @@ class TaskProcessor:
 
     def deadline(self) -> float:
         """When `exchange` must be called though `fileno()` is quiet."""
-        restart = self._child.deadline() if self._is_wanted else None
-        return min(self._next_ping, inf if restart is None else restart)
+        return min(self._next_ping, self._child.deadline() if self._is_wanted else inf)
 
     @property
     def _is_wanted(self) -> bool:

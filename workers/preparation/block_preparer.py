@@ -17,6 +17,7 @@ import msgspec
 
 from workers.child import Child
 from workers.frames import BrokenFrame
+from workers.open_jobs import OpenJobs
 from workers.preparation.preparation_errors import (
     DeadlinePassed,
     MalformedRequest,
@@ -27,7 +28,6 @@ from workers.preparation.preparation_errors import (
 from workers.preparation.preparation_job import (
     REQUEST_BYTES_MAX,
     CancelJob,
-    NodeQuestion,
     Outcome,
     PreparationFailed,
     PreparationJob,
@@ -35,8 +35,6 @@ from workers.preparation.preparation_job import (
     decode_outcome,
     encode_frame,
 )
-
-Job = PreparationJob | NodeQuestion
 
 # Jobs at once. A delegate has one block at a time, and few delegates bake in the same minute.
 JOBS_MAX = 256
@@ -58,13 +56,12 @@ class BlockPreparer:
         self._setup = setup
         self._clock = clock
         self._child = Child(_CHILD)
-        self._deadlines: dict[int, float] = {}  # of every job without an outcome
-        self._waiting: list[Job] = []  # submitted while there is no child
+        self._open = OpenJobs(grace_s=GRACE_S, silence_s=SILENCE_S_MAX)
+        self._waiting: list[PreparationJob] = []  # submitted while there is no child
         self._outcomes: list[Outcome] = []  # to be returned by the next `receive`
-        self._silent_since: float | None = None
 
     def __repr__(self) -> str:
-        return f"<BlockPreparer pid={self.pid} jobs={len(self._deadlines)}>"
+        return f"<BlockPreparer pid={self.pid} jobs={len(self._open)}>"
 
     @property
     def pid(self) -> int | None:
@@ -86,24 +83,19 @@ class BlockPreparer:
         """A descriptor that is readable when `receive` has something to do."""
         return self._child.fileno()
 
-    def deadline(self) -> float | None:
-        """When `receive` must be called though `fileno()` is quiet; None: no need."""
+    def deadline(self) -> float:
+        """When `receive` must be called though `fileno()` is quiet; infinity: no need."""
         if self._outcomes:
             return self._clock()
-        moments = [moment + GRACE_S for moment in self._deadlines.values()]
-        if self._silent_since is not None:
-            moments.append(self._silent_since + SILENCE_S_MAX)
-        if (restart := self._child.deadline()) is not None:
-            moments.append(restart)
-        return min(moments, default=None)
+        return min(self._open.deadline(), self._child.deadline())
 
-    def submit(self, job: Job) -> None:
-        """Have a block prepared or a node asked; `receive` gives the outcome, whatever happens."""
+    def submit(self, job: PreparationJob) -> None:
+        """Have a block prepared; `receive` gives the outcome, whatever happens."""
         refusal = self._refusal(job)
         if refusal is not None:
             self._outcomes.append(_failed(job.job, refusal))
             return
-        self._deadlines[job.job] = self._clock() + job.ttl_ms / 1000
+        self._open.open(job.job, self._clock() + job.ttl_ms / 1000)
         if self.pid is None:
             self._waiting.append(job)
         else:
@@ -111,7 +103,7 @@ class BlockPreparer:
 
     def cancel(self, job: int) -> None:
         """Forget a job: nobody waits for it, no outcome will come."""
-        if self._deadlines.pop(job, None) is None:
+        if not self._open.close(job):
             return
         self._waiting = [waiting for waiting in self._waiting if waiting.job != job]
         self._child.send(encode_frame(CancelJob(job)))
@@ -121,11 +113,11 @@ class BlockPreparer:
         now = self._clock()
         bodies, death = self._child.exchange(now)
         if bodies:
-            self._silent_since = None
+            self._open.heard()
         try:
             for body in bodies:
                 outcome = decode_outcome(body)
-                if self._deadlines.pop(outcome.job, None) is not None:
+                if self._open.close(outcome.job):
                     self._outcomes.append(outcome)
         except BrokenFrame as error:
             death = death or self._child.give_up(now, f"cannot be talked to: {error}")
@@ -139,7 +131,7 @@ class BlockPreparer:
 
     def close(self) -> None:
         """End the child and forget its jobs."""
-        self._deadlines.clear()
+        self._open.close_all()
         self._child.close()
 
     def _begin(self, now: float) -> None:
@@ -147,48 +139,36 @@ class BlockPreparer:
         self._child.send(encode_frame(self._setup))
         waiting, self._waiting = self._waiting, []
         for job in waiting:
-            left_ms = int((self._deadlines[job.job] - now) * 1000)
+            left_ms = int(self._open.left_s(job.job, now) * 1000)
             if left_ms > 0:
                 self._child.send(encode_frame(msgspec.structs.replace(job, ttl_ms=left_ms)))
 
     def _mourn(self, death: str) -> None:
         """The child is gone: all its jobs have failed."""
-        self._silent_since = None
         died = PreparerDied(f"the block preparer {death}")
-        self._outcomes += [_failed(job, died) for job in self._deadlines]
-        self._deadlines.clear()
+        self._outcomes += [_failed(job, died) for job in self._open.close_all()]
 
     def _expire(self, now: float) -> None:
         """End the jobs that the child should have ended, and a child that stands still."""
-        late = [job for job, moment in self._deadlines.items() if now >= moment + GRACE_S]
-        for job in late:
-            del self._deadlines[job]
+        for job in self._open.late(now):
             error = DeadlinePassed("the block preparer had no answer before the deadline")
             self._outcomes.append(_failed(job, error))
-        self._waiting = [job for job in self._waiting if job.job in self._deadlines]
-        if self.pid is None:
-            return
-        if late and self._silent_since is None:
-            self._silent_since = now
-        if self._silent_since is not None and now >= self._silent_since + SILENCE_S_MAX:
+        self._waiting = [job for job in self._waiting if job.job in self._open]
+        if self.pid is not None and self._open.stands_still(now):
             self._mourn(self._child.give_up(now, "stood still"))
 
-    def _refusal(self, job: Job) -> PreparationError | None:
+    def _refusal(self, job: PreparationJob) -> PreparationError | None:
         """Why a job cannot even be begun."""
-        size = _size(job)
+        size = len(job.request)
         if size > REQUEST_BYTES_MAX:
             return MalformedRequest(f"a request of {size} bytes")
-        if len(self._deadlines) >= JOBS_MAX:
+        if len(self._open) >= JOBS_MAX:
             return PreparerBusy(f"{JOBS_MAX} blocks are being prepared")
-        unsent = sum(map(_size, self._waiting)) + self._child.unsent_bytes
+        waiting = sum(len(each.request) for each in self._waiting)
+        unsent = waiting + self._child.unsent_bytes
         if unsent + size > UNSENT_BYTES_MAX:
             return PreparerBusy("the block preparer does not keep up with the requests")
         return None
-
-
-def _size(job: Job) -> int:
-    """How much a job weighs while it waits to be sent: a question next to nothing."""
-    return len(job.request) if isinstance(job, PreparationJob) else 0
 
 
 def _failed(job: int, error: PreparationError) -> PreparationFailed:

@@ -1,8 +1,8 @@
 """What a worker and its block preparer say to each other, in frames (`workers/frames.py`).
 
-The first frame to the preparer is its setup; then come jobs, questions to the node and
-cancellations. Back come exactly one `PreparedBlock`, `NodeTold` or `PreparationFailed` for each job
-and question, in any order; none for a job that was cancelled before.
+The first frame to the preparer is its setup; then come jobs and cancellations. Back comes exactly
+one `PreparedBlock` or `PreparationFailed` for each job, in any order; none for a job that was
+cancelled before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import msgspec
 from msgspec import Struct
 
 from workers.frames import BrokenFrame, frame_of
-from workers.verification.node_questions import Question, Told
 
 REQUEST_BYTES_MAX = 6 * 1024 * 1024  # what the broker lets through
 
@@ -36,15 +35,6 @@ class PreparationJob(Struct, tag="job", omit_defaults=True, frozen=True):
     seed_nonce: bytes | None = None
 
 
-class NodeQuestion(Struct, tag="question", frozen=True):
-    """Something that only the default node knows."""
-
-    job: int  # chosen by the worker, never used twice
-    chain_id: str  # "Net…"
-    question: Question
-    ttl_ms: int
-
-
 class CancelJob(Struct, tag="cancel", frozen=True):
     """Nobody waits for this job any more."""
 
@@ -64,13 +54,6 @@ class PreparedBlock(Struct, tag="prepared", omit_defaults=True, frozen=True):
     seed_nonce: bytes | None = None  # what the header commits to
 
 
-class NodeTold(Struct, tag="told", frozen=True):
-    """What the node has answered to a question."""
-
-    job: int
-    told: Told
-
-
 class PreparationFailed(Struct, tag="failed", frozen=True):
     """Why there is no block: a code of `preparation_errors.py` and one sentence."""
 
@@ -79,8 +62,8 @@ class PreparationFailed(Struct, tag="failed", frozen=True):
     text: str
 
 
-Order = PreparerSetup | PreparationJob | NodeQuestion | CancelJob
-Outcome = PreparedBlock | NodeTold | PreparationFailed
+Order = PreparerSetup | PreparationJob | CancelJob
+Outcome = PreparedBlock | PreparationFailed
 
 _T = TypeVar("_T")
 _encoder = msgspec.msgpack.Encoder()

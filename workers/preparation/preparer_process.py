@@ -23,8 +23,6 @@ from workers.preparation.block_preparation import BlockPreparation
 from workers.preparation.preparation_errors import PreparationError
 from workers.preparation.preparation_job import (
     CancelJob,
-    NodeQuestion,
-    NodeTold,
     Order,
     Outcome,
     PreparationFailed,
@@ -33,7 +31,6 @@ from workers.preparation.preparation_job import (
     decode_order,
     encode_frame,
 )
-from workers.verification.node_answers import NodeAnswers
 
 log = logging.getLogger("forgepool.preparer")
 
@@ -50,13 +47,12 @@ async def serve(channel: socket.socket) -> None:
     network = network_by_name(setup.network)
     nodes = {name: Node(url) for name, url in setup.nodes.items()}
     preparation = BlockPreparation(nodes, network, randomness=os.urandom)
-    answers = NodeAnswers(next(iter(nodes.values())), network)
     jobs: dict[int, asyncio.Task[None]] = {}
     try:
         while (order := await _next_order(reader)) is not None:
             match order:
-                case PreparationJob() | NodeQuestion():
-                    work = asyncio.create_task(_perform(preparation, answers, order, writer))
+                case PreparationJob():
+                    work = asyncio.create_task(_perform(preparation, order, writer))
                     jobs[order.job] = work
                     work.add_done_callback(partial(_forget, jobs, order.job))
                 case CancelJob() if order.job in jobs:
@@ -71,20 +67,13 @@ async def serve(channel: socket.socket) -> None:
 
 
 async def _perform(
-    preparation: BlockPreparation,
-    answers: NodeAnswers,
-    job: PreparationJob | NodeQuestion,
-    writer: asyncio.StreamWriter,
+    preparation: BlockPreparation, job: PreparationJob, writer: asyncio.StreamWriter
 ) -> None:
-    """Prepare one block, or answer one question, and send the outcome, whatever that is."""
+    """Prepare one block, and send the outcome, whatever that is."""
     outcome: Outcome
     deadline = asyncio.get_running_loop().time() + job.ttl_ms / 1000
     try:
-        if isinstance(job, NodeQuestion):
-            told = await answers.answer(job.chain_id, job.question, deadline=deadline)
-            outcome = NodeTold(job.job, told)
-        else:
-            outcome = await preparation.prepare(job, deadline=deadline)
+        outcome = await preparation.prepare(job, deadline=deadline)
     except PreparationError as error:
         outcome = PreparationFailed(job.job, error.code, str(error)[:TEXT_MAX])
     except Exception as error:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from broker.verification import ChainFacts, Verdict
 from signers.errors import MalformedBytes
-from workers.preparation.preparation_job import NodeTold, PreparationFailed
 from workers.verification.ancestor_block import read_ancestor
-from workers.verification.node_questions import ChainTold
+from workers.verification.node_questions import ChainTold, NotTold, Told
 from workers.verification.verdicts import Reason, unchecked, valid
 
 
-def chain_verdict(number: int, outcome: NodeTold | PreparationFailed) -> Verdict:
+def chain_verdict(number: int, told: Told | NotTold) -> Verdict:
     """The verdict of a CHAIN item: the blocks of the node, or why there is no answer."""
-    if isinstance(outcome, PreparationFailed):
-        text = f"{outcome.code}: {outcome.text}"
-        return unchecked(number, Reason.NODE_UNAVAILABLE, text)
-    told = outcome.told
+    if isinstance(told, NotTold):
+        return unchecked(number, Reason.NODE_UNAVAILABLE, f"{told.code}: {told.text}")
     if not isinstance(told, ChainTold):
         return unchecked(number, Reason.INTERNAL, "the node was asked for something else")
     try:

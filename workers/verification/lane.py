@@ -1,15 +1,15 @@
-"""The worker's verification lane: slices in, verdicts out, a little work at a time.
+"""The verification lane: slices in, verdicts out, a little work at a time.
 
     slice ──► items ready ──► judged ──► all of a slice's verdicts: answered
                  ▲    │
                  └────┴ parked: the node was asked for what the check lacks
 
-The worker's loop gives the lane its idle moments: `work` stops when the time it was given is over,
-so duties never wait for more than that and one item. The node is asked by somebody else; meanwhile
-an item is parked, for half of its slice's time at most, and then judged with what is known.
+`work` stops when the time it was given is over, so whoever calls it hears what has come meanwhile.
+The node is asked by somebody else; until then an item is parked, for half of its slice's time at
+most, and then judged with what is known.
 
 Pure: slices, the node's answers and the time go in, `answers` and `questions` come out. `clock`
-tells when to stop, so that a worker that was made to wait looks at its socket at once; `cpu` tells
+tells when to stop, so that a process that was made to wait looks at its socket at once; `cpu` tells
 what a slice has cost, on a busy machine too. Both are in seconds.
 """
 
@@ -35,25 +35,24 @@ from broker.verification import (
 from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats.networks import Network
-from workers.preparation.preparation_job import (
-    NodeQuestion,
-    NodeTold,
-    Outcome,
-    PreparationFailed,
-    PreparedBlock,
-)
 from workers.verification.block_check import block_steps
 from workers.verification.chain_rules import ChainRules
 from workers.verification.chain_verdict import chain_verdict
 from workers.verification.evidence_check import make_evidence
 from workers.verification.header_check import check_header
 from workers.verification.known_chain import KnownChain
-from workers.verification.node_questions import ChainTold, ChainWanted, Question, RulesWanted
+from workers.verification.node_questions import (
+    ChainTold,
+    ChainWanted,
+    NodeQuestion,
+    NotTold,
+    Question,
+    RulesWanted,
+    Told,
+)
 from workers.verification.verdicts import Reason, unchecked
 from workers.verification.vote_check import VoteCheck
 
-# What the broker gives at once is twelve; more is somebody's mistake, and refused.
-SLICES_MAX = 16
 # Chains at once: one, and another while an operator moves from a test network to the next.
 CHAINS_MAX = 2
 NO_CHAIN = bytes(4)  # nobody signs for it
@@ -129,7 +128,7 @@ class Lane:
         self._ready: deque[_Work] = deque()
         self._parked: dict[tuple[str, Question], list[_Work]] = {}
         self._asked: dict[int, tuple[str, Question]] = {}
-        self._next_question = -1  # below zero: the preparer's other jobs count up
+        self._next_question = 0
         self._votes: tuple[tuple[KnownChain, ChainRules, Position], VoteCheck] | None = None
 
     def __bool__(self) -> bool:
@@ -138,9 +137,6 @@ class Lane:
 
     def take(self, asked: CheckSlice, now: float) -> None:
         """Take a slice; exactly one answer to it comes out."""
-        if len(self._slices) >= SLICES_MAX:
-            self.answers.append(CheckAnswer(asked.number, problem="busy"))
-            return
         try:
             body = _bodies.decode(asked.body)
             chain = self._chain(body.chain_id)
@@ -180,28 +176,24 @@ class Lane:
         of.spent_s += this - began
         return this
 
-    def has_asked(self, job: int) -> bool:
-        """Whether a job of the preparer is a question of the lane."""
-        return job in self._asked
-
-    def answered(self, outcome: Outcome, now: float) -> None:
+    def answered(self, number: int, told: Told | NotTold, now: float) -> None:
         """The node has answered a question, or nobody has."""
-        asked = self._asked.pop(outcome.job, None)
-        if asked is None or isinstance(outcome, PreparedBlock):
+        asked = self._asked.pop(number, None)
+        if asked is None:
             return
         chain = self._chains.get(asked[0])
         question = asked[1]
         waiting = self._parked.pop(asked, [])
         if isinstance(question, ChainWanted):
             for work in waiting:
-                verdict = chain_verdict(work.item.number, outcome)
-                if chain is not None and isinstance(outcome, NodeTold):
-                    self._learn(chain, question, outcome, now)
+                verdict = chain_verdict(work.item.number, told)
+                if chain is not None and not isinstance(told, NotTold):
+                    _learn(chain, question, told, now)
                 self._end(work, verdict)
                 self._answer_if_done(work.of)
             return
         if chain is not None:
-            self._learn(chain, question, outcome, now)
+            _learn(chain, question, told, now)
         self._ready.extendleft(reversed(waiting))  # they came before what is ready now
 
     def wake(self, now: float) -> None:
@@ -353,27 +345,22 @@ class Lane:
         self.questions.append(
             NodeQuestion(self._next_question, slice_.body.chain_id, question, ttl_ms)
         )
-        self._next_question -= 1
+        self._next_question += 1
         return True
 
-    def _learn(
-        self,
-        chain: KnownChain,
-        question: Question,
-        outcome: NodeTold | PreparationFailed,
-        now: float,
-    ) -> None:
-        if isinstance(outcome, PreparationFailed):
-            chain.not_told(question, now)
-            return
-        told = outcome.told
-        try:
-            if isinstance(told, ChainTold):
-                chain.told(RulesWanted(), told.rules)
-            else:
-                chain.told(question, told)
-        except (ValueError, MalformedBytes):
-            chain.not_told(question, now)
+
+def _learn(chain: KnownChain, question: Question, told: Told | NotTold, now: float) -> None:
+    """Remember what the node has said, or that it will not be asked again at once."""
+    if isinstance(told, NotTold):
+        chain.not_told(question, now)
+        return
+    try:
+        if isinstance(told, ChainTold):
+            chain.told(RulesWanted(), told.rules)
+        else:
+            chain.told(question, told)
+    except (ValueError, MalformedBytes):
+        chain.not_told(question, now)
 
 
 def _our_bug(item: CheckItem, error: Exception) -> Verdict:

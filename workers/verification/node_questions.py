@@ -1,8 +1,7 @@
 """What checks need to know of a node, as questions and answers.
 
-They travel between a worker and its preparer: the worker's own loop never waits for a node and
-reads none of its JSON; its child process does, and hands over what was asked, as values. Hashes
-and keys are raw bytes, delegates texts.
+Checks never wait for a node and read none of its JSON: what they lack becomes a question, whose
+answer comes as values. Hashes and keys are raw bytes, delegates texts.
 """
 
 from __future__ import annotations
@@ -10,30 +9,30 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class RulesWanted(Struct, tag="rules", frozen=True):
+class RulesWanted(Struct, frozen=True):
     """Protocol and constants, as of the head."""
 
 
-class RightsWanted(Struct, tag="rights", frozen=True):
+class RightsWanted(Struct, frozen=True):
     """Who has the slots of a level."""
 
     level: int
 
 
-class ChainWanted(Struct, tag="chain", frozen=True):
+class ChainWanted(Struct, frozen=True):
     """The head and its ancestors."""
 
     known: bytes  # hash of the highest block that the asker knows; empty: none
 
 
-class StateWanted(Struct, tag="state", frozen=True):
+class StateWanted(Struct, frozen=True):
     """What a block left behind: of the first of `blocks` that the node knows."""
 
     blocks: tuple[bytes, ...]  # hashes: a block, its predecessor, …
     sources: tuple[bytes, ...]  # tagged key hashes
 
 
-class IncludedWanted(Struct, tag="included", frozen=True):
+class IncludedWanted(Struct, frozen=True):
     """Which operations some blocks hold."""
 
     blocks: tuple[bytes, ...]
@@ -42,7 +41,16 @@ class IncludedWanted(Struct, tag="included", frozen=True):
 Question = RulesWanted | RightsWanted | ChainWanted | StateWanted | IncludedWanted
 
 
-class RulesTold(Struct, tag="rules", frozen=True):
+class NodeQuestion(Struct, frozen=True):
+    """A question to the node, for which checks wait."""
+
+    number: int  # chosen by whoever asks, never used twice
+    chain_id: str  # "Net…"
+    question: Question
+    ttl_ms: int
+
+
+class RulesTold(Struct, frozen=True):
     """Protocol and constants."""
 
     protocol: str  # "P…"
@@ -69,7 +77,7 @@ class VoterTold(Struct, array_like=True, frozen=True):
     companion: bytes | None = None  # tagged
 
 
-class RightsTold(Struct, tag="rights", frozen=True):
+class RightsTold(Struct, frozen=True):
     """The committee of a level."""
 
     level: int
@@ -78,7 +86,7 @@ class RightsTold(Struct, tag="rights", frozen=True):
     bakers: list[VoterTold] = []
 
 
-class ChainTold(Struct, tag="chain", frozen=True):
+class ChainTold(Struct, frozen=True):
     """Where the chain stands."""
 
     rules: RulesTold
@@ -98,7 +106,7 @@ class AccountTold(Struct, array_like=True, frozen=True):
     public_key: bytes | None
 
 
-class StateTold(Struct, tag="state", frozen=True):
+class StateTold(Struct, frozen=True):
     """What a block left behind."""
 
     base: int  # which of the blocks asked for it is
@@ -106,7 +114,7 @@ class StateTold(Struct, tag="state", frozen=True):
     accounts: list[AccountTold]
 
 
-class IncludedTold(Struct, tag="included", frozen=True):
+class IncludedTold(Struct, frozen=True):
     """The hashes of the operations in passes 1 and 2 of each block.
 
     What tells of votes and of manager operations that they are repeated is their level, and their
@@ -117,3 +125,10 @@ class IncludedTold(Struct, tag="included", frozen=True):
 
 
 Told = RulesTold | RightsTold | ChainTold | StateTold | IncludedTold
+
+
+class NotTold(Struct, frozen=True):
+    """Why the node has not answered: a code of `preparation_errors.py` and one sentence."""
+
+    code: str
+    text: str

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 
 import psutil
 import pytest
@@ -65,7 +66,7 @@ def outcomes(preparer: BlockPreparer, count: int, *, within_s: float = 30.0) -> 
     end = time.monotonic() + within_s
     while len(got) < count and time.monotonic() < end:
         wake = preparer.deadline()
-        wait = max(0.0, (end if wake is None else min(wake, end)) - time.monotonic())
+        wait = max(0.0, min(wake, end) - time.monotonic())
         select.select([preparer.fileno()], [], [], wait)
         got += preparer.receive()
     return got
@@ -86,7 +87,7 @@ def test_a_job_becomes_a_block() -> None:
         assert prepared.job == 7
         assert prepared.operations[3] == node.pending
         assert decode(prepared.unsigned_header).level == prepared.level == VIEW.level + 1
-        assert preparer.deadline() is None, "nothing is left to wait for"
+        assert preparer.deadline() == inf, "nothing is left to wait for"
 
 
 def test_a_hundred_jobs_come_back_once_each() -> None:

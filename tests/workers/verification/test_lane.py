@@ -21,11 +21,11 @@ from broker.verification import (
 )
 from signers.formats import base58
 from signers.formats.networks import TEZOS, DalVotes
-from workers.preparation.preparation_job import NodeTold, PreparationFailed
-from workers.verification.lane import SLICES_MAX, Lane
+from workers.verification.lane import Lane
 from workers.verification.node_questions import (
     ChainTold,
     ChainWanted,
+    NotTold,
     RightsTold,
     RightsWanted,
     RulesTold,
@@ -72,11 +72,11 @@ class Played:
     def tell(self, told: Any) -> None:
         """Answer the oldest question."""
         asked = self.lane.questions.pop(0)
-        self.lane.answered(NodeTold(asked.job, told), self.now)
+        self.lane.answered(asked.number, told, self.now)
 
     def fail(self) -> None:
         asked = self.lane.questions.pop(0)
-        self.lane.answered(PreparationFailed(asked.job, "node_timeout", "too slow"), self.now)
+        self.lane.answered(asked.number, NotTold("node_timeout", "too slow"), self.now)
 
     def know(self, *levels: int) -> None:
         """Let the lane learn rules and rights by checking something."""
@@ -242,7 +242,7 @@ def test_what_there_was_no_time_for_is_not_checked() -> None:
     ] * 2
 
 
-def test_slices_that_are_none_or_too_many() -> None:
+def test_slices_that_are_none() -> None:
     played = Played()
     for body in (b"", b"\xc1", msgspec.msgpack.encode([1, "NetX", [0] * 5, []])):
         played.lane.take(CheckSlice(5, 0, body, 1000), played.now)
@@ -250,9 +250,6 @@ def test_slices_that_are_none_or_too_many() -> None:
     played.lane.answers = []
     played.take(1, [])
     assert played.verdicts() == {1: []}
-    for number in range(SLICES_MAX + 1):
-        played.take(number, votes())
-    assert [(a.number, a.problem) for a in played.lane.answers] == [(SLICES_MAX, "busy")]
 
 
 def test_answers_that_make_no_sense_teach_nothing() -> None:
