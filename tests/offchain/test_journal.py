@@ -23,6 +23,7 @@ from workers.offchain.commands import (
     Run,
     TakeEpoch,
 )
+from workers.offchain.journal import journal_holder
 from workers.offchain.journal.journal import Journal, Places
 from workers.offchain.journal.journal_reports import (
     applications,
@@ -220,6 +221,47 @@ def test_an_ended_owner_is_known_by_its_epoch(
     assert not elsewhere.told.last_has_ended, "somebody on another host had epoch 8"
     (here,) = journal.commit([TakeEpoch(APP, 10, before=9)]).taken
     assert here.told.last_has_ended
+
+
+STOPPED_HOLDER = """
+import os, signal, sys
+from pathlib import Path
+from signers.marks.store_lock import StoreLock
+from workers.offchain.application import Application
+from workers.offchain.commands import TakeEpoch
+from workers.offchain.journal.journal import Journal, Places
+
+if sys.argv[2]:
+    journal = Journal(Path(sys.argv[1]), Places(total=2))
+    journal.commit([TakeEpoch(Application.of_key(sys.argv[2]), 7)])
+lock = StoreLock(Path(sys.argv[1]))
+lock.acquire()
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.parametrize("is_processor", [True, False])
+def test_a_processor_that_is_stopped_with_the_lock_does_not_stop_the_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch, is_processor: bool
+) -> None:
+    monkeypatch.setattr(journal_holder, "LOOK_S", 0.02)
+    monkeypatch.setattr(journal_holder, "HELD_S_MAX", 0.04)
+    Journal(path, PLACES).close()
+    command = [sys.executable, "-c", STOPPED_HOLDER, str(path), APP.key if is_processor else ""]
+    with subprocess.Popen(command) as stopped:
+        os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+        if is_processor:
+            opened = Journal(path, PLACES)
+            assert stopped.wait() == -signal.SIGKILL
+            assert opened.commit([TakeEpoch(APP, 8)]).taken
+            opened.close()
+            return
+        while journal_holder.look_at_holder(path) is None:
+            pass
+        held = journal_holder.look_at_holder(path)
+        assert f"process {stopped.pid} has held" in str(held), "a stranger is told of"
+        assert stopped.poll() is None, "and not killed"
+        stopped.kill()
 
 
 def test_of_what_was_forgotten_epoch_and_numbers_stay(path: Path, journal: Journal) -> None:

@@ -6,6 +6,7 @@ Core and journal are the real ones; the node is played, and no operator ever sta
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
+import pytest
+
+from signers.marks.store_lock import StoreLock
 from tests.offchain.processor_script import A
 from tests.offchain.test_journal import HOLDER
 from workers.offchain.actions import ProcessorActions, Task
@@ -21,9 +25,11 @@ from workers.offchain.application import Application
 from workers.offchain.commands import Run, TakeEpoch
 from workers.offchain.ends import RunEnd, RunResult
 from workers.offchain.hardened.processor import Processor
+from workers.offchain.journal import journal_holder
 from workers.offchain.journal.journal import Journal, Places
 from workers.offchain.journal.journal_reports import KnownTask, known_tasks, leave_wish
 from workers.offchain.journal.journal_tables import JOURNAL_NAME, open_to_write
+from workers.offchain.offchain_errors import JournalHeld
 from workers.offchain.operators.operator_run import OnEnd, OnSlow
 from workers.offchain.processor_loop import ProcessorLoop
 from workers.offchain.processor_settings import ProcessorSettings
@@ -265,3 +271,32 @@ async def _wish_while_the_last_owner_submits(path: Path) -> None:
         assert {t.task.serial: str(t.task.state) for t in known_tasks(path)}[2] == "waiting"
         loop.tell(Cancelled())
         await running
+
+
+def test_who_waits_for_the_journal_s_lock_says_for_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_holder, "LOOK_S", 0.01)
+    asyncio.run(_hold_the_lock(tmp_path / JOURNAL_NAME))
+
+
+async def _hold_the_lock(path: Path) -> None:
+    node, stalls = PlayedNode(), []
+    loop = looped(
+        Processor(ProcessorSettings(), Random(1)), Journal(path, Places(8)), node,
+        lambda _: None, stalls.append,
+    )  # fmt: skip
+    lock = StoreLock(path)
+    lock.acquire()
+    running = asyncio.create_task(loop.run())
+    loop.tell(Updated([Share(A, 1)]))
+    async with asyncio.timeout(30):
+        while not stalls:
+            await asyncio.sleep(0.01)
+        lock.release()
+        await node.was_asked.wait()
+    assert isinstance(stalls[0], JournalHeld)
+    assert f"process {os.getpid()} has held" in str(stalls[0])
+    lock.close()
+    loop.tell(Cancelled())
+    await running

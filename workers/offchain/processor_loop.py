@@ -40,6 +40,7 @@ from workers.offchain.commands import (
 )
 from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
 from workers.offchain.hardened.watched_application import Phase
+from workers.offchain.journal import journal_holder
 from workers.offchain.journal.journal import Journal, Posted, Written
 from workers.offchain.node_service.node_service import NodeService
 from workers.offchain.node_service.notification_stream import NotificationStream
@@ -124,6 +125,7 @@ class ProcessorLoop:
         self._wake = asyncio.Event()
         # One thread: a journal is used by one at a time, and its turns keep their order.
         self._thread = ThreadPoolExecutor(1, "journal")
+        self._looking: asyncio.TimerHandle | None = None
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._tokens: dict[int, str] = {}  # of runs
@@ -306,13 +308,28 @@ class ProcessorLoop:
     async def _in_thread(self, job: Callable[[], T]) -> T:
         """Use the journal; while the disk is full, what must not be forgotten is kept in memory."""
         while True:
+            self._look_at_holder_later()
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._thread, job)
             except sqlite3.OperationalError as error:
                 if self._is_ending or (error.sqlite_errorcode & 0xFF) not in _PASSING:
                     raise
                 self._on_stall(error)
+            finally:
+                if self._looking is not None:
+                    self._looking.cancel()
             await asyncio.sleep(STALL_S)
+
+    def _look_at_holder_later(self) -> None:
+        """If the journal is still waited for then, see to whoever holds its lock."""
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(journal_holder.LOOK_S, self._look_at_holder)
+
+    def _look_at_holder(self) -> None:
+        assert self._journal is not None
+        self._look_at_holder_later()
+        if (held := journal_holder.look_at_holder(self._journal.path)) is not None:
+            self._on_stall(held)
 
     # -- the world --------------------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ class TaskProcessor:
                         self._has_finished = True
                     case Condition(code="") if self.trouble:
                         self.trouble = ""
-                        log.info("task_processor_works_again")
+                        log.info("tasks_go_on")
                     case Condition(code=code, text=text) if code:
                         self.trouble = f"off-chain tasks: {code}: {text}"
         except BrokenFrame as e:

@@ -44,6 +44,7 @@ from workers.offchain.commands import (
     TakeEpoch,
 )
 from workers.offchain.journal import journal_tables
+from workers.offchain.journal.journal_holder import looking_at_holder
 from workers.offchain.offchain_errors import JournalUnusable
 from workers.offchain.operators.process_table import ProcessIdentity
 from workers.offchain.records import TaskRecord, TaskState
@@ -110,7 +111,7 @@ class Journal:
         self._places = places
         self._epochs: dict[Application, int] = {}  # ours, by our own word
         self._lock = StoreLock(path)
-        with self._locked():
+        with looking_at_holder(path), self._locked():
             self._db = journal_tables.open_to_write(path)
             self._file = os.stat(path)
         (self.uuid,) = self._db.execute("SELECT value FROM meta WHERE name = 'uuid'").fetchone()
