@@ -182,6 +182,7 @@ def test_of_a_list_without_end_the_first_tasks_are_taken() -> None:
     s.seen()
     s >> answered(A, *(f"{i}" for i in range(TASKS_MAX + 1)), cursor="beyond")
     assert len(s.states(A)) == TASKS_MAX
+    assert s.count(Run) == ProcessorSettings().per_application
     assert A not in s.journal.cursors, "it would leave tasks behind"
 
 

@@ -349,6 +349,17 @@ def test_a_gate_stays_closed_for_the_next_owner() -> None:
     s.wait(0.2) << asks(A)
 
 
+def test_no_gate_is_closed_for_longer_when_the_wall_clock_was_set() -> None:
+    s = running("task", retry_max_s=60)
+    s >> failed("task")
+    s.set_wall_clock(-3600)
+    s = owner_after(s, Share(A, 2), retry_max_s=60) << asks(A)
+    s >> answered(A, "task")
+    s.wait(59.9)
+    s.wait(0.2) << asks(A)
+    s >> answered(A, "task") << runs("task", attempt=2)
+
+
 def test_what_was_not_tried_is_tried_by_the_next_owner_that_can() -> None:
     s = script(operators=frozenset({"echo"}))
     tasks = [Task("new", "a"), Task("echo", "b", "1"), Task("echo", "c", "2")]
