@@ -349,6 +349,23 @@ def test_a_gate_stays_closed_for_the_next_owner() -> None:
     s.wait(0.2) << asks(A)
 
 
+def test_a_gate_remembers_what_was_submitted_in_vain() -> None:
+    s = running("task")
+    s >> output("task") << submits("task!")
+    s >> submitted(A, SubmitEnd.NO_EFFECT)
+    s.wait(5) << asks(A)
+    s >> answered(A, "task") << submits("task!")
+    s >> submitted(A, SubmitEnd.NO_EFFECT)
+    s = owner_after(s, Share(A, 2)) << asks(A)
+    s >> answered(A, "task")
+    s.wait(9.9)
+    s.wait(0.2) << asks(A)
+    s >> answered(A, "task") << submits("task!")
+    s >> submitted(A, SubmitEnd.NO_EFFECT)
+    s.wait(19.9)
+    s.wait(0.2) << asks(A)
+
+
 def test_no_gate_is_closed_for_longer_when_the_wall_clock_was_set() -> None:
     s = running("task", retry_max_s=60)
     s >> failed("task")

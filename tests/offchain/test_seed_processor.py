@@ -446,6 +446,9 @@ def test_t22_the_failure_of_an_unassigned_application_is_not_retried() -> None:
     s = running("a")
     s >> owned() << releases(A)
     s >> failed("a")
+    s.wait(1)
+    s >> owned(A, epoch=2) << asks(A)  # it comes back before the retry would have been
+    s >> answered(A)
     s.wait(3600)
 
 
