@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,8 @@ def _decide(place: Place, name: str, wish: Wish) -> None:
             runs = False
         leave_wish(journal, known, wish)
         if runs:
-            admin.tasks_changed([known.application.key])
+            with suppress(NoAnswer):  # then the journal is looked into a little later
+                admin.tasks_changed([known.application.key], timeout_s=ASK_S)
         else:
             verb += " when a pool runs here"
     click.echo(f"{known.name} {verb}")
