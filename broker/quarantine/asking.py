@@ -5,7 +5,8 @@
       └── again, before all others ◄─────┴── busy, no worker, lost, late
 
 Nobody is asked before the chain is known, nor for what the store would have no room for. What is
-asked in vain three times is isolated; whose fault that is nobody can say.
+asked in vain three times is isolated. A worker that ends takes all that it has in hand along, so
+an item's last try is made while no worker has anything else: then it alone can be to blame.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Asking:
         self._busy = Backoff(0.001, 0.016)  # workers have no credit
         self._nobody = Backoff(0.064, 1.024)  # there are no workers
         self._answered_at = -inf
+        self._alone = 0  # number of the slice with a last try
 
     def deadline(self) -> float:
         """When to ask next."""
@@ -100,7 +102,8 @@ class Asking:
         while (flight := self._flights.overdue(self._moment.now)) is not None:
             # Without any answer since, all workers are stalled, and no item is to blame.
             moving = self._answered_at > flight.asked_at
-            self.unanswered(flight, "timeout" if moving else "stalled")
+            blamed = moving or flight.number == self._alone
+            self.unanswered(flight, "timeout" if blamed else "stalled")
 
     def queue(self, item: Item) -> None:
         """The item waits for its next check: a block's second one when its header holds."""
@@ -126,7 +129,7 @@ class Asking:
         if position is None or self._watch.blind(now):
             return
         while not self._flights.full:
-            lane = self._lanes.next(self._closed_lanes())
+            lane = self._next_lane()
             if lane is None:
                 return
             taken = self._lanes.take(lane, self._flights.fits(lane.check))
@@ -134,6 +137,19 @@ class Asking:
                 taken = [waiting for waiting in taken if self._still_wanted(waiting)]
             if taken:
                 self._send(lane.check, taken, position)
+
+    def _next_lane(self) -> Lane | None:
+        """Whose turn it is: nobody's while a last try is made, or waits for the others to end."""
+        if self._flights.has(self._alone):
+            return None
+        closed = self._closed_lanes()
+        for lane in self._lanes.all:
+            if lane not in closed and self._is_last_try(lane.queue.first()):
+                return None if self._flights.any_items else lane
+        return self._lanes.next(closed)
+
+    def _is_last_try(self, waiting: Waiting | None) -> bool:
+        return waiting is not None and 0 < waiting.tries == self._bounds.tries - 1
 
     def _closed_lanes(self) -> tuple[Lane, ...]:
         """The lanes whose answers would find no room."""
@@ -161,6 +177,8 @@ class Asking:
             else:
                 asked.append(CheckItem(waiting.number, waiting.raw))
         first = items[0]
+        if self._is_last_try(first):
+            self._alone = number
         hint = first.hint if len(items) == 1 and isinstance(first, Item) else ""
         slice_ = self._flights.start(number, check, items, asked, position, hint, self._moment.now)
         self._ends.turn.slices.append(slice_)

@@ -106,6 +106,8 @@ from broker.verification import (
 NOT_REMEMBERED = frozenset({"bad_signature"})
 # Why something was not checked that says nothing about the item: it waits as for rights.
 NODE_REASONS = frozenset({"node_unavailable", "chain_unknown", "state_unknown"})
+# No worker can check such a signature: to ask another one would give anybody three checks free.
+UNSUPPORTED_KEY = "unsupported_key"
 
 SYNC_ASK_EVERY_S = 10.0  # blocks far above the head lead to one question in this time
 # How often one block may ask for the operations of its ancestors: each time it gets one at least.
@@ -425,6 +427,8 @@ class Quarantine:
                 self._hold_for_rights(item)
             case Judgement.ANCESTORS_WANTED:
                 self._give_ancestors(item, verdict.wanted)
+            case Judgement.UNCHECKED if code == UNSUPPORTED_KEY:
+                self.ends.end(item, SHED, code, text)
             case _ if code in NODE_REASONS:
                 self._hold_for_rights(item)
             case _:
