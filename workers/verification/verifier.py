@@ -27,6 +27,9 @@ log = logging.getLogger("forgepool.worker")
 
 # What the broker gives at once is twelve; more is somebody's mistake, and refused.
 SLICES_MAX = 16
+# Of slices that the child has not read yet: some blocks with all that goes along with them. A child
+# that stands still must not fill our memory.
+UNSENT_BYTES_MAX = 32 * 1024 * 1024
 # It keeps the slices' time itself; what is nice may take its time to say so on a busy machine.
 GRACE_S = 1.0
 SILENCE_S_MAX = 15.0
@@ -64,15 +67,17 @@ class Verifier:
 
     def take(self, message: CheckSlices) -> None:
         """Have slices checked; `exchange` gives one answer to each, whatever happens."""
-        now, places = self._clock(), SLICES_MAX - len(self._open)
-        self._answers += [
-            CheckAnswer(each.number, problem="busy") for each in message.slices[places:]
-        ]
-        slices = message.slices[:places]
+        now, unsent = self._clock(), self._unsent_bytes()
+        slices = []
+        for each in message.slices:
+            if len(self._open) >= SLICES_MAX or unsent + len(each.body) > UNSENT_BYTES_MAX:
+                self._answers.append(CheckAnswer(each.number, problem="busy"))
+                continue
+            self._open.open(each.number, now + each.ttl_ms / 1000)
+            unsent += len(each.body)
+            slices.append(each)
         if not slices:
             return
-        for each in slices:
-            self._open.open(each.number, now + each.ttl_ms / 1000)
         self._waiting.append(CheckSlices(slices))
         if not self._was_started:
             self._was_started = True
@@ -125,6 +130,10 @@ class Verifier:
         waiting, self._waiting = self._waiting, []
         for message in waiting:
             self._child.send(frame_of(wire.encode(message)))
+
+    def _unsent_bytes(self) -> int:
+        waiting = sum(len(each.body) for message in self._waiting for each in message.slices)
+        return waiting + self._child.unsent_bytes
 
     def _is_wanted(self, message: CheckSlices) -> bool:
         return any(each.number in self._open for each in message.slices)
