@@ -28,7 +28,8 @@ log = logging.getLogger("forgepool.worker")
 # What the broker gives at once is twelve; more is somebody's mistake, and refused.
 SLICES_MAX = 16
 # Of slices that the child has not read yet: some blocks with all that goes along with them. A child
-# that stands still must not fill our memory.
+# that stands still must not fill our memory. What is beyond is late in the end, like the rest: said
+# at once, it would come again at once.
 UNSENT_BYTES_MAX = 32 * 1024 * 1024
 # It keeps the slices' time itself; what is nice may take its time to say so on a busy machine.
 GRACE_S = 1.0
@@ -55,6 +56,12 @@ class Verifier:
         """The child's process id; None while there is no child."""
         return self._child.pid
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What the child has not read yet."""
+        waiting = sum(len(each.body) for message in self._waiting for each in message.slices)
+        return waiting + self._child.unsent_bytes
+
     def fileno(self) -> int:
         """A descriptor that is readable when `exchange` has something to do."""
         return self._child.fileno()
@@ -67,15 +74,16 @@ class Verifier:
 
     def take(self, message: CheckSlices) -> None:
         """Have slices checked; `exchange` gives one answer to each, whatever happens."""
-        now, unsent = self._clock(), self._unsent_bytes()
-        slices = []
-        for each in message.slices:
-            if len(self._open) >= SLICES_MAX or unsent + len(each.body) > UNSENT_BYTES_MAX:
-                self._answers.append(CheckAnswer(each.number, problem="busy"))
-                continue
+        now, places = self._clock(), SLICES_MAX - len(self._open)
+        self._answers += [
+            CheckAnswer(each.number, problem="busy") for each in message.slices[places:]
+        ]
+        unsent, slices = self.unsent_bytes, []
+        for each in message.slices[:places]:
             self._open.open(each.number, now + each.ttl_ms / 1000)
             unsent += len(each.body)
-            slices.append(each)
+            if unsent <= UNSENT_BYTES_MAX:
+                slices.append(each)
         if not slices:
             return
         self._waiting.append(CheckSlices(slices))
@@ -96,7 +104,7 @@ class Verifier:
                 self._hear(body)
         except (BrokenFrame, MalformedMessage) as error:
             death = death or self._child.give_up(now, f"cannot be talked to: {error}")
-        self._lose(self._open.late(now))
+        self._lose(self._open.late(now, child_runs=self.pid is not None))
         if not death and self.pid is not None and self._open.stands_still(now):
             death = self._child.give_up(now, "stood still")
         if death:
@@ -130,10 +138,6 @@ class Verifier:
         waiting, self._waiting = self._waiting, []
         for message in waiting:
             self._child.send(frame_of(wire.encode(message)))
-
-    def _unsent_bytes(self) -> int:
-        waiting = sum(len(each.body) for message in self._waiting for each in message.slices)
-        return waiting + self._child.unsent_bytes
 
     def _is_wanted(self, message: CheckSlices) -> bool:
         return any(each.number in self._open for each in message.slices)

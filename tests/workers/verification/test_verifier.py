@@ -28,7 +28,7 @@ from workers.frames import frame_of, take_frames
 from workers.give_way import NICENESS
 from workers.verification import verifier as verifier_module
 from workers.verification.verdicts import Reason
-from workers.verification.verifier import SLICES_MAX, Verifier
+from workers.verification.verifier import SLICES_MAX, UNSENT_BYTES_MAX, Verifier
 from workers.verification.verifier_setup import VerifierSetup, setup_frame
 
 pytestmark = pytest.mark.process
@@ -105,24 +105,21 @@ def test_an_answer_does_not_wait_until_a_long_check_is_over() -> None:
         assert [each.number for each in answers(verifier, 1)] == [1]
 
 
-def big(number: int) -> CheckSlices:
-    return CheckSlices([CheckSlice(number, 100, bytes(7 * 1024 * 1024), 60_000)])
-
-
 def test_what_no_child_reads_fills_no_memory(monkeypatch) -> None:
     with verifying() as verifier:
         verifier.take(slices(0))
         answers(verifier, 1)
         os.kill(verifier.pid, signal.SIGSTOP)
-        for number in range(5):
-            verifier.take(big(number))
-        assert [(each.number, each.problem) for each in verifier.exchange()] == [(4, "busy")]
-        os.kill(verifier.pid, signal.SIGKILL)
-        assert len(answers(verifier, 4)) == 4
-        monkeypatch.setattr("workers.child.subprocess.Popen", no_process)
-        for number in range(5):
-            verifier.take(big(number))
-        assert [(each.number, each.problem) for each in verifier.exchange()] == [(4, "busy")]
+        for is_stopped in (True, False):  # and then there is none
+            if not is_stopped:
+                monkeypatch.setattr("workers.child.subprocess.Popen", no_process)
+                os.kill(verifier.pid, signal.SIGKILL)
+                assert {each.problem for each in answers(verifier, 6)} == {"worker_lost"}
+            for number in range(6):
+                body = bytes(7 * 1024 * 1024)
+                verifier.take(CheckSlices([CheckSlice(number, 100, body, 60_000)]))
+            assert verifier.exchange() == []
+            assert verifier.unsent_bytes <= UNSENT_BYTES_MAX
 
 
 def test_a_killed_child_loses_its_slices_and_is_replaced() -> None:
@@ -179,6 +176,7 @@ def test_an_answer_that_comes_too_late_is_none(monkeypatch) -> None:
 
 def test_what_waits_for_a_child_until_nobody_wants_it_is_lost(monkeypatch) -> None:
     monkeypatch.setattr(verifier_module, "GRACE_S", 0.1)
+    monkeypatch.setattr(verifier_module, "SILENCE_S_MAX", 0.0)  # of a child that runs
     monkeypatch.setattr("workers.child.subprocess.Popen", no_process)
     with verifying() as verifier:
         verifier.take(slices(1, ttl_ms=300))
