@@ -190,7 +190,9 @@ class Asking:
 
     def _evidence_item(self, job: EvidenceJob) -> CheckItem:
         branch = self._chain.final_hash()
-        return CheckItem(job.number, job.first.raw, [], [], job.second.raw, branch)
+        one, other = job.first, job.second
+        slot = max(one.slot, other.slot)
+        return CheckItem(job.number, one.raw, [], [], other.raw, branch, slot)
 
     def _still_wanted(self, waiting: Waiting) -> bool:
         """Whether what has waited is still to be checked; else it has ended, or is held."""

@@ -211,7 +211,7 @@ class Quarantine:
             self.offences.table.denounced.put(offence[1], offence, None)
         for record in kept.seen:
             # What is new to the table is not new to the store: only a conflict is of interest.
-            self._note(record, self.offences.table.enter(record), stored=True)
+            self._note(record, self.offences.table.enter(record), keep=False)
         for evidence in kept.untold:
             self._tell_slashable(evidence)
         for cleared in kept.untold_cleared:
@@ -495,6 +495,8 @@ class Quarantine:
                 self.ends.end(item, DUPLICATE, "same_statement")
                 return False
             table.replace(record)
+            if kept.slot >= 0 and self.offences.active:  # the store has nothing that says this
+                self.storing.filling.batch.seen.append(record)
             return True
         self._note(record, standing)
         return True
@@ -595,23 +597,26 @@ class Quarantine:
 
     # -- offences ---------------------------------------------------------------------------------
 
-    def _note(self, record: SignedRecord, standing: int, *, stored: bool = False) -> None:
-        """Something signed is new: keep it, and denounce it if it conflicts."""
+    def _note(self, record: SignedRecord, standing: int, *, keep: bool = True) -> None:
+        """Something signed is new: have the store keep it, and denounce it if it conflicts."""
         seen: list[SignedRecord] = []
         probes: list[SignedRecord] = []
-        if not stored:
+        if keep:
             seen, probes = self.storing.filling.batch.seen, self.ends.turn.probes
         job = self.offences.note(record, standing, seen, probes, self._number())
         self._add_job(job)
 
-    def _note_votes(self, item: Item, votes: list[BlockVote | None]) -> None:
-        """The votes in a valid block: one of them may conflict with what its delegate sent us."""
+    def _note_votes(self, item: Item, votes: list[BlockVote]) -> None:
+        """The votes in a valid block: one of them may conflict with what its delegate sent us.
+
+        Those that were added up are not stored: 400 times the 3 KB of one operation for each block.
+        """
         if item.operations is None or not self.offences.may_look_at(len(votes)):
             return
         for record in block_votes(item.operations, votes, self.known.seen):
             standing = self.offences.table.enter(record)
             if standing != SAME:  # most were held, or sent in another block
-                self._note(record, standing)
+                self._note(record, standing, keep=record.slot < 0)
 
     def _add_job(self, job: EvidenceJob | None) -> None:
         if job is not None and not self.lanes.evidence.queue.put(job):
