@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-# A slice is at most so much estimated CPU, so that a worker looks at its socket before duties wait.
+# A slice is at most so much estimated CPU: a big block delays the votes beside it by no more.
 SLICE_US_MAX = 2_000
 # How many ancestors one item may carry: what a head may be ahead of the final block.
 ANCESTORS_MAX = 64

@@ -211,6 +211,8 @@ def test_41_absurd_levels_and_rounds_end_at_once(level: int, round_: int) -> Non
     script.vote(absurd_vote)
     script.run()
     script.later(61)
+    assert script.last(name_of_vote(absurd_vote))[0] in {"stale", "rejected"}
+    assert script.ends(name_of(absurd)) != ["cleared"]
     assert script.core.accounting.in_flight == script.core.accounting.held == 0
 
 
