@@ -251,6 +251,8 @@ def test_votes_are_cleared_and_what_is_wrong_with_others_is_said(running: Runnin
     assert received == sum(status["outcomes"].values()) + status["held"] + status["in_flight"]
     reported = until(lambda: running.baked.pool.status()["services"].get("quarantine"))
     assert reported["received"] >= 0
+    assert {"late_answers", "offences_skipped", "offences_too_old"} <= reported.keys()
+    assert status["offences"] == dict.fromkeys(("skipped", "too_old", "not_made", "probes_shed"), 0)
     votes = running.forgepool("show", "--cleared", "--json").stdout.splitlines()
     shown = {json.loads(line).get("operation") for line in votes}
     assert {vote.hex() for vote in baked.votes[0]} <= shown
