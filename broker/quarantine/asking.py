@@ -6,7 +6,8 @@
 
 Nobody is asked before the chain is known, nor for what the store would have no room for. What is
 asked in vain three times is isolated. A worker that ends takes all that it has in hand along, so
-an item's last try is made while no worker has anything else: then it alone can be to blame.
+the last try of an item that was lost so is made while no worker has anything else: then it alone
+can be to blame.
 """
 
 from __future__ import annotations
@@ -149,7 +150,10 @@ class Asking:
         return self._lanes.next(closed)
 
     def _is_last_try(self, waiting: Waiting | None) -> bool:
-        return waiting is not None and 0 < waiting.tries == self._bounds.tries - 1
+        # Not of what was only late: on a busy machine that may be all there is.
+        if waiting is None or not waiting.was_lost:
+            return False
+        return waiting.tries == self._bounds.tries - 1
 
     def _closed_lanes(self) -> tuple[Lane, ...]:
         """The lanes whose answers would find no room."""
@@ -248,6 +252,7 @@ class Asking:
     def in_vain(self, waiting: Waiting, problem: str) -> None:
         """Asked in vain: again, alone; after some times it is isolated, never called bad."""
         waiting.tries += 1
+        waiting.was_lost = waiting.was_lost or problem == "worker_lost"
         if waiting.tries < self._bounds.tries:
             self.ask_again(waiting)
         elif isinstance(waiting, EvidenceJob):

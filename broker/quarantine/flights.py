@@ -37,6 +37,7 @@ class EvidenceJob(Struct, gc=False, eq=False):
     first: SignedRecord  # the one with the lower hash
     second: SignedRecord
     tries: int = 0
+    was_lost: bool = False
 
 
 Waiting = Item | EvidenceJob

@@ -110,24 +110,34 @@ def test_29_a_last_try_waits_until_no_worker_has_anything_else() -> None:
     assert script.counts() == {"cleared": 3}
 
 
-def test_29_what_every_worker_hangs_under_is_isolated_too() -> None:
+def test_29_who_hangs_under_a_last_try_is_no_stalled_pool() -> None:
     script = Script()
-    poison = vote_for(script.root, "poison")
-    others = [vote_for(script.root, f"d{i}") for i in range(3)]
+    poison, other = vote_for(script.root, "poison"), vote_for(script.root, "d")
     script.vote(poison)
-    for other in others:  # on another worker
-        asked(script)
-        script.unanswered.clear()
-        script.now += 0.1
-        script.vote(other)
-        script.turn()
-        script.confirm()
-        script.answer()
-        script.confirm()
-        script.now += 2
+    lose(script)
+    lose(script)
+    asked(script)
+    script.unanswered.clear()
+    script.vote(other)
+    script.now += 2.1
+    asked(script)  # and nobody has answered anything since
     script.run()
     assert script.last(name_of_vote(poison)) == ("shed", "isolated")
-    assert [script.ends(name_of_vote(vote)) for vote in others] == [["cleared"]] * 3
+    assert script.last(name_of_vote(other)) == ("cleared", "")
+
+
+def test_what_is_only_late_does_not_make_the_rest_wait() -> None:
+    script = Script()
+    late, other = vote_for(script.root, "late"), vote_for(script.root, "d")
+    script.vote(late)
+    lose(script, "timeout")
+    lose(script, "timeout")
+    asked(script)
+    script.vote(other)
+    numbers = asked(script)
+    assert len(numbers) == 2, "it is asked about beside the last try of the other"
+    script.run()
+    assert script.counts() == {"cleared": 2}
 
 
 @pytest.mark.parametrize("problem", ["busy", "no_worker"])
