@@ -18,7 +18,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -99,7 +99,7 @@ class QuarantineSettings(Struct, frozen=True, forbid_unknown_fields=True):
     events: str = ""
     delegates: Annotated[int, Meta(ge=1, le=1_000_000)] = 400  # what the bounds are derived from
     # Single bounds by name, in place of the derived ones: docs/quarantine.md has the table.
-    bounds: dict[str, int | float | bool] = {}
+    bounds: dict[str, Any] = {}
     event_log_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] = 64 * 1024 * 1024
 
 

@@ -99,26 +99,32 @@ def feed(
 ) -> None:
     """Follow a node that nobody trusts: its blocks and votes go through the quarantine.
 
-    What is cleared goes into our node, in order, also after a restart under the same --client
-    name. Nodes that are away are waited for. Ends on SIGTERM or Ctrl-C.
+    What is cleared goes into our node, in order, also after a restart, and whoever has pushed it.
+    Nodes that are away are waited for. Ends on SIGTERM or Ctrl-C.
     """
+    from broker.messages import ClientName
     from broker.quarantine.items import PeerName
     from workers.feed.feeding import FeedOptions, feed
 
     log_to_stderr("feed", verbose=verbose)
+    if not followed:
+        raise Misconfigured("--from is empty: give the URL of a node, like http://HOST:PORT")
     url = node_url(followed)
-    name = peer or urlsplit(url).netloc.rpartition("@")[2]
-    try:
-        msgspec.convert(name, PeerName)
-    except msgspec.ValidationError as e:
-        raise Misconfigured(f"--peer {name!r}: {e}") from None
+    name = urlsplit(url).netloc.rpartition("@")[2] if peer is None else peer
+    if client is None:
+        client = re.sub(r"[^A-Za-z0-9._-]", "-", f"feed-{name}")[:CLIENT_LETTERS_MAX]
+    for option, given, kind in (("--peer", name, PeerName), ("--client", client, ClientName)):
+        try:
+            msgspec.convert(given, kind)
+        except msgspec.ValidationError as e:
+            raise Misconfigured(f"{option} {given!r}: {e}") from None
     options = FeedOptions(
         place.quarantine_endpoints,
         place.curve,
         url,
         node_url(into or ""),
         name,
-        client or re.sub(r"[^A-Za-z0-9._-]", "-", f"feed-{name}")[:CLIENT_LETTERS_MAX],
+        client,
         parent_fd,
     )
     counts = asyncio.run(feed(options))
@@ -139,7 +145,13 @@ def bounds_of(settings: QuarantineSettings, workers: int) -> Callable[[int], Bou
             )
         wanted, fits = _BOUND_KINDS[kinds[name]]
         if not fits(value):
-            raise Misconfigured(f"[quarantine.bounds] {name} = {value}: it must be {wanted}")
+            raise Misconfigured(f"[quarantine.bounds] {name} = {value!r}: it must be {wanted}")
+    fixed = Bounds.of(settings.delegates, **settings.bounds)
+    if fixed.low_water_percent >= fixed.high_water_percent or fixed.high_water_percent > 100:
+        raise Misconfigured(
+            f"[quarantine.bounds] low_water_percent = {fixed.low_water_percent} must be below "
+            f"high_water_percent = {fixed.high_water_percent}, and that at most 100"
+        )
 
     def bounds(delegates: int) -> Bounds:
         most = max(settings.delegates, min(delegates, DELEGATES_TOLD_MAX))

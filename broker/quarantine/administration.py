@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from broker.errors import MalformedMessage
-from broker.messages import ClientName, Done, Problem, Shutdown, Status, StatusWanted
+from broker.messages import Done, Problem, Shutdown, Status, StatusWanted
 from broker.quarantine.held_item import HeldItem
 from broker.quarantine.records import ClearedBlock, ClearedVote
 from broker.verification import LEVEL_MAX
@@ -32,9 +32,8 @@ class ClearedWanted(Struct, tag="cleared", tag_field="type", omit_defaults=True)
 
 
 class ClearedSinceWanted(Struct, tag="cleared_since", tag_field="type", frozen=True):
-    """Ask what of a client's was cleared behind two places, and not below two levels."""
+    """Ask what was cleared behind two places, and not below two levels."""
 
-    client: ClientName
     blocks_from: _Level
     votes_from: _Level
     blocks_after: _Place = 0

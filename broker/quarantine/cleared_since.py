@@ -20,7 +20,7 @@ _votes = msgspec.msgpack.Decoder(list[ClearedVote]).decode
 
 
 def read_cleared_since(path: Path, epoch: str, wanted: ClearedSinceWanted) -> ClearedSince:
-    """What the client has had cleared after its places: blocks first, votes when there are no more.
+    """What was cleared after the places: blocks first, votes when there are no more.
 
     So a vote never comes before the block that it is for. A look from the side, while the store's
     thread writes. Raises sqlite3.Error, and one of `store.UNREADABLE`.
@@ -41,7 +41,7 @@ def read_cleared_since(path: Path, epoch: str, wanted: ClearedSinceWanted) -> Cl
 def _blocks_since(
     db: sqlite3.Connection, wanted: ClearedSinceWanted
 ) -> tuple[list[ClearedBlock], int, bool]:
-    """The client's blocks, the place reached, and whether there are others."""
+    """Blocks, the place reached, and whether there are others."""
     found: list[ClearedBlock] = []
     upto, looked_at = wanted.blocks_after, 0
     rows = db.execute(
@@ -53,9 +53,7 @@ def _blocks_since(
         if looked_at and looked_at + len(record) > PORTION_BYTES_MAX:
             return found, upto, True
         looked_at += len(record)
-        block = _block(record)
-        if block.client == wanted.client:
-            found.append(block)
+        found.append(_block(record))
         upto = position
     return found, upto, False
 
@@ -76,10 +74,6 @@ def _votes_since(
             return found, upto, True
         votes = _votes(records)
         looked_at += len(votes)
-        found += [
-            vote
-            for vote in votes
-            if vote.client == wanted.client and vote.record.level >= wanted.votes_from
-        ]
+        found += [vote for vote in votes if vote.record.level >= wanted.votes_from]
         upto = position
     return found, upto, False

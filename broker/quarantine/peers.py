@@ -102,6 +102,12 @@ class Peers:
         """Add to a peer's score."""
         self.has_banned |= peer.weigh(weight, now) <= BAN
 
+    def banned(self, now: float) -> int:
+        """How many are banned."""
+        if not self.has_banned:
+            return 0
+        return sum(peer.banned(now) for peer in self._known.values())
+
     def refill_votes(self, peer: Peer, now: float) -> bool:
         """Give tokens for the time since the last refill; whether there is one for a vote."""
         bounds = self._bounds

@@ -363,6 +363,7 @@ class Quarantine:
             "open_requests": len(self.requests.open),
             "ended_requests": len(self.requests.ended),
             "peers": len(self.peers),
+            "peers_banned": self.peers.banned(self._moment.now),
         }
 
     # -- answers ----------------------------------------------------------------------------------

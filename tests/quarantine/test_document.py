@@ -47,6 +47,10 @@ def test_bounds_grow_with_the_network_and_what_is_set_stays() -> None:
         ("slice_s", -1),
         ("detects_under_load", 1),
         ("helt_blocks", 1),
+        ("held_blocks", "x"),
+        ("low_water_percent", 75),
+        ("high_water_percent", 25),
+        ("high_water_percent", 101),
     ],
 )
 def test_what_no_bound_can_be_is_said_at_the_start(name: str, value: Any) -> None:

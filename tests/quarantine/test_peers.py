@@ -79,6 +79,7 @@ def test_a_banned_peer_is_not_looked_at_and_comes_back_after_a_while() -> None:
     script.vote(vote_for(script.root, "d"), "evil")
     script.run()
     assert script.last(name_of(block)) == ("shed", "peer_banned")
+    assert script.core.gauges()["peers_banned"] == 1
     assert len(script.worker.checked) <= checked + 1  # the chain at most
     assert script.peers[0].standing == "ban"
 

@@ -1,4 +1,4 @@
-"""Reads on in what the quarantine has cleared of one client, for an event loop.
+"""Reads on in what the quarantine has cleared, for an event loop.
 
 The client library is synchronous, so its connection lives in a thread, which has one question at a
 time.
@@ -26,14 +26,11 @@ AWAY_NEWS_S = 10.0  # how often a quarantine that is away is told of
 
 
 class ClearedReader:
-    """What was cleared of a client, in order, from a place on."""
+    """What was cleared, in order, from a place on."""
 
-    def __init__(
-        self, endpoints: Endpoints, client: str, curve: CurveIdentity | None = None
-    ) -> None:
+    def __init__(self, endpoints: Endpoints, curve: CurveIdentity | None = None) -> None:
         self._endpoints = endpoints
         self._curve = curve
-        self._client = client
         self._wanted: ClearedSinceWanted | None = None
         self._epoch = ""
         self._complain_at = 0.0
@@ -42,7 +39,7 @@ class ClearedReader:
 
     def begin(self, *, blocks_from: int, votes_from: int) -> None:
         """Read from the first that is not below these levels."""
-        self._wanted = ClearedSinceWanted(self._client, blocks_from, votes_from)
+        self._wanted = ClearedSinceWanted(blocks_from, votes_from)
         self._epoch = ""
 
     async def read(self) -> ClearedSince | None:

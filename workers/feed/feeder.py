@@ -4,9 +4,9 @@
       ▲                           │
       └────────── wanted ─────────┘
 
-What is cleared is injected in that order, so a block comes behind its predecessor and a vote behind
-the block that it is for. A node's streams tell only what is new; so the head is
-fetched whenever they begin anew, and what leads up to it when the quarantine wants it.
+What is cleared, whoever has pushed it, is injected in that order, so a block comes behind its
+predecessor and a vote behind the block that it is for. A node's streams tell only what is new; so
+the head is fetched whenever they begin anew, and what leads up to it when the quarantine wants it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from broker.client_session import Refused
 from broker.messages import HELD, PAYLOAD_BYTES_MAX, Event, Request
 from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from broker.quarantine.notices import WANTED, WantedBody
-from broker.quarantine.turn import CLEARED, OUTCOMES, REJECTED, SHED
+from broker.quarantine.turn import CLEARED, DUPLICATE, OUTCOMES, REJECTED, SHED
 from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats.networks import Network
@@ -222,7 +222,7 @@ class Feeder:
                 self.counts[event] += 1
                 if self._pushed.end(id):
                     self._block_ended(event)
-                if event == CLEARED and self._injector is not None:
+                if event in (CLEARED, DUPLICATE) and self._injector is not None:
                     self._injector.look()
                 elif event in (REJECTED, SHED):
                     self._complain(event, news.code, news.text)

@@ -38,7 +38,7 @@ class FeedOptions:
     followed: str  # URL of the node that is followed
     into: str  # URL of the node that gets what was cleared; "": none
     peer: str
-    client: str  # the same after a restart: it gets what was cleared for that name
+    client: str  # towards the quarantine
     parent_fd: int | None
 
 
@@ -68,7 +68,7 @@ async def _feed(options: FeedOptions, counts: Counter[str]) -> None:
     followed, into = Node(options.followed), Node(options.into) if options.into else None
     pool = Pool(options.endpoints, options.client, curve=options.curve)
     notices = NoticeReader(options.endpoints, options.curve)
-    cleared = ClearedReader(options.endpoints, options.client, options.curve)
+    cleared = ClearedReader(options.endpoints, options.curve)
     try:
         served = await served_chain(followed)
         if into is not None and (found := await served_chain(into)) != served:
