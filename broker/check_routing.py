@@ -7,6 +7,8 @@
 A slice waits nowhere: it is given to a worker that has a place for it, or refused at once, and who
 has asked for it decides what then. So checks take neither memory of the broker nor a delegate's
 turn. The owner of the delegate that a slice hints at is preferred, since it has that key at hand.
+A worker that says that its slices were lost is asked after all others, until it has answered one:
+what is asked again must not go to the same broken verifier.
 
 Pure: what to send is handed back. Answers of workers that were given up are dropped.
 """
@@ -36,6 +38,7 @@ class CheckRouting:
     def __init__(self, epoch: str) -> None:
         self._asked: dict[int, tuple[Asker, int]] = {}  # who, and what he calls it
         self._in_hand: dict[Worker, dict[int, int]] = {}  # costs of its slices, by number
+        self._doubtful: set[Worker] = set()  # who have lost slices, and answered none since
         # A worker may still answer what a broker that is no more has given it.
         self._next_number = int.from_bytes(blake2b(epoch.encode(), digest_size=6).digest())
         self.counts = {"given": 0, "answered": 0, BUSY: 0, NO_WORKER: 0, WORKER_LOST: 0}
@@ -50,7 +53,8 @@ class CheckRouting:
             problem = BUSY if ready else NO_WORKER
             self.counts[problem] += 1
             return CheckAnswer(asked.number, problem=problem)
-        worker = owner if owner in free else min(free, key=self._work)
+        is_at_hand = owner in free and owner not in self._doubtful
+        worker = owner if is_at_hand else min(free, key=self._rank)
         assert worker is not None
         number, self._next_number = self._next_number, self._next_number + 1
         self._asked[number] = asker, asked.number
@@ -67,6 +71,10 @@ class CheckRouting:
         for answer in answers:
             if in_hand.pop(answer.number, None) is None:
                 continue  # given up before
+            if answer.problem == WORKER_LOST:
+                self._doubtful.add(worker)
+            else:
+                self._doubtful.discard(worker)
             asker, number = self._asked.pop(answer.number)
             found.append((asker, CheckAnswer(number, answer.body, answer.problem)))
         self.counts["answered"] += len(found)
@@ -74,6 +82,7 @@ class CheckRouting:
 
     def lost(self, worker: Worker) -> list[tuple[Asker, CheckAnswer]]:
         """Give up what a worker has; who has asked is told at once."""
+        self._doubtful.discard(worker)
         asked = [self._asked.pop(number) for number in self._in_hand.pop(worker, {})]
         self.counts[WORKER_LOST] += len(asked)
         return [(asker, CheckAnswer(number, problem=WORKER_LOST)) for asker, number in asked]
@@ -89,6 +98,6 @@ class CheckRouting:
     def _places(self, worker: Worker) -> int:
         return SLICES_PER_WORKER_MAX - self.in_hand(worker)
 
-    def _work(self, worker: Worker) -> int:
-        """What a worker has to check, in microseconds of CPU."""
-        return sum(self._in_hand.get(worker, {}).values())
+    def _rank(self, worker: Worker) -> tuple[bool, int]:
+        """The least is asked first: by what it has to check, in microseconds of CPU."""
+        return worker in self._doubtful, sum(self._in_hand.get(worker, {}).values())

@@ -725,7 +725,7 @@ class KeysShared(Struct, tag=7, array_like=True):
 
 
 class CheckSlices(Struct, tag=8, array_like=True):
-    """Check these between duties, and answer each."""
+    """Check these, and answer each."""
 
     slices: list[CheckSlice]
 

@@ -12,11 +12,11 @@ which the asker chose.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-# A slice is at most so much estimated CPU, so that a worker looks at its socket before duties wait.
+# A slice is at most so much estimated CPU: a big block delays the votes beside it by no more.
 SLICE_US_MAX = 2_000
 # How many ancestors one item may carry: what a head may be ahead of the final block.
 ANCESTORS_MAX = 64
@@ -81,6 +81,8 @@ class CheckItem(Struct, array_like=True, frozen=True):
     ancestors: list[Ancestor] = []  # BLOCK: the predecessor, its predecessor, …
     other: bytes = b""  # EVIDENCE: the second object
     branch: bytes = b""  # EVIDENCE: hash of the block that the operation names as its branch
+    # EVIDENCE: the slot that votes twice, if one of the two is of several votes added up; else -1
+    slot: int = -1
 
 
 class CheckBody(Struct, array_like=True, frozen=True):
@@ -110,11 +112,13 @@ class VoteFacts(Struct, tag=0, array_like=True, frozen=True, gc=False):
 class BlockVote(Struct, array_like=True, frozen=True, gc=False):
     """What a vote that a block holds says, as far as another vote could conflict with it."""
 
+    place: Annotated[int, Meta(ge=0)]  # of its operation in the block's first pass
     kind: Literal["preattestation", "attestation"]
     level: int
     round: int
     delegate: str
     statement: bytes  # as of VoteFacts
+    slot: int = -1  # the delegate's, if the operation is of several votes added up
 
 
 class HeaderFacts(Struct, tag=1, array_like=True, frozen=True, gc=False):
@@ -158,8 +162,7 @@ class Verdict(Struct, array_like=True, frozen=True, gc=False):
     until_unix_ms: int = 0  # EARLY
     wanted: list[bytes] = []  # ANCESTORS_WANTED: hashes
     made: bytes = b""  # EVIDENCE: the unsigned operation with a zero signature, to be injected
-    # BLOCK, valid: its votes in the order of its first pass; None: one that no evidence can name
-    votes: list[BlockVote | None] = []
+    votes: list[BlockVote] = []  # BLOCK, valid: what it holds, in the order of its first pass
 
 
 class VerdictBody(Struct, array_like=True, frozen=True):

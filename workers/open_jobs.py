@@ -42,12 +42,15 @@ class OpenJobs:
         """The child has said something."""
         self._silent_since = None
 
-    def late(self, now: float) -> list[int]:
-        """The jobs that the child should have ended; they are closed."""
+    def late(self, now: float, *, child_runs: bool) -> list[int]:
+        """The jobs that the child should have ended; they are closed.
+
+        While no child runs nobody is silent.
+        """
         late = [job for job, at in self._deadlines.items() if now >= at + self._grace_s]
         for job in late:
             del self._deadlines[job]
-        if late and self._silent_since is None:
+        if late and child_runs and self._silent_since is None:
             self._silent_since = now
         return late
 

@@ -112,7 +112,8 @@ class Unlocking:
             self._unlock(task.delegate, task)
 
     def _run_ahead(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), AHEAD_NICENESS)  # of this thread alone
+        niceness = os.getpriority(os.PRIO_PROCESS, 0) + AHEAD_NICENESS
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), niceness)  # of this thread alone
         self._rest()
         while (key_hash := self._next_ahead()) is not None:
             self._unlock(key_hash, None)

@@ -5,7 +5,9 @@
       └── again, before all others ◄─────┴── busy, no worker, lost, late
 
 Nobody is asked before the chain is known, nor for what the store would have no room for. What is
-asked in vain three times is isolated; whose fault that is nobody can say.
+asked in vain three times is isolated. A worker that ends takes all that it has in hand along, so
+the last try of an item that was lost so is made while no worker has anything else: then it alone
+can be to blame.
 """
 
 from __future__ import annotations
@@ -79,6 +81,7 @@ class Asking:
         self._busy = Backoff(0.001, 0.016)  # workers have no credit
         self._nobody = Backoff(0.064, 1.024)  # there are no workers
         self._answered_at = -inf
+        self._alone = 0  # number of the slice with a last try
 
     def deadline(self) -> float:
         """When to ask next."""
@@ -100,7 +103,8 @@ class Asking:
         while (flight := self._flights.overdue(self._moment.now)) is not None:
             # Without any answer since, all workers are stalled, and no item is to blame.
             moving = self._answered_at > flight.asked_at
-            self.unanswered(flight, "timeout" if moving else "stalled")
+            blamed = moving or flight.number == self._alone
+            self.unanswered(flight, "timeout" if blamed else "stalled")
 
     def queue(self, item: Item) -> None:
         """The item waits for its next check: a block's second one when its header holds."""
@@ -126,7 +130,7 @@ class Asking:
         if position is None or self._watch.blind(now):
             return
         while not self._flights.full:
-            lane = self._lanes.next(self._closed_lanes())
+            lane = self._next_lane()
             if lane is None:
                 return
             taken = self._lanes.take(lane, self._flights.fits(lane.check))
@@ -134,6 +138,22 @@ class Asking:
                 taken = [waiting for waiting in taken if self._still_wanted(waiting)]
             if taken:
                 self._send(lane.check, taken, position)
+
+    def _next_lane(self) -> Lane | None:
+        """Whose turn it is: nobody's while a last try is made, or waits for the others to end."""
+        if self._flights.has(self._alone):
+            return None
+        closed = self._closed_lanes()
+        for lane in self._lanes.all:
+            if lane not in closed and self._is_last_try(lane.queue.first()):
+                return None if self._flights.any_items else lane
+        return self._lanes.next(closed)
+
+    def _is_last_try(self, waiting: Waiting | None) -> bool:
+        # Not of what was only late: on a busy machine that may be all there is.
+        if waiting is None or not waiting.was_lost:
+            return False
+        return waiting.tries == self._bounds.tries - 1
 
     def _closed_lanes(self) -> tuple[Lane, ...]:
         """The lanes whose answers would find no room."""
@@ -161,6 +181,8 @@ class Asking:
             else:
                 asked.append(CheckItem(waiting.number, waiting.raw))
         first = items[0]
+        if self._is_last_try(first):
+            self._alone = number
         hint = first.hint if len(items) == 1 and isinstance(first, Item) else ""
         slice_ = self._flights.start(number, check, items, asked, position, hint, self._moment.now)
         self._ends.turn.slices.append(slice_)
@@ -172,7 +194,9 @@ class Asking:
 
     def _evidence_item(self, job: EvidenceJob) -> CheckItem:
         branch = self._chain.final_hash()
-        return CheckItem(job.number, job.first.raw, [], [], job.second.raw, branch)
+        one, other = job.first, job.second
+        slot = max(one.slot, other.slot)
+        return CheckItem(job.number, one.raw, [], [], other.raw, branch, slot)
 
     def _still_wanted(self, waiting: Waiting) -> bool:
         """Whether what has waited is still to be checked; else it has ended, or is held."""
@@ -228,6 +252,7 @@ class Asking:
     def in_vain(self, waiting: Waiting, problem: str) -> None:
         """Asked in vain: again, alone; after some times it is isolated, never called bad."""
         waiting.tries += 1
+        waiting.was_lost = waiting.was_lost or problem == "worker_lost"
         if waiting.tries < self._bounds.tries:
             self.ask_again(waiting)
         elif isinstance(waiting, EvidenceJob):

@@ -15,20 +15,26 @@ from broker.verification import BlockVote
 
 def block_votes(
     operations: Sequence[Sequence[bytes]],
-    votes: Sequence[BlockVote | None],
+    votes: Sequence[BlockVote],
     seen: Container[bytes],
 ) -> Iterator[SignedRecord]:
     """What was signed, but for the votes whose hash was seen: these were entered when they cleared.
 
     Args:
         operations: the four passes of the block; its votes are in the first.
-        votes: what they say, in the same order; None is left out.
+        votes: what they say; of those that were added up into one operation each.
     """
-    for raw, vote in zip(operations[0] if operations else (), votes, strict=False):
-        if vote is not None:
-            hash_ = blake2b(raw, digest_size=32).digest()
-            if hash_ not in seen:
-                kind = KIND_OF_VOTE[vote.kind]
-                yield SignedRecord(
-                    kind, vote.level, vote.round, vote.delegate, vote.statement, hash_, raw
-                )
+    in_blocks = operations[0] if operations else ()
+    hashes: dict[int, bytes] = {}
+    for vote in votes:
+        place = vote.place
+        if place >= len(in_blocks):
+            continue  # whatever a worker says
+        raw, hash_ = in_blocks[place], hashes.get(place)
+        if hash_ is None:
+            hash_ = hashes[place] = blake2b(raw, digest_size=32).digest()
+        if hash_ not in seen:
+            kind = KIND_OF_VOTE[vote.kind]
+            yield SignedRecord(
+                kind, vote.level, vote.round, vote.delegate, vote.statement, hash_, raw, vote.slot
+            )

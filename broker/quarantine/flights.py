@@ -37,6 +37,7 @@ class EvidenceJob(Struct, gc=False, eq=False):
     first: SignedRecord  # the one with the lower hash
     second: SignedRecord
     tries: int = 0
+    was_lost: bool = False
 
 
 Waiting = Item | EvidenceJob
@@ -72,6 +73,15 @@ class Flights:
     @property
     def full(self) -> bool:
         return self._flights.count() >= self.max
+
+    @property
+    def any_items(self) -> bool:
+        """Whether a worker has anything but the question about the chain."""
+        return any(flight.items for flight in self._flights.values())
+
+    def has(self, number: int) -> bool:
+        """Whether a slice is without an answer."""
+        return number in self._flights
 
     def start(
         self,

@@ -81,6 +81,7 @@ class Item(Struct, gc=False, eq=False):
     place: int = LANE
     kept: bool = False  # the store has a record of it
     tries: int = 0  # how often asking was in vain
+    was_lost: bool = False  # a worker ended that had it in hand
     held_since: float | None = None  # monotonic, when it was first held
     expires: float = 0.0  # monotonic, of the area it is in
     again_unix_ms: int = 0  # FOR_TIME

@@ -1,8 +1,7 @@
 """What waits for a worker: votes, headers, blocks on their predecessors, evidence to be made.
 
 The lanes take turns, so that a flood in one delays the others by one slice each. In a lane it is
-first come, first served; what was asked in vain comes first again, and travels alone, so that
-what breaks a worker takes nobody along.
+first come, first served; what was asked in vain comes first again, in a slice of its own.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Lane:
 class Lanes:
     """The four lanes, and whose turn it is."""
 
-    __slots__ = ("_all", "_turn", "blocks", "bytes", "evidence", "headers", "votes")
+    __slots__ = ("_turn", "all", "blocks", "bytes", "evidence", "headers", "votes")
 
     def __init__(self, bounds: Bounds) -> None:
         # What may come back, beside what comes in: from workers, and from waiting for rights.
@@ -51,7 +50,7 @@ class Lanes:
         self.blocks = Lane(Check.BLOCK, 2 * bounds.held_blocks + bounds.slices_in_flight)
         self.headers = Lane(Check.HEADER, bounds.ingress_blocks + back + bounds.held_for_time)
         self.votes = Lane(Check.VOTE, bounds.ingress_votes + back)
-        self._all = (self.evidence, self.blocks, self.headers, self.votes)
+        self.all = (self.evidence, self.blocks, self.headers, self.votes)
         self._turn = 0
         self.bytes = 0  # of the blocks that wait
 
@@ -94,9 +93,9 @@ class Lanes:
 
     def next(self, closed: tuple[Lane, ...]) -> Lane | None:
         """The lane whose turn it is, of those that have something and are not closed."""
-        for _ in self._all:
-            lane = self._all[self._turn]
-            self._turn = (self._turn + 1) % len(self._all)
+        for _ in self.all:
+            lane = self.all[self._turn]
+            self._turn = (self._turn + 1) % len(self.all)
             if lane.queue.count() and lane not in closed:
                 return lane
         return None

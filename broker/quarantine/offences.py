@@ -113,5 +113,14 @@ class Offences:
         self._jobs.pop(job.offence, None)
         self.lost += 1
 
+    def counts(self) -> dict[str, int]:
+        """What was not looked at, or not denounced, since the start."""
+        return {
+            "skipped": self.skipped,
+            "too_old": self.too_old,
+            "not_made": self.lost,
+            "probes_shed": self.probes_shed,
+        }
+
     def __len__(self) -> int:
         return len(self._jobs)

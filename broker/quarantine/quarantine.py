@@ -106,6 +106,8 @@ from broker.verification import (
 NOT_REMEMBERED = frozenset({"bad_signature"})
 # Why something was not checked that says nothing about the item: it waits as for rights.
 NODE_REASONS = frozenset({"node_unavailable", "chain_unknown", "state_unknown"})
+# No worker can check such a signature: to ask another one would give anybody three checks free.
+UNSUPPORTED_KEY = "unsupported_key"
 
 SYNC_ASK_EVERY_S = 10.0  # blocks far above the head lead to one question in this time
 # How often one block may ask for the operations of its ancestors: each time it gets one at least.
@@ -209,7 +211,7 @@ class Quarantine:
             self.offences.table.denounced.put(offence[1], offence, None)
         for record in kept.seen:
             # What is new to the table is not new to the store: only a conflict is of interest.
-            self._note(record, self.offences.table.enter(record), stored=True)
+            self._note(record, self.offences.table.enter(record), keep=False)
         for evidence in kept.untold:
             self._tell_slashable(evidence)
         for cleared in kept.untold_cleared:
@@ -426,6 +428,8 @@ class Quarantine:
                 self._hold_for_rights(item)
             case Judgement.ANCESTORS_WANTED:
                 self._give_ancestors(item, verdict.wanted)
+            case Judgement.UNCHECKED if code == UNSUPPORTED_KEY:
+                self.ends.end(item, SHED, code, text)
             case _ if code in NODE_REASONS:
                 self._hold_for_rights(item)
             case _:
@@ -492,6 +496,8 @@ class Quarantine:
                 self.ends.end(item, DUPLICATE, "same_statement")
                 return False
             table.replace(record)
+            if kept.slot >= 0 and self.offences.active:  # the store has nothing that says this
+                self.storing.filling.batch.seen.append(record)
             return True
         self._note(record, standing)
         return True
@@ -592,23 +598,26 @@ class Quarantine:
 
     # -- offences ---------------------------------------------------------------------------------
 
-    def _note(self, record: SignedRecord, standing: int, *, stored: bool = False) -> None:
-        """Something signed is new: keep it, and denounce it if it conflicts."""
+    def _note(self, record: SignedRecord, standing: int, *, keep: bool = True) -> None:
+        """Something signed is new: have the store keep it, and denounce it if it conflicts."""
         seen: list[SignedRecord] = []
         probes: list[SignedRecord] = []
-        if not stored:
+        if keep:
             seen, probes = self.storing.filling.batch.seen, self.ends.turn.probes
         job = self.offences.note(record, standing, seen, probes, self._number())
         self._add_job(job)
 
-    def _note_votes(self, item: Item, votes: list[BlockVote | None]) -> None:
-        """The votes in a valid block: one of them may conflict with what its delegate sent us."""
+    def _note_votes(self, item: Item, votes: list[BlockVote]) -> None:
+        """The votes in a valid block: one of them may conflict with what its delegate sent us.
+
+        Those that were added up are not stored: 400 times the 3 KB of one operation for each block.
+        """
         if item.operations is None or not self.offences.may_look_at(len(votes)):
             return
         for record in block_votes(item.operations, votes, self.known.seen):
             standing = self.offences.table.enter(record)
             if standing != SAME:  # most were held, or sent in another block
-                self._note(record, standing)
+                self._note(record, standing, keep=record.slot < 0)
 
     def _add_job(self, job: EvidenceJob | None) -> None:
         if job is not None and not self.lanes.evidence.queue.put(job):

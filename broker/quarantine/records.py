@@ -27,6 +27,7 @@ class SignedRecord(Struct, array_like=True, frozen=True, gc=False):
     statement: bytes
     hash: bytes
     raw: bytes
+    slot: int = -1  # the delegate's, if `raw` is of several votes added up
 
 
 class HeldRecord(Struct, array_like=True, frozen=True):

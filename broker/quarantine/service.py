@@ -489,6 +489,8 @@ class QuarantineService:
                 **accounting.outcomes.all(),
                 **self._core.gauges(),
                 "high_load": int(self._core.load.high),
+                "late_answers": self._core.late_answers,
+                **{f"offences_{k}": count for k, count in self._core.offences.counts().items()},
                 "store_in_trouble": int(bool(self._trouble)),
             }
         send(self._broker, [wire.encode(Report(NOTICES, numbers))])
@@ -518,6 +520,8 @@ class QuarantineService:
             "reasons": accounting.by_reason.all(),
             "high_load": core.load.high,
             "store_trouble": self._trouble,
+            "late_answers": core.late_answers,
+            "offences": core.offences.counts(),
             "gauges": core.gauges(),
         }
 

@@ -170,3 +170,22 @@ def test_asking_for_nothing_tells_the_room() -> None:
     status = pool.core.status(pool.now)
     assert isinstance(status["workers"], list)
     assert sorted(worker["checking"] for worker in status["workers"]) == [0, 1]
+
+
+def test_a_worker_that_has_lost_slices_is_asked_last_until_it_answers_one() -> None:
+    pool = PoolScript()
+    broken, fine = pool.worker("w0"), pool.worker("w1")
+    checks = Checks(pool)
+    checks.ask(a_slice(1), a_slice(2))
+    for lost in taken(broken):
+        answer(pool, broken, CheckAnswer(lost.number, problem="worker_lost"))
+    before = len(taken(broken))
+    for number in range(SLICES_PER_WORKER_MAX - len(taken(fine))):
+        checks.ask(a_slice(10 + number))
+    assert len(taken(broken)) == before, "the other one has had places"
+    checks.ask(a_slice(30))
+    [*_, given] = taken(broken)
+    assert given.body == b"body 30"
+    answer(pool, broken, CheckAnswer(given.number, b"verdicts"))
+    checks.ask(a_slice(31))
+    assert taken(broken)[-1].body == b"body 31"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 import zmq
 from msgpack import packb
@@ -46,6 +47,7 @@ pytestmark = pytest.mark.process
 
 BLOCKS = 5
 STRANGERS = 8_000  # a second of work for two workers
+ALL_STRANGERS_S = 60.0  # on a busy machine
 SIGNATURE_BYTES = 64
 PAYLOAD_HASH_AT = slice(-32 - SIGNATURE_BYTES, -SIGNATURE_BYTES)  # of an attestation without DAL
 
@@ -249,6 +251,8 @@ def test_votes_are_cleared_and_what_is_wrong_with_others_is_said(running: Runnin
     assert received == sum(status["outcomes"].values()) + status["held"] + status["in_flight"]
     reported = until(lambda: running.baked.pool.status()["services"].get("quarantine"))
     assert reported["received"] >= 0
+    assert {"late_answers", "offences_skipped", "offences_too_old"} <= reported.keys()
+    assert status["offences"] == dict.fromkeys(("skipped", "too_old", "not_made", "probes_shed"), 0)
     votes = running.forgepool("show", "--cleared", "--json").stdout.splitlines()
     shown = {json.loads(line).get("operation") for line in votes}
     assert {vote.hex() for vote in baked.votes[0]} <= shown
@@ -373,6 +377,17 @@ def test_own_duties_are_served_while_strangers_wait(running: Running) -> None:
         assert [event.event for event in baker.wait(duty, ANSWER_S)] == [ATTESTATION_READY]
         status = running.status()
         assert sum(status["outcomes"].values()) < STRANGERS, "strangers still wait"
+        # Whoever checks them may be killed: no worker ends, and each stranger has his end.
+        signers = pool.signing_pids()
+        for worker in signers.values():
+            for child in psutil.Process(worker).children():
+                if "workers.verification.verifier_process" in child.cmdline():
+                    child.kill()
+        ended = lambda: sum(running.status()["outcomes"].values()) == STRANGERS  # noqa: E731
+        until(ended, ALL_STRANGERS_S, "the strangers' ends")
+        assert running.status()["outcomes"]["rejected"] == STRANGERS, "none was isolated"
+        assert pool.signing_pids() == signers
+    assert "verifier_died" in pool.log()
 
 
 def test_half_messages_of_many_connections_hold_nothing_up(running: Running) -> None:

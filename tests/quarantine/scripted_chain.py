@@ -54,7 +54,7 @@ class Header(Struct, tag="block", array_like=True, frozen=True):
 
 
 class Vote(Struct, tag="vote", array_like=True, frozen=True):
-    """A consensus vote."""
+    """A consensus vote; or those of several delegates ("d+e") that a baker has added up."""
 
     kind: str
     level: int
@@ -170,7 +170,7 @@ class ScriptedWorker:
             return self._chain(item)
         if body.check == Check.EVIDENCE:
             self.evidence.append((item.raw, item.other))
-            made = b"denounce" + digest(item.raw + item.other)
+            made = b"denounce %d " % item.slot + digest(item.raw + item.other)
             return Verdict(item.number, Judgement.VALID, made=made)
         try:
             read = _decode(item.raw)
@@ -207,15 +207,15 @@ class ScriptedWorker:
         said = vote.branch + vote.payload_hash
         return digest(said + vote.slot.to_bytes(2, "big") if self.slot_counts else said)
 
-    def _vote_in_block(self, raw: bytes) -> BlockVote | None:
+    def _votes_in_block(self, place: int, raw: bytes) -> list[BlockVote]:
         try:
             vote = _decode(raw)
         except msgspec.MsgspecError:
-            return None  # a test needed bytes, and no vote
-        if not vote.delegate:
-            return None  # of several delegates, whose votes were added up
-        statement = self._statement(vote)
-        return BlockVote(vote.kind, vote.level, vote.round, vote.delegate, statement)
+            return []  # a test needed bytes, and no vote
+        at = place, vote.kind, vote.level, vote.round
+        names, said = vote.delegate.split("+"), self._statement(vote)
+        slots = range(10, 10 + len(names)) if len(names) > 1 else [-1]
+        return [BlockVote(*at, name, said, slot) for name, slot in zip(names, slots, strict=True)]
 
     def _block(self, body: CheckBody, item: CheckItem, block: Block) -> Verdict:
         h, facts = block.header, block.facts
@@ -239,5 +239,9 @@ class ScriptedWorker:
             return Verdict(item.number, Judgement.INVALID, h.bad, facts=facts)
         if digest(encode(block.operations)) != h.operations_hash:
             return Verdict(item.number, Judgement.BODY_INVALID, "wrong_operations_hash", "", facts)
-        votes = [self._vote_in_block(raw) for raw in block.operations[0]]
+        votes = [
+            vote
+            for place, raw in enumerate(block.operations[0])
+            for vote in self._votes_in_block(place, raw)
+        ]
         return Verdict(item.number, Judgement.VALID, facts=facts, votes=votes)

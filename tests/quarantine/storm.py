@@ -108,6 +108,7 @@ class Storm:
         self.honest.append(name)
         if number % 400 == 0:
             held = [self._vote() for _ in range(self.random.randrange(8))]
+            held.append(vote_for(self.top, "d1+d2+d3"))
             self.top = self.top.child(baker=f"good{number}").holding(*held)
             self.chain.append(self.top)
             self.blocks = [*self.blocks[-31:], self.top]

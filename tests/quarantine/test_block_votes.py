@@ -8,7 +8,7 @@ from quarantine_script import Script, name_of, name_of_vote
 from scripted_chain import Block, Vote, decode_body, digest, encode, vote_for
 
 from broker.quarantine.bounds import Bounds
-from broker.verification import Check
+from broker.verification import BlockVote, Check, Judgement, Verdict
 
 OTHER = digest(b"another payload")
 
@@ -86,21 +86,70 @@ def test_the_same_vote_in_the_mempool_and_in_blocks_is_no_offence_and_still_clea
     assert len(script.store.seen[(2, 100, 0, "early")]) == 1, "it is kept once"
 
 
-def test_votes_of_a_block_that_does_not_clear_and_those_without_a_name_are_not_looked_at() -> None:
+def test_votes_of_a_block_that_does_not_clear_are_not_looked_at() -> None:
     script = Script()
     vote = vote_for(script.root, "d")
     bad = script.root.child(round_=1, bad="no_quorum").holding(conflicting(vote))
-    added_up = script.root.child(round_=2).holding(conflicting(vote_for(script.root, "")))
-    for block in (bad, added_up):
-        script.block(block)
-        script.run()
+    script.block(bad)
+    script.run()
     script.vote(vote)
     script.run()
     assert script.last(name_of(bad)) == ("rejected", "no_quorum")
-    assert script.last(name_of(added_up)) == ("cleared", "")
     assert offences(script) == []
-    assert {kind for kind, *_ in script.store.seen} == {0, 2}
-    assert (2, 100, 0, "") not in script.store.seen
+
+
+@pytest.mark.parametrize("other_is", ["pushed before", "pushed after", "added up too"])
+def test_votes_that_were_added_up_count_for_each_who_is_among_them(other_is: str) -> None:
+    script = Script()
+    all_three = vote_for(script.root, "d+e+f")
+    block = script.root.child(round_=1).holding(all_three)
+    if other_is == "added up too":
+        other = msgspec.structs.replace(conflicting(all_three), delegate="g+e")
+        second = script.root.child(round_=2).holding(other)
+        pushes = [block, second]
+    else:
+        other = conflicting(vote_for(script.root, "e"))
+        pushes = [other, block] if other_is == "pushed before" else [block, other]
+    for each in pushes:
+        (script.block if isinstance(each, Block) else script.vote)(each)
+        script.run()
+    assert offences(script) == [(2, 100, 0, "e")]
+    [evidence] = script.slashable
+    pair = sorted((encode(all_three), encode(other)), key=digest)
+    assert [evidence.first, evidence.second] == pair
+    assert evidence.operation.startswith(b"denounce 11 "), "e has slot 11"
+    script.restart()
+    script.run()
+    assert len(script.slashable) == 1
+
+
+def test_votes_that_were_added_up_are_not_stored_but_what_one_of_them_pushes_is() -> None:
+    script = Script()
+    vote = vote_for(script.root, "e")
+    script.block(script.root.child(round_=1).holding(vote_for(script.root, "d+e")))
+    script.run()
+    assert {kind for kind, *_ in script.store.seen} == {0}
+    script.vote(vote)
+    script.run()
+    assert script.last(name_of_vote(vote)) == ("cleared", "")
+    assert offences(script) == []
+    script.restart()
+    script.vote(conflicting(vote))
+    script.run()
+    assert offences(script) == [(2, 100, 0, "e")]
+
+
+def test_a_vote_at_a_place_that_the_block_does_not_have_is_left_out() -> None:
+    script = Script()
+    block = holding(script.root, "d")
+    said = BlockVote(7, "attestation", 100, 0, "d", OTHER)
+    script.worker.overrides_block[block.raw] = Verdict(
+        0, Judgement.VALID, facts=block.facts, votes=[said]
+    )
+    script.block(block)
+    script.run()
+    assert script.last(name_of(block)) == ("cleared", "")
+    assert {kind for kind, *_ in script.store.seen} == {0}
 
 
 def test_votes_of_a_block_that_the_node_told_of_meanwhile_count() -> None:

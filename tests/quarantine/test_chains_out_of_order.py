@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
-import pytest
 from quarantine_script import Script, name_of
 from scripted_chain import Block, Header, ScriptedWorker, digest, genesis
 
@@ -55,18 +55,19 @@ def test_2_what_is_far_above_the_head_is_stale_and_leads_to_one_question() -> No
     assert script.core.chain.head_level == blocks[-1].header.level
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_3_any_order_leads_to_the_same_end(seed: int) -> None:
-    script = Script()
-    blocks = script.root.chain(60)
-    order = blocks[:]
-    Random(seed).shuffle(order)
-    for i, block in enumerate(order):
-        script.block(block, f"p{i % 4}")
-        if i % 3 == seed % 3:
-            script.step()
-    script.run()
-    assert script.cleared() == [name_of(block) for block in blocks]
+def test_3_any_order_leads_to_the_same_end(many: Callable[[int], int]) -> None:
+    for seed in range(many(50)):
+        script = Script(validates=False)
+        blocks = script.root.chain(200)
+        order = blocks[:]
+        Random(seed).shuffle(order)
+        for i, block in enumerate(order):
+            script.block(block, f"p{i % 8}")
+            if i % 3 == seed % 3:
+                script.step()
+        script.run()
+        script.core.validate()
+        assert script.cleared() == [name_of(block) for block in blocks], seed
 
 
 def test_25_who_comes_after_the_release_does_not_wait() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from quarantine_script import Script, name_of, name_of_vote
 from scripted_chain import Block, vote_for
@@ -44,18 +46,24 @@ def test_10_a_vote_signed_again_takes_the_place_of_one_that_expired() -> None:
     assert script.last(name_of_vote(third)) == ("duplicate", "same_statement")
 
 
-def test_11_junk_signatures_over_a_header_do_not_keep_the_real_one_out() -> None:
-    script = Script(Bounds(bad=16))
+def test_11_junk_signatures_over_a_header_do_not_keep_the_real_one_out(
+    many: Callable[[int], int],
+) -> None:
+    script = Script(Bounds(bad=16), validates=False)
     real = script.root.child()
     bad = script.root.child(round_=1, bad="no_quorum")
     script.block(bad, "other")
     script.run()
-    for i in range(200):
+    script.peers.clear()
+    for i in range(many(10_000)):
         junk = Block(msgspec.structs.replace(real.header, signature=b"junk %d" % i))
         script.block(junk, f"p{i}")
         script.run()
-        assert script.last(name_of(junk)) == ("rejected", "bad_signature")
-        assert script.weights(f"p{i}") == -20
+        assert script.events.pop() == (name_of(junk), "rejected", "bad_signature")
+        assert [(event.peer, event.weight) for event in script.peers] == [(f"p{i}", -20)]
+        script.peers.clear()
+        if i % 100 == 99:
+            script.core.validate()
     assert real.hash not in script.core.known.bad
     assert real.hash not in script.core.known.seen
     assert bad.hash in script.core.known.bad, "junk pushes nothing out"

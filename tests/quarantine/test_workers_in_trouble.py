@@ -55,27 +55,30 @@ def test_28_a_timeout_is_asked_again_and_a_late_answer_changes_nothing() -> None
 def test_29_what_no_worker_survives_is_isolated_and_the_rest_flows() -> None:
     script = Script()
     poison = vote_for(script.root, "poison")
-    others = [vote_for(script.root, f"d{i}") for i in range(30)]
-    for vote in (*others[:20], poison):  # what comes next is behind it
+    others = [vote_for(script.root, f"d{i}") for i in range(300)]
+    for vote in (*others[:150], poison, *others[150:290]):
         script.vote(vote)
     raw = encode(poison)
     deaths = 0
     for turn in range(100):
-        if turn < 10:
-            script.vote(others[20 + turn])
+        if turn < 10:  # what comes next is behind it
+            script.vote(others[290 + turn])
+        if turn < 90:  # and this in another lane
+            script.block(script.root.child(round_=turn), f"q{turn}")
         script.turn()
         script.confirm()
-        for slice_ in script.unanswered[:]:
-            script.unanswered.remove(slice_)
-            if raw in slice_.body:
-                assert deaths == 0 or len(decode_body(slice_.body).items) == 1, "it goes alone"
-                deaths += 1
-                script.reply(CheckAnswer(slice_.number, problem="worker_lost"))
-            else:
-                script.reply(script.worker.answer(slice_))
+        in_hand, script.unanswered = script.unanswered, []
+        dies = any(raw in slice_.body for slice_ in in_hand)
+        deaths += dies
+        for slice_ in in_hand:  # who dies answers nothing that it has in hand
+            lost = CheckAnswer(slice_.number, problem="worker_lost")
+            script.reply(lost if dies else script.worker.answer(slice_))
+        if dies and deaths == 3:
+            assert [len(decode_body(slice_.body).items) for slice_ in in_hand] == [1]
     assert deaths == 3
     assert script.last(name_of_vote(poison)) == ("shed", "isolated")
-    assert [script.ends(name_of_vote(vote)) for vote in others] == [["cleared"]] * 30
+    assert [script.ends(name_of_vote(vote)) for vote in others] == [["cleared"]] * 300
+    assert script.counts() == {"cleared": 390, "shed": 1}
     assert "could not be checked 3 times" in script.notes[0]
     assert script.weights("p") == 0
     # For a minute it is not tried again; then it may be.
@@ -86,6 +89,55 @@ def test_29_what_no_worker_survives_is_isolated_and_the_rest_flows() -> None:
     script.vote(poison, "p3")
     script.run()
     assert script.last(name_of_vote(poison)) == ("cleared", "")
+
+
+def test_29_a_last_try_waits_until_no_worker_has_anything_else() -> None:
+    script = Script()
+    vote, block = vote_for(script.root, "d"), script.root.child()
+    script.vote(vote)
+    lose(script)
+    script.block(block)
+    asked(script)
+    of_vote, of_block = sorted(script.unanswered, key=lambda each: decode_body(each.body).check)
+    script.reply(CheckAnswer(of_vote.number, problem="worker_lost"))
+    script.unanswered = [of_block]
+    assert asked(script) == [of_block.number], "nothing is asked beside it"
+    script.answer()
+    [last_try] = asked(script)
+    script.block(script.root.child(round_=1))
+    assert asked(script) == [last_try]
+    script.run()
+    assert script.counts() == {"cleared": 3}
+
+
+def test_29_who_hangs_under_a_last_try_is_no_stalled_pool() -> None:
+    script = Script()
+    poison, other = vote_for(script.root, "poison"), vote_for(script.root, "d")
+    script.vote(poison)
+    lose(script)
+    lose(script)
+    asked(script)
+    script.unanswered.clear()
+    script.vote(other)
+    script.now += 2.1
+    asked(script)  # and nobody has answered anything since
+    script.run()
+    assert script.last(name_of_vote(poison)) == ("shed", "isolated")
+    assert script.last(name_of_vote(other)) == ("cleared", "")
+
+
+def test_what_is_only_late_does_not_make_the_rest_wait() -> None:
+    script = Script()
+    late, other = vote_for(script.root, "late"), vote_for(script.root, "d")
+    script.vote(late)
+    lose(script, "timeout")
+    lose(script, "timeout")
+    asked(script)
+    script.vote(other)
+    numbers = asked(script)
+    assert len(numbers) == 2, "it is asked about beside the last try of the other"
+    script.run()
+    assert script.counts() == {"cleared": 2}
 
 
 @pytest.mark.parametrize("problem", ["busy", "no_worker"])
@@ -103,6 +155,19 @@ def test_no_credit_is_nobodys_fault_and_is_waited_for(problem: str) -> None:
     assert waits == [first, first * 2, first * 4, first * 8] + [first * 16] * 4
     script.run()
     assert script.last(name_of_vote(vote)) == ("cleared", "")
+
+
+def test_a_signature_of_a_kind_that_no_worker_knows_is_asked_about_once() -> None:
+    script = Script()
+    vote = vote_for(script.root, "d")
+    unknown = Verdict(0, Judgement.UNCHECKED, "unsupported_key")
+    script.worker.overrides[encode(vote)] = unknown
+    script.vote(vote)
+    script.run()
+    assert script.ends(name_of_vote(vote)) == ["shed"]
+    assert script.last(name_of_vote(vote)) == ("shed", "unsupported_key")
+    assert [check for check, _ in script.worker.checked].count(Check.VOTE) == 1
+    assert script.weights("p") == 0
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ class BlockPreparer:
 
     def _expire(self, now: float) -> None:
         """End the jobs that the child should have ended, and a child that stands still."""
-        for job in self._open.late(now):
+        for job in self._open.late(now, child_runs=self.pid is not None):
             error = DeadlinePassed("the block preparer had no answer before the deadline")
             self._outcomes.append(_failed(job, error))
         self._waiting = [job for job in self._waiting if job.job in self._open]

@@ -292,7 +292,7 @@ def _check_votes(
     attested: LevelRights | None,
     preattested: LevelRights | None,
     rules: ChainRules,
-) -> Generator[None, None, list[BlockVote | None]]:
+) -> Generator[None, None, list[BlockVote]]:
     """Each vote, then whether they are enough; gives what they say. Raises _Wrong."""
     of_predecessor = None
     if predecessor.payload_hash is not None:

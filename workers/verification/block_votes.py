@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from broker.verification import BlockVote
 from signers.curves import bls
@@ -75,8 +75,8 @@ class BlockVotes:
     ) -> None:
         self.attesting_power = 0
         self.preattesting_power = 0
-        # By operation; None: votes added up or on data availability, which no evidence can name.
-        self.votes: list[BlockVote | None] = []
+        self.votes: list[BlockVote] = []
+        self._operations = 0
         self._rules = rules
         self._targets = {
             Kind.ATTESTATION: (attested, attesters),
@@ -90,18 +90,17 @@ class BlockVotes:
         content = operation.contents[0]
         kind = _KINDS.get(content.name)
         try:
-            vote = None
             if kind is None:
                 self._add_dal_attestation(operation, content)
             elif "consensus_content" in content.fields:
                 yield from self._add_aggregate(operation, content, kind)
             else:
-                vote = self._add_vote(operation, content.fields, kind)
-            self.votes.append(vote)
+                self.votes.append(self._add_vote(operation, content.fields, kind))
         except UnsupportedCurve as error:
             raise WrongVote(Reason.UNSUPPORTED_KEY, str(error)) from None
         except NoCompanionKey as error:
             raise WrongVote(Reason.NO_COMPANION_KEY, str(error)) from None
+        self._operations += 1
         yield
 
     def _add_vote(self, operation: Operation, fields: Mapping[str, Any], kind: Kind) -> BlockVote:
@@ -123,13 +122,16 @@ class BlockVotes:
             raise _bad_signature(voter.delegate)
         self._count(kind, voter)
         slot = None if self._rules.protocol.votes_in_lowest_slot else vote.slot
-        return BlockVote(
-            PREATTESTATION if kind is Kind.PREATTESTATION else ATTESTATION,
-            vote.level,
-            vote.round,
-            voter.delegate,
-            statement(vote.branch, vote.payload_hash, slot),
-        )
+        said = statement(vote.branch, vote.payload_hash, slot)
+        return self._said(kind, fields, voter, said)
+
+    def _said(
+        self, kind: Kind, fields: Mapping[str, Any], voter: Voter, said: bytes, slot: int = -1
+    ) -> BlockVote:
+        name: Literal["preattestation", "attestation"]
+        name = PREATTESTATION if kind is Kind.PREATTESTATION else ATTESTATION
+        level, round_ = fields["level"], fields["round"]
+        return BlockVote(self._operations, name, level, round_, voter.delegate, said, slot)
 
     def _add_aggregate(self, operation: Operation, content: Content, kind: Kind) -> Iterator[None]:
         """Votes of tz4 keys, whose signatures were added up, and so are their keys."""
@@ -147,6 +149,7 @@ class BlockVotes:
         )
         message = template.bls_signable()
         keys: list[bytes] = []
+        voters: list[Voter] = []
         for member in fields["committee"]:
             slot, dal = (
                 (member["slot"], member["dal_attestation"])
@@ -158,12 +161,15 @@ class BlockVotes:
                 raise WrongVote(Reason.WRONG_VOTE, f"{voter.delegate} has no tz4 key")
             keys.append(bls_vote_key(voter, message[WATERMARK_BYTES:], dal, rules).raw)
             self._count(kind, voter)
+            voters.append(voter)
             if len(keys) >= KEYS_PER_STEP:
                 keys = [_sum(keys)]
             yield
         total = PublicKey(Curve.BLS, _sum(keys))
         if not keys or not total.verify(message, operation.signature or b"", BlsScheme.POSSESSION):
             raise _bad_signature("the committee of an aggregate")
+        said = statement(operation.branch, common["block_payload_hash"], None)
+        self.votes += [self._said(kind, common, voter, said, voter.lowest_slot) for voter in voters]
 
     def _add_dal_attestation(self, operation: Operation, content: Content) -> None:
         """The votes on data availability of Mavryk Atlas, which count for no quorum."""

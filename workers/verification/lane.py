@@ -299,7 +299,8 @@ class Lane:
         elif check == Check.BLOCK:
             yield from block_steps(item, rules, chain, position)
         elif check == Check.EVIDENCE:
-            yield make_evidence(number, item.raw, item.other, item.branch, rules.protocol)
+            pair = item.raw, item.other
+            yield make_evidence(number, *pair, item.branch, rules.protocol, item.slot)
         else:
             yield unchecked(number, Reason.INTERNAL, f"there is no check {check}")
 

@@ -27,6 +27,10 @@ log = logging.getLogger("forgepool.worker")
 
 # What the broker gives at once is twelve; more is somebody's mistake, and refused.
 SLICES_MAX = 16
+# Of slices that the child has not read yet: some blocks with all that goes along with them. A child
+# that stands still must not fill our memory. What is beyond is late in the end, like the rest: said
+# at once, it would come again at once.
+UNSENT_BYTES_MAX = 32 * 1024 * 1024
 # It keeps the slices' time itself; what is nice may take its time to say so on a busy machine.
 GRACE_S = 1.0
 SILENCE_S_MAX = 15.0
@@ -52,6 +56,12 @@ class Verifier:
         """The child's process id; None while there is no child."""
         return self._child.pid
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What the child has not read yet."""
+        waiting = sum(len(each.body) for message in self._waiting for each in message.slices)
+        return waiting + self._child.unsent_bytes
+
     def fileno(self) -> int:
         """A descriptor that is readable when `exchange` has something to do."""
         return self._child.fileno()
@@ -68,11 +78,14 @@ class Verifier:
         self._answers += [
             CheckAnswer(each.number, problem="busy") for each in message.slices[places:]
         ]
-        slices = message.slices[:places]
+        unsent, slices = self.unsent_bytes, []
+        for each in message.slices[:places]:
+            self._open.open(each.number, now + each.ttl_ms / 1000)
+            unsent += len(each.body)
+            if unsent <= UNSENT_BYTES_MAX:
+                slices.append(each)
         if not slices:
             return
-        for each in slices:
-            self._open.open(each.number, now + each.ttl_ms / 1000)
         self._waiting.append(CheckSlices(slices))
         if not self._was_started:
             self._was_started = True
@@ -91,7 +104,7 @@ class Verifier:
                 self._hear(body)
         except (BrokenFrame, MalformedMessage) as error:
             death = death or self._child.give_up(now, f"cannot be talked to: {error}")
-        self._lose(self._open.late(now))
+        self._lose(self._open.late(now, child_runs=self.pid is not None))
         if not death and self.pid is not None and self._open.stands_still(now):
             death = self._child.give_up(now, "stood still")
         if death:

@@ -33,7 +33,8 @@ from workers.verification.verifier_setup import decode_setup
 log = logging.getLogger("forgepool.verifier")
 
 LOOK_S = SLICE_US_MAX / 1e6
-# Of slices of 2 ms: whoever asked waits for the first as long as for a few blocks.
+# Of slices of 2 ms. No answer waits for more turns of 2 ms than that either: a big block may take
+# many, and whoever asked for the others thinks them lost after a while.
 ANSWERS_AT_ONCE = 8
 READ_AHEAD_BYTES = 1024 * 1024  # some messages of slices with votes, or a part of a block
 # How much of an explanation is passed on; a node's trace can be long.
@@ -50,6 +51,7 @@ class VerifierProcess:
         )
         self._node_answers = None if node is None else NodeAnswers(node, network)
         self._writer = writer
+        self._turns_held = 0  # since the first of the lane's answers
         self._news = asyncio.Event()
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -91,8 +93,12 @@ class VerifierProcess:
 
     async def _answer(self) -> None:
         lane = self._lane
-        if not lane.answers or (lane and len(lane.answers) < ANSWERS_AT_ONCE):
+        if not lane.answers:
+            return
+        self._turns_held += 1
+        if lane and max(len(lane.answers), self._turns_held) < ANSWERS_AT_ONCE:
             return  # more is to come in a moment, and a message costs as much as two votes
+        self._turns_held = 0
         answers, lane.answers = lane.answers, []
         self._writer.write(frame_of(wire.encode(SlicesChecked(answers))))
         await self._writer.drain()

@@ -28,7 +28,7 @@ from signers.formats.block_header import Fitness
 from signers.formats.consensus_operation import ATTESTATIONS_AGGREGATE, DAL_ATTESTATION
 from signers.formats.hashes import blake2b_32, operations_hash, payload_hash
 from signers.formats.networks import MAVRYK, TEZOS
-from signers.formats.operation import Content, Operation, encode, signing_bytes
+from signers.formats.operation import Content, Operation, decode_operation, encode, signing_bytes
 from signers.formats.signable import Kind
 from signers.formats.vote import VoteTemplate
 from signers.keyring.curve import Curve
@@ -36,10 +36,11 @@ from workers.sandbox.accounts import SandboxKey, sign_operation
 from workers.sandbox.chain import Chain
 from workers.verification import block_votes
 from workers.verification.block_check import block_steps, check_block
+from workers.verification.evidence_check import make_evidence
 from workers.verification.known_chain import LEVELS_KEPT
 from workers.verification.node_questions import IncludedWanted, RightsTold, RightsWanted
 from workers.verification.verdicts import Reason
-from workers.verification.vote_check import check_vote
+from workers.verification.vote_check import check_vote, statement
 
 
 def new_bakery(network: Any = MAVRYK, bakers: Any = BAKERS, level: int = 4, **other: Any) -> Bakery:
@@ -117,14 +118,13 @@ def test_a_valid_block_says_of_its_votes_what_the_check_of_each_vote_says(networ
     assert len(verdict.votes) == len(passes[0]) > len(lock) > 1
     chain, head = case.checker.chain, case.bakery.head
     assert chain.rules is not None
-    for raw, said in zip(passes[0], verdict.votes, strict=True):
+    for place, (raw, said) in enumerate(zip(passes[0], verdict.votes, strict=True)):
         position = case.checker.position(head)
         facts = check_vote(0, raw, chain.rules, chain.rights, position).facts
         assert isinstance(facts, VoteFacts)
         assert said == BlockVote(
-            facts.kind, facts.level, facts.round, facts.delegate, facts.statement
+            place, facts.kind, facts.level, facts.round, facts.delegate, facts.statement
         )
-        assert said is not None
         assert said.delegate
     assert not case.judge([lock, *passes[1:]], **LOCKED).votes, "of none that is not valid"
 
@@ -434,9 +434,27 @@ def test_votes_of_tz4_keys_come_added_up(
         return encode(Operation(block.header.predecessor, (content,), total))
 
     slots = list(owners)
-    verdict = case.judge(case.passes(votes=[aggregate(slots, signatures)]))
-    assert (verdict.judgement, verdict.votes) == (Judgement.VALID, [None])
+    added_up = aggregate(slots, signatures)
+    verdict = case.judge(case.passes(votes=[added_up]))
+    assert verdict.judgement == Judgement.VALID
     single = bakery.attestations(block)
+    rules = case.checker.chain.rules
+    assert rules is not None
+    voters = {slot: bakery.chain.rules.names.address(owner) for owner, (slot, *_) in
+              committee.slots.items()}  # fmt: skip
+    said = statement(block.header.predecessor, block.header.payload_hash, None)
+    assert verdict.votes == [
+        BlockVote(0, "attestation", block.level, block.round, voters[slot], said, slot)
+        for slot in slots
+    ]
+    # Each of them may be denounced by it, together with another vote of that slot.
+    for slot in slots:
+        other_template = replace(template, payload_hash=b"o" * 32)
+        signature = owners[slot].sign(other_template.bls_signable())
+        other = other_template.operation(slot, signature)
+        evidence = make_evidence(0, added_up, other, b"B" * 32, rules.protocol, slot)
+        assert evidence.judgement == Judgement.VALID
+        assert decode_operation(evidence.made, TEZOS).contents[0].fields["slot"] == slot
     for votes, reason in (
         ([aggregate(slots, signatures[1:])], Reason.BAD_SIGNATURE),
         ([aggregate([*slots, slots[0]], signatures)], Reason.VOTE_TWICE),

@@ -9,9 +9,10 @@ import real_objects
 from made_votes import CHAIN, Delegate
 
 from broker.verification import Judgement
+from signers.formats.consensus_operation import ATTESTATIONS_AGGREGATE, PREATTESTATIONS_AGGREGATE
 from signers.formats.hashes import blake2b_32
 from signers.formats.networks import MAVRYK, TEZOS
-from signers.formats.operation import decode_operation
+from signers.formats.operation import Content, Operation, decode_operation, encode
 from signers.formats.signable import Kind, read_signable
 from signers.formats.vote import read_signed_vote
 from workers.sandbox.double_signing import DoubleSigning, Position
@@ -81,3 +82,41 @@ def test_what_cannot_be_read(other: bytes) -> None:
             assert make_evidence(0, *pair, BRANCH, TEZOS.protocol).reason == Reason.MALFORMED
     assert make_evidence(0, vote, vote, b"", TEZOS.protocol).reason == Reason.MALFORMED
     assert make_evidence(0, vote, header, BRANCH, TEZOS.protocol).judgement == Judgement.INVALID
+
+
+def added_up(slots: list[int], payload: bytes, tag: int = 0x1F) -> bytes:
+    """Several votes as one operation; nobody looks at its signature here."""
+    said = {"level": 1000, "round": 0, "block_payload_hash": payload}
+    is_early = tag == 0x1E
+    committee = slots if is_early else [{"slot": s, "dal_attestation": None} for s in slots]
+    kind = PREATTESTATIONS_AGGREGATE if is_early else ATTESTATIONS_AGGREGATE
+    fields = {"consensus_content": said, "committee": committee}
+    return encode(Operation(b"b" * 32, (Content(tag, kind, fields),), bytes(range(96))))
+
+
+def test_votes_that_were_added_up_prove_what_their_slots_said() -> None:
+    """Octez ``validate.ml``, ``check_double_consensus_operation_evidence``."""
+    protocol, vote = TEZOS.protocol, Delegate().vote()
+    one, same, other = (
+        added_up([1, 3], b"q" * 32),
+        added_up([3], b"p" * 32),
+        added_up([3, 4], b"r" * 32),
+    )
+    early = added_up([3], b"q" * 32, 0x1E), added_up([3, 9], b"r" * 32, 0x1E)
+    for pair in ((vote, one), (one, other), (same, other), early):
+        verdict = make_evidence(0, *pair, BRANCH, protocol, 3)
+        assert verdict.judgement == Judgement.VALID
+        assert make_evidence(0, *reversed(pair), BRANCH, protocol, 3) == verdict
+        content = decode_operation(verdict.made, TEZOS).contents[0]
+        assert (content.tag, content.fields["slot"]) == (2, 3)
+        inner = [content.fields[name]["signature"] for name in ("op1", "op2")]
+        assert inner == [read_signature(raw) for raw in sorted(pair, key=blake2b_32)]
+    assert make_evidence(0, vote, same, BRANCH, protocol, 3).reason == Reason.NO_OFFENCE
+    assert make_evidence(0, early[0], one, BRANCH, protocol, 3).reason == Reason.NO_OFFENCE
+    for slot in (-1, 1, 4, 7):
+        assert make_evidence(0, one, other, BRANCH, protocol, slot).reason == Reason.MALFORMED
+    assert make_evidence(0, one, other, BRANCH, MAVRYK.protocol, 3).reason == Reason.MALFORMED
+
+
+def read_signature(raw: bytes) -> bytes | None:
+    return decode_operation(raw, TEZOS).signature
