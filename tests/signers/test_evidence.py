@@ -13,7 +13,9 @@ from signers.formats import block_header, operation
 from signers.formats.consensus_operation import (
     ATTESTATION,
     ATTESTATION_WITH_DAL,
+    ATTESTATIONS_AGGREGATE,
     PREATTESTATION,
+    PREATTESTATIONS_AGGREGATE,
 )
 from signers.formats.evidence import double_baking_evidence, double_vote_evidence
 from signers.formats.hashes import blake2b_32
@@ -27,7 +29,13 @@ VOTES = {
     "double_preattestation_evidence",
 }
 NETWORKS = {"tezos": TEZOS, "mavryk": MAVRYK}
-KINDS = {0x14: PREATTESTATION, 0x15: ATTESTATION, 0x17: ATTESTATION_WITH_DAL}
+KINDS = {
+    0x14: PREATTESTATION,
+    0x15: ATTESTATION,
+    0x17: ATTESTATION_WITH_DAL,
+    0x1E: PREATTESTATIONS_AGGREGATE,
+    0x1F: ATTESTATIONS_AGGREGATE,
+}
 
 
 def evidence() -> list[tuple[str, Network, bytes, Operation]]:
@@ -43,6 +51,11 @@ def evidence() -> list[tuple[str, Network, bytes, Operation]]:
     return found
 
 
+def tags_of(evidence: Operation) -> set[int]:
+    """What the two votes of evidence are."""
+    return {evidence.contents[0].fields[op]["operations"][0] for op in ("op1", "op2")}
+
+
 def signed_vote(inlined: dict[str, Any]) -> bytes:
     """The vote inside of evidence as it was sent by itself."""
     tag, fields = inlined["operations"]
@@ -50,21 +63,23 @@ def signed_vote(inlined: dict[str, Any]) -> bytes:
     return operation.encode(Operation(inlined["branch"], (vote,), inlined["signature"]))
 
 
+ADDED_UP = ({0x14, 0x1E}, {0x15, 0x1F})  # a single vote, and several added up
 RECORDS = evidence()
 BAKING = [each for each in RECORDS if each[3].contents[0].name == "double_baking_evidence"]
 VOTING = [
     each
     for each in RECORDS
     if each[3].contents[0].name in VOTES
-    # Of single votes of one kind; a vendor's sample also has an attestation and a preattestation.
-    and {each[3].contents[0].fields[op]["operations"][0] for op in ("op1", "op2")}
-    in ({0x14}, {0x15}, {0x17}, {0x15, 0x17})
+    # Of votes of one kind; a vendor's sample also has an attestation and a preattestation.
+    and tags_of(each[3]) in ({0x14}, {0x15}, {0x17}, {0x15, 0x17}, *ADDED_UP)
 ]
 
 
 def test_there_are_vectors_of_each_form() -> None:
     tags = {(record[1].name, record[3].contents[0].tag) for record in BAKING + VOTING}
     assert {("tezos", 2), ("mavryk", 7), ("tezos", 3), ("mavryk", 3)} <= tags
+    added_up = [each for each in VOTING if tags_of(each[3]) in ADDED_UP]
+    assert {frozenset(tags_of(each[3])) for each in added_up} == set(map(frozenset, ADDED_UP))
 
 
 @pytest.mark.parametrize("record", BAKING, ids=lambda r: r[0])
@@ -83,8 +98,9 @@ def test_double_votes(record: tuple[str, Network, bytes, Operation]) -> None:
     _, network, unsigned, read = record
     content = read.contents[0]
     votes = [signed_vote(content.fields[name]) for name in ("op1", "op2")]
-    made = double_vote_evidence(read.branch, *votes, network.protocol)
-    assert double_vote_evidence(read.branch, *reversed(votes), network.protocol) == made
+    slot = content.fields.get("slot")
+    made = double_vote_evidence(read.branch, *votes, network.protocol, slot)
+    assert double_vote_evidence(read.branch, *reversed(votes), network.protocol, slot) == made
     assert made[-64:] == bytes(64)
     inner = [inlined_vote(content.fields[name]) for name in ("op1", "op2")]
     assert made[:-64] == in_order(unsigned, *inner, by=votes)
