@@ -30,6 +30,7 @@ from typing import Any
 
 import psutil
 from plain_runs import Spent, plain_block
+from task_steps import task_steps
 
 from broker import wire
 from broker.applications import ApplicationShare
@@ -200,10 +201,7 @@ async def _committed_block(driven: Driven) -> Spent:
 async def measure_overhead(program: str, at_once: int, rounds: int) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     plain, dispatch, committed = list[Spent](), list[Spent](), list[Spent]()
-    nice = ProcessPoolExecutor(
-        1, mp_context=get_context("spawn"), initializer=os.nice, initargs=(NICENESS,)
-    )
-    with nice as rival:
+    with _nice_process() as rival:
         async with _driven({"program": OperatorSettings(program)}, at_once=at_once) as driven:
             for turn in range(rounds + 1):
                 found = (
@@ -224,6 +222,13 @@ async def measure_overhead(program: str, at_once: int, rounds: int) -> dict[str,
         "processor_cpu_ms": statistics.mean(each.own_cpu_ms for each in dispatch),
         "committed_processor_cpu_ms": statistics.mean(each.own_cpu_ms for each in committed),
     }
+
+
+def _nice_process() -> ProcessPoolExecutor:
+    """A process for what is compared with the processor, as nice as that."""
+    return ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=os.nice, initargs=(NICENESS,)
+    )
 
 
 def _ratio(ours: list[Spent], plain: list[Spent]) -> float:
@@ -270,4 +275,7 @@ async def _measure_order() -> dict[str, Any]:
 
 def measure_tasks(rounds: int) -> dict[str, Any]:
     """Dispatch of runs, one after the other and one for each core; order and caps of a batch."""
-    return _measure_programs(rounds * BLOCKS) | asyncio.run(_measure_order())
+    found = _measure_programs(rounds * BLOCKS)
+    with _nice_process() as alone:
+        found["cat_steps"] = alone.submit(task_steps, "/bin/cat", INPUT, BATCH).result()
+    return found | asyncio.run(_measure_order())

@@ -76,15 +76,17 @@ class StoreLock:
         self._pid = os.getpid()
         self.wait_s_max = 0.0
 
-    def acquire(self) -> None:
+    def acquire(self, *, wait: bool = True) -> None:
         """Wait in the kernel until this object holds the lock, then leave a note.
 
-        Raises RuntimeError in a forked child: it would share the parent's lock.
+        Raises:
+            RuntimeError: in a forked child, which would share the parent's lock.
+            BlockingIOError: somebody else holds it, and we were told not to wait.
         """
         if os.getpid() != self._pid:
             raise RuntimeError("a store must not be used by a forked child: spawn, then open")
         asked_at = time.monotonic()
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        fcntl.flock(self._fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         now_ns = time.monotonic_ns()
         self._write_note(_NOTE.pack(self._pid, now_ns))
         self.wait_s_max = max(self.wait_s_max, now_ns / 1e9 - asked_at)

@@ -8,11 +8,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from signers.marks.store_lock import StoreLock
 from workers.offchain.application import Application
 from workers.offchain.commands import (
     ForgetTask,
@@ -24,7 +25,7 @@ from workers.offchain.commands import (
     TakeEpoch,
 )
 from workers.offchain.journal import journal_holder
-from workers.offchain.journal.journal import Journal, Places
+from workers.offchain.journal.journal import LOG_PAGES_MAX, PAGE_BYTES, Journal, Places
 from workers.offchain.journal.journal_reports import (
     applications,
     find_task,
@@ -386,6 +387,42 @@ def test_a_full_disk_writes_nothing_and_says_so(path: Path, journal: Journal) ->
     assert [t.state for t in journal.commit([TakeEpoch(APP, 1)]).taken[0].told.tasks] == [
         TaskState.WAITING
     ]
+
+
+def test_what_would_have_to_wait_is_refused_to_who_must_not(path: Path, journal: Journal) -> None:
+    journal.commit([TakeEpoch(APP, 1), KeepTask(APP, task())])
+    journal.commit([KeepTask(APP, task(state=TaskState.RUNNING))], wait=False)
+    needs_fsync = KeepTask(APP, task(state=TaskState.SUBMITTING, output="out"))
+    with pytest.raises(BlockingIOError):
+        journal.commit([needs_fsync], wait=False)
+    other = StoreLock(path)
+    other.acquire()
+    with pytest.raises(BlockingIOError):
+        journal.commit([ForgetTask(APP, 1)], wait=False)
+    other.close()
+    tool = sqlite3.connect(path)  # which knows nothing of our lock
+    tool.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        journal.commit([ForgetTask(APP, 1)], wait=False)
+    tool.close()
+    (kept,) = journal.commit([TakeEpoch(APP, 2)], wait=False).taken[0].told.tasks
+    assert kept.state is TaskState.RUNNING
+
+
+def test_the_log_is_emptied_by_who_may_wait(path: Path, journal: Journal) -> None:
+    pages = 50
+    computed = task(state=TaskState.COMPUTED, output="x" * pages * PAGE_BYTES)
+    journal.commit([TakeEpoch(APP, 1), KeepTask(APP, computed)])
+    for _ in range(3):
+        turns = 0
+        with suppress(BlockingIOError):
+            while turns < 2 * LOG_PAGES_MAX // pages:
+                journal.commit([KeepTask(APP, computed)], wait=False)
+                turns += 1
+        assert 0 < turns < 2 * LOG_PAGES_MAX // pages
+        journal.commit([KeepTask(APP, computed)])
+    log_pages = path.with_name(f"{path.name}-wal").stat().st_size // PAGE_BYTES
+    assert log_pages < 1.5 * LOG_PAGES_MAX
 
 
 @pytest.mark.parametrize("replaced", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -443,11 +444,32 @@ def test_a_run_that_hits_a_limit_is_out_of_resources(workshop: Workshop) -> None
     assert "SIGXFSZ" in result.text
 
 
+def test_how_an_operator_has_ended_is_heard_though_we_were_told_not_to(workshop: Workshop) -> None:
+    """Whoever has started the pool may ignore its children; the system keeps no status then."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        workshop.script("fails", "exit 3")
+        assert workshop.run("fails").text == "exit status 3"
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_an_operator_gets_nothing_that_we_have_open(workshop: Workshop) -> None:
+    workshop.script("lister", "ls /proc/$$/fd")
+    inherited = fcntl.fcntl(0, fcntl.F_DUPFD, 100)  # above what a shell opens itself
+    try:
+        listed = workshop.run("lister").output.split()
+    finally:
+        os.close(inherited)
+    assert {"0", "1", "2"} <= set(listed)
+    assert str(inherited) not in listed
+
+
 def test_operators_hear_signals_that_we_ignore(workshop: Workshop) -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         workshop.script("sleeper", "exec sleep 1000", timeout_s=0.02, grace_s=100)
         assert workshop.run("sleeper").end is RunEnd.TIMEOUT
-        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "it is not theirs to change"
     finally:
         signal.signal(signal.SIGTERM, before)

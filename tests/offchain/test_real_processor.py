@@ -112,6 +112,7 @@ async def test_a_failing_task_holds_up_its_own_group_alone(tmp_path: Path) -> No
         one.give(p.share())
         await until(lambda: "task_dead" in one.names())
         await until(lambda: p.served.results == ["b"])
+        await until(lambda: len(journal(tmp_path)) == 1)  # it has heard that the other is committed
         (dead,) = journal(tmp_path)
         assert (dead.task.state, dead.task.attempts) == (TaskState.DEAD, 2)
         assert dead.task.stderr == "no luck\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from math import inf
 
 import msgspec
 
@@ -12,6 +14,9 @@ from workers.offchain.journal.journal import Posted
 
 # Messages that wait for the broker's word at once; the rest waits in the journal.
 UNCONFIRMED_MAX = 8
+# After a message, events gather for so long: short operators would else have the worker, which has
+# votes to sign, and the broker wake up for each single one.
+GATHER_S = 0.01
 
 # Of a task's id and an operator's name: an application may write anything there. Four bytes each at
 # most, so that a body stays within what the broker takes.
@@ -29,23 +34,32 @@ class EventPost:
         the broker's word on one of those may come to us.
         """
         self._waiting: dict[int, Posted] = {}  # by number, which grows
+        self._unsaid: deque[int] = deque()  # of these, what is not on its way
         self._sent: dict[int, list[int]] = {}  # by message: the numbers in it
         self._next = first
+        self._next_at = -inf
 
     def post(self, posted: Iterable[Posted]) -> None:
-        self._waiting |= {each.number: each for each in posted}
+        for each in posted:
+            if each.number not in self._waiting:
+                self._waiting[each.number] = each
+                self._unsaid.append(each.number)
 
-    def messages(self) -> Iterator[TaskEvents]:
-        """What can be sent now."""
-        if len(self._sent) >= UNCONFIRMED_MAX:
-            return
-        under_way = {number for numbers in self._sent.values() for number in numbers}
-        left = [each for number, each in self._waiting.items() if number not in under_way]
-        while left and len(self._sent) < UNCONFIRMED_MAX:
-            part, left = left[:EVENTS_PER_MESSAGE_MAX], left[EVENTS_PER_MESSAGE_MAX:]
-            self._sent[self._next] = [each.number for each in part]
-            yield TaskEvents(self._next, [_event(each) for each in part])
+    def messages(self, now: float) -> Iterator[TaskEvents]:
+        """What is to be said now: at once after a quiet moment, else together with others."""
+        while self._unsaid and len(self._sent) < UNCONFIRMED_MAX:
+            if now < self._next_at and len(self._unsaid) < EVENTS_PER_MESSAGE_MAX:
+                return
+            count = min(len(self._unsaid), EVENTS_PER_MESSAGE_MAX)
+            self._sent[self._next] = numbers = [self._unsaid.popleft() for _ in range(count)]
+            yield TaskEvents(self._next, [_event(self._waiting[number]) for number in numbers])
             self._next += 1
+            self._next_at = now + GATHER_S
+
+    def deadline(self) -> float:
+        """When there is something to say, if nothing happens before."""
+        may_say = self._unsaid and len(self._sent) < UNCONFIRMED_MAX
+        return self._next_at if may_say else inf
 
     def confirmed(self, message: int) -> list[int]:
         """The broker has this message: the numbers that nobody needs any more."""
@@ -57,6 +71,8 @@ class EventPost:
     def say_again(self) -> None:
         """The broker may have missed what was on its way."""
         self._sent.clear()
+        self._unsaid = deque(self._waiting)
+        self._next_at = -inf
 
 
 def _event(posted: Posted) -> TaskEvent:

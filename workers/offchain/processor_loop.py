@@ -1,8 +1,10 @@
 """The rim of the task processor: one turn after the other around its core.
 
 A turn takes everything that has happened, has the core say what follows, writes what must not be
-forgotten into the journal, and only then starts operators and gives outcomes away. While the
-journal is written the loop goes on listening; what happens meanwhile is the next turn's.
+forgotten into the journal, and only then starts operators and gives outcomes away. What the journal
+can take in a moment it is given at once; what needs an fsync, or another process to let go of the
+journal, is written by a thread. Then the loop goes on listening, and what happens meanwhile is the
+next turn's.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from workers.offchain.commands import (
     TakeEpoch,
     UnwatchChain,
     WatchChain,
+    WorldCommand,
 )
 from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
 from workers.offchain.hardened.watched_application import Phase
@@ -123,6 +126,8 @@ class ProcessorLoop:
         self._publish, self._on_turn, self._on_stall = publish, on_turn, on_stall
         self._stimuli: list[Stimulus] = []
         self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
         # One thread: a journal is used by one at a time, and its turns keep their order.
         self._thread = ThreadPoolExecutor(1, "journal")
         self._looking: asyncio.TimerHandle | None = None
@@ -132,6 +137,7 @@ class ProcessorLoop:
         self._ended_tokens: list[str] = []
         self._confirmed: list[int] = []  # numbers of events, not crossed out yet
         self._crosses_out = False  # though there is nothing else to write
+        self._crossing: asyncio.TimerHandle | None = None
         self._look_at = inf  # when the journal is looked into for wishes
         self._events = 0  # of a mode without a journal
         self._is_ending = self._done = False
@@ -165,6 +171,9 @@ class ProcessorLoop:
             self._cross_out()
             await self._write([], [], [])
         finally:
+            for timer in (self._timer, self._crossing):
+                if timer is not None:
+                    timer.cancel()
             for task in self._background:
                 task.cancel()
             await self._runner.shutdown()
@@ -176,14 +185,7 @@ class ProcessorLoop:
         deadline = self._core.deadline()
         if self._journal is not None:
             deadline = min(deadline, self._look_at)
-        left_s = deadline - time.monotonic()
-        if left_s > 0:
-            try:
-                async with asyncio.timeout(None if left_s == inf else left_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-        self._wake.clear()
+        await self._until(deadline)
         stimuli, self._stimuli = self._stimuli, []
         heard = await self._wishes()
         now, unix_us = time.monotonic(), time.time_ns() // 1000
@@ -194,26 +196,50 @@ class ProcessorLoop:
         await self._perform(commands, heard)
         self._on_turn(stimuli)
 
+    async def _until(self, deadline: float) -> None:
+        """Wait until something has happened, or until then."""
+        if self._wake.is_set() or deadline <= time.monotonic():
+            await asyncio.sleep(0)  # one turn may follow the other: everybody else has his, too
+        else:
+            self._wake_at(deadline)
+            await self._wake.wait()
+        self._wake.clear()
+
+    def _wake_at(self, moment: float) -> None:
+        """See to it that a turn begins by then.
+
+        A timer that is early does no harm, and is cheaper than another one for each turn.
+        """
+        if moment < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_at(moment, self._time_has_come)
+            self._timer_at = moment
+
+    def _time_has_come(self) -> None:
+        self._timer, self._timer_at = None, inf
+        self._wake.set()
+
     async def _perform(self, commands: Sequence[Command], heard: Sequence[Wished]) -> None:
+        entries, others = list[JournalCommand](), list[WorldCommand]()
         for command in commands:
             if isinstance(command, Kill):  # no disk may hold it up
                 self._runner.cancel(command.run)
-        entries = [c for c in commands if isinstance(c, _FOR_JOURNAL)]
-        runs = [c for c in commands if isinstance(c, Run)]
-        written = await self._write(entries, runs, heard)
+            elif isinstance(command, _FOR_JOURNAL):
+                entries.append(command)
+            else:
+                others.append(command)
+        written = await self._write(entries, [c for c in others if isinstance(c, Run)], heard)
         at = time.monotonic()
         refused = {each.application for each in written.refused}
-        for command in commands:
-            if not isinstance(command, _FOR_JOURNAL) and (
-                isinstance(command, Note | Done | WatchChain | UnwatchChain | StopAsking)
-                or getattr(command, "application", None) not in refused
-            ):
-                self._do(command, at)
-            else:
+        for command in others:
+            if getattr(command, "application", None) in refused:
                 self._never_begun(command)
+            else:
+                self._do(command, at)
         self._publish(written.posted)  # operators are at work meanwhile
 
-    def _never_begun(self, command: Command) -> None:
+    def _never_begun(self, command: WorldCommand) -> None:
         """Tell the core the end of what it waits for and what did not begin: its epoch is over."""
         over = "the application has another owner"
         match command:
@@ -241,11 +267,13 @@ class ProcessorLoop:
             await self.end_orphans()
         confirmed, self._confirmed = self._confirmed, []
         self._crosses_out = False
-        written = await self._in_thread(
-            partial(
-                self._journal.commit, entries, runs, ended=ended, heard=heard, confirmed=confirmed
-            )
+        turn = partial(
+            self._journal.commit, entries, runs, ended=ended, heard=heard, confirmed=confirmed
         )
+        try:
+            written = turn(wait=False)
+        except (BlockingIOError, sqlite3.OperationalError):  # which the thread meets again
+            written = await self._in_thread(turn)
         self._tokens |= dict(written.started)
         for taken in written.taken:
             if taken.predecessor is None:
@@ -297,13 +325,16 @@ class ProcessorLoop:
         """The broker has these events."""
         if self._journal is None:
             return
-        if not self._confirmed:
-            asyncio.get_running_loop().call_later(CROSS_OUT_S, self._cross_out)
         self._confirmed += numbers
+        if self._crossing is None:
+            loop = asyncio.get_running_loop()
+            self._crossing = loop.call_later(CROSS_OUT_S, self._cross_out)
 
     def _cross_out(self) -> None:
-        self._crosses_out = bool(self._confirmed)
-        self._wake.set()
+        self._crossing = None
+        if self._confirmed:  # no turn has taken them with it
+            self._crosses_out = True
+            self._wake.set()
 
     async def _in_thread(self, job: Callable[[], T]) -> T:
         """Use the journal; while the disk is full, what must not be forgotten is kept in memory."""
@@ -333,7 +364,7 @@ class ProcessorLoop:
 
     # -- the world --------------------------------------------------------------------------------
 
-    def _do(self, command: Command, at: float) -> None:
+    def _do(self, command: WorldCommand, at: float) -> None:
         match command:
             case Run():
                 if (token := self._tokens.get(command.run, "")) or self._journal is None:

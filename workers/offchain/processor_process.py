@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -81,11 +83,13 @@ class TaskProcessorProcess:
     """Between the channel to the worker and the loop around the core."""
 
     def __init__(self, setup: ProcessorSetup, writer: asyncio.StreamWriter) -> None:
-        settings, state_dir = setup.settings, Path(setup.state_dir)
+        # Absolute: while a child is started, we are in its directory (`child_process`).
+        settings, state_dir = setup.settings, Path(setup.state_dir).absolute()
         compat = settings.mode == "compat"
         chance = Random(os.urandom(16))
         self._writer = writer
         self._post = EventPost(int.from_bytes(os.urandom(6)))
+        self._gathering: asyncio.TimerHandle | None = None  # until more events are to be said
         self._lists: deque[Applications] = deque()  # that the core has not taken in yet
         self._seen = Applications("", 0, [])
         self._fenced: dict[Application, int] = {}  # of the list: what the journal knows
@@ -135,6 +139,8 @@ class TaskProcessorProcess:
                 self._loop.end_at_once()
             await work
         finally:
+            for message in self._post.messages(inf):  # no more will gather
+                self._say(message)
             for task in beside:
                 task.cancel()
             ends = await asyncio.gather(*beside, return_exceptions=True)
@@ -250,8 +256,14 @@ class TaskProcessorProcess:
             self._send_events()
 
     def _send_events(self) -> None:
-        for message in self._post.messages():
+        for message in self._post.messages(time.monotonic()):
             self._say(message)
+        if self._gathering is None and (at := self._post.deadline()) < inf:
+            self._gathering = asyncio.get_running_loop().call_at(at, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._send_events()
 
     def _say(self, message: WorkerMessage) -> None:
         self._send(ToBroker(wire.encode(message)))
@@ -341,6 +353,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICENESS)
     log_to_stderr("tasks")  # until the setup says whose
+    gc.freeze()  # what is loaded by now stays: to look for garbage in it takes 30 ms each time
     sys.exit(asyncio.run(serve(socket.socket(fileno=int(sys.argv[1])))))
 
 

@@ -13,6 +13,10 @@ written, and the caller does nothing for it. So a late result of an old owner fi
 A transaction that says that an outcome is being submitted, or what a person has decided, is on the
 disk when it returns (fsync). What else there is survives the death of every process, and a power
 cut undoes at most work that is then done again. One object is used by one thread at a time.
+
+Most turns need no fsync, and nobody else is writing: to have a thread write them would take as long
+again as the writing. So the loop may ask for a commit that does not wait; what would have to wait
+is then refused, and left to a thread.
 """
 
 from __future__ import annotations
@@ -21,11 +25,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
@@ -45,6 +48,7 @@ from workers.offchain.commands import (
 )
 from workers.offchain.journal import journal_tables
 from workers.offchain.journal.journal_holder import looking_at_holder
+from workers.offchain.journal.journal_tables import BUSY_TIMEOUT_MS
 from workers.offchain.offchain_errors import JournalUnusable
 from workers.offchain.operators.process_table import ProcessIdentity
 from workers.offchain.records import TaskRecord, TaskState
@@ -52,6 +56,13 @@ from workers.offchain.stimuli import EpochRefused, EpochTaken, Wish, Wished
 
 # States that must not be lost to a power cut: an outcome on its way, and what people decided on.
 _LASTING = frozenset({TaskState.SUBMITTING, TaskState.DEAD, TaskState.DROPPED})
+# Entries of a turn that may be written without waiting: some 0.5 ms, for which the loop is deaf.
+ENTRIES_AT_ONCE_MAX = 32
+# The log of SQLite is copied into the file when it has so many pages, with fsyncs: by itself in
+# whatever transaction comes along (sqlite.org/wal.html), here only in one that may wait.
+LOG_PAGES_MAX = 1000
+PAGE_BYTES = 4096
+PAGES_PER_ENTRY = 3  # on average: a row's own, an index's, the count of rows
 
 _encode_owner = msgspec.msgpack.Encoder().encode
 _decode_owner = msgspec.msgpack.Decoder(ProcessIdentity).decode
@@ -111,28 +122,31 @@ class Journal:
         self._places = places
         self._epochs: dict[Application, int] = {}  # ours, by our own word
         self._lock = StoreLock(path)
-        with looking_at_holder(path), self._locked():
-            self._db = journal_tables.open_to_write(path)
-            self._file = os.stat(path)
+        with looking_at_holder(path):
+            self._lock.acquire()
+            try:
+                self._db = journal_tables.open_to_write(path)
+                found = os.stat(path)
+            finally:
+                self._lock.release()
+        self._name, self._file = str(path), (found.st_ino, found.st_dev)
         (self.uuid,) = self._db.execute("SELECT value FROM meta WHERE name = 'uuid'").fetchone()
-        self._lasts = False  # what PRAGMA synchronous says
+        self._lasts, self._waits = False, True  # what PRAGMA synchronous and busy_timeout say
         self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA wal_autocheckpoint=0")
+        self._log_pages = 0  # that we have written, about
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._lock.acquire()
+    def _transaction(self, *, lasting: bool, wait: bool = True) -> Iterator[None]:
+        self._lock.acquire(wait=wait)
         try:
-            yield
-        finally:
-            self._lock.release()
-
-    @contextmanager
-    def _transaction(self, *, lasting: bool) -> Iterator[None]:
-        if lasting is not self._lasts:
-            self._db.execute(f"PRAGMA synchronous={'FULL' if lasting else 'NORMAL'}")
-            self._lasts = lasting
-        with self._locked():
             self._check_file()
+            if lasting is not self._lasts:
+                self._db.execute(f"PRAGMA synchronous={'FULL' if lasting else 'NORMAL'}")
+                self._lasts = lasting
+            if wait is not self._waits:
+                self._db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS if wait else 0}")
+                self._waits = wait
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -141,17 +155,28 @@ class Journal:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            if wait and self._log_pages > LOG_PAGES_MAX:
+                self._shorten_log()
+        finally:
+            self._lock.release()
 
     def _check_file(self) -> None:
         """Who begins now opens what is there: if that is another file, epochs guard nothing."""
         try:
-            is_same = os.path.samestat(os.stat(self.path), self._file)
+            found = os.stat(self._name)
+            is_same = (found.st_ino, found.st_dev) == self._file
         except FileNotFoundError:
             is_same = False
         if not is_same:
             raise JournalUnusable(
                 f"{self.path} was taken away while it was in use; whatever is there now is used"
             )
+
+    def _shorten_log(self) -> None:
+        # The transaction is written, whatever comes of this; the next one tries it again.
+        with suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._log_pages = 0
 
     def commit(
         self,
@@ -161,6 +186,7 @@ class Journal:
         ended: Iterable[str] = (),
         heard: Iterable[Wished] = (),
         confirmed: Iterable[int] = (),
+        wait: bool = True,
     ) -> Written:
         """Write one turn.
 
@@ -171,18 +197,26 @@ class Journal:
             ended: tokens of runs whose processes are gone.
             heard: wishes that this turn carries out.
             confirmed: numbers of events that the broker has.
+            wait: for the disk, and for others that write.
 
         Raises:
+            BlockingIOError: it would have to wait, and must not; nothing was written.
             JournalUnusable: another file has its name now.
             OSError, sqlite3.Error: nothing was written; the same can be tried again.
         """
         now_us = time.time_ns() // 1000
         lasting = any(isinstance(c, KeepTask) and c.task.state in _LASTING for c in commands)
+        if not wait and (
+            lasting or len(commands) > ENTRIES_AT_ONCE_MAX or self._log_pages > LOG_PAGES_MAX
+        ):
+            raise BlockingIOError("this turn is not written in a moment")
         written = Written([], [], [], [], [])
-        with self._transaction(lasting=lasting):
-            self._db.executemany("DELETE FROM runs WHERE token = ?", [(t,) for t in ended])
-            self._db.executemany("DELETE FROM outbox WHERE number = ?", [(n,) for n in confirmed])
-            rows = {c.application: self._row_of(c.application) for c in (*commands, *runs)}
+        with self._transaction(lasting=lasting, wait=wait):
+            for token in ended:
+                self._db.execute("DELETE FROM runs WHERE token = ?", (token,))
+            for number in confirmed:
+                self._db.execute("DELETE FROM outbox WHERE number = ?", (number,))
+            rows = {a: self._row_of(a) for a in {c.application for c in (*commands, *runs)}}
             # What belongs to an epoch that the journal does not go by any more is not written.
             past = {a for a, row in rows.items() if row != (self._epochs.get(a), self._owner)}
             wanted = {c.application: c.epoch for c in commands if isinstance(c, TakeEpoch)}
@@ -192,14 +226,16 @@ class Journal:
             for command in commands:
                 if isinstance(command, TakeEpoch):
                     past.discard(command.application)
-                if command.application in lost or command.application in past:
+                if command.application in past or command.application in lost:
                     continue
-                if not _says_that_it_runs(command, waits):
+                if not (waits and _says_that_it_runs(command, waits)):
                     self._write(command, now_us, written)
-            self._db.executemany(
-                "DELETE FROM wishes WHERE key = ? AND serial = ?",
-                [(w.application.key, w.serial) for w in heard if w.application not in lost],
-            )
+            for wish in heard:
+                if wish.application not in lost:
+                    self._db.execute(
+                        "DELETE FROM wishes WHERE key = ? AND serial = ?",
+                        (wish.application.key, wish.serial),
+                    )
         self._epochs |= wanted  # only now: what was not written can be tried again
         for application, newest in lost.items():
             epoch = self._epochs.pop(application, 0)
@@ -237,6 +273,7 @@ class Journal:
 
     def _write(self, command: JournalCommand, now_us: int, written: Written) -> None:
         key = command.application.key
+        self._log_pages += PAGES_PER_ENTRY
         match command:
             case TakeEpoch():
                 before = self._row_of(command.application)
@@ -270,8 +307,41 @@ class Journal:
 
     def _keep(self, key: str, task: TaskRecord, now_us: int) -> None:
         place = (key, task.serial)
+        is_known = self._db.execute(
+            "UPDATE tasks SET state = ?, attempts = ?, fruitless = ?, not_before_us = ?, why = ?,"
+            " stderr = ?, submitted_epoch = ?, asked = ?, changed_us = ?"
+            " WHERE key = ? AND serial = ?",
+            (
+                str(task.state),
+                task.attempts,
+                task.fruitless,
+                task.not_before_unix_us,
+                task.why,
+                task.stderr,
+                task.submitted_epoch,
+                task.asked,
+                now_us,
+                *place,
+            ),
+        ).rowcount
+        if not is_known:
+            self._admit(place, task, now_us)
+        if task.output is None:
+            self._db.execute("DELETE FROM outputs WHERE key = ? AND serial = ?", place)
+        elif task.state is TaskState.COMPUTED:
+            self._db.execute(
+                "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)", (*place, task.output)
+            )
+            self._log_pages += len(task.output) // PAGE_BYTES
+        else:  # it is there, unless the task was computed and submitted in one turn
+            self._db.execute(
+                "INSERT OR IGNORE INTO outputs VALUES (?, ?, ?)", (*place, task.output)
+            )
+
+    def _admit(self, place: tuple[str, int], task: TaskRecord, now_us: int) -> None:
+        """Keep what never changes of a task, too."""
         self._db.execute(
-            "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *place,
                 str(task.state),
@@ -287,20 +357,12 @@ class Journal:
                 now_us,
             ),
         )
-        self._db.execute("INSERT OR IGNORE INTO inputs VALUES (?, ?, ?)", (*place, task.input))
-        if task.output is None:
-            self._db.execute("DELETE FROM outputs WHERE key = ? AND serial = ?", place)
-        elif task.state is TaskState.COMPUTED:
-            self._db.execute(
-                "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)", (*place, task.output)
-            )
-        else:  # it is there, unless the task was computed and submitted in one turn
-            self._db.execute(
-                "INSERT OR IGNORE INTO outputs VALUES (?, ?, ?)", (*place, task.output)
-            )
+        self._db.execute("INSERT INTO inputs VALUES (?, ?, ?)", (*place, task.input))
+        self._log_pages += len(task.input) // PAGE_BYTES
+        key, serial = place
         self._db.execute(
             "UPDATE applications SET next_serial = MAX(next_serial, ?) WHERE key = ?",
-            (task.serial + 1, key),
+            (serial + 1, key),
         )
 
     def _start(self, runs: Sequence[Run], now_us: int, written: Written) -> None:
@@ -316,7 +378,7 @@ class Journal:
                 continue
             total += 1
             counted[run.operator] = of_operator + 1
-            token = uuid4().hex
+            token = os.urandom(16).hex()
             self._db.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (

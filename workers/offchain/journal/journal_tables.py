@@ -40,9 +40,11 @@ CREATE TABLE tasks (
     submitted_epoch INTEGER NOT NULL, asked INTEGER NOT NULL, changed_us INTEGER NOT NULL,
     PRIMARY KEY (key, serial)) WITHOUT ROWID;
 CREATE TABLE inputs (
-    key TEXT NOT NULL, serial INTEGER NOT NULL, text TEXT NOT NULL, UNIQUE (key, serial));
+    key TEXT NOT NULL, serial INTEGER NOT NULL, text TEXT NOT NULL,
+    PRIMARY KEY (key, serial)) WITHOUT ROWID;
 CREATE TABLE outputs (
-    key TEXT NOT NULL, serial INTEGER NOT NULL, text TEXT NOT NULL, UNIQUE (key, serial));
+    key TEXT NOT NULL, serial INTEGER NOT NULL, text TEXT NOT NULL,
+    PRIMARY KEY (key, serial)) WITHOUT ROWID;
 CREATE TABLE runs (
     token TEXT PRIMARY KEY, key TEXT NOT NULL, serial INTEGER NOT NULL, attempt INTEGER NOT NULL,
     operator TEXT NOT NULL, owner BLOB NOT NULL, started_us INTEGER NOT NULL) WITHOUT ROWID;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import resource
 import shutil
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from workers.offchain.commands import Run
 from workers.offchain.ends import RunEnd, RunResult
 from workers.offchain.operators.child_process import make_parent
 from workers.offchain.operators.descriptors import Descriptors
+from workers.offchain.operators.new_runs import NewRuns
 from workers.offchain.operators.operator_files import LIMITER
 from workers.offchain.operators.operator_run import OnEnd, OnSlow, OperatorRun, RunTerms
 from workers.offchain.operators.operator_table import Operator, OperatorTable, limit_arguments
@@ -72,9 +74,10 @@ class OperatorLauncher:
         """
         self._table, self._scratch = table, scratch
         self._inherited, self._origin = dict(inherited), origin
-        self._descriptors = Descriptors()
+        self._descriptors, self._new_runs = Descriptors(), NewRuns()
         self._limiter = shutil.which(LIMITER) or LIMITER
         make_parent()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # of no child, unless it wants to
 
     def launch(
         self, order: Run, token: str, on_end: OnEnd, on_slow: OnSlow
@@ -115,7 +118,7 @@ class OperatorLauncher:
             on_slow,
         )
         try:
-            return OperatorRun(terms, self._descriptors, self._scratch)
+            return OperatorRun(terms, self._descriptors, self._new_runs, self._scratch)
         except OSError as error:
             if not self._scratch.take_back(directory):  # somebody has removed it
                 return RunResult(RunEnd.NOT_STARTED, text=f"no directory for it: {error}")

@@ -22,6 +22,7 @@ from workers.offchain.ends import RunEnd, RunResult
 from workers.offchain.operators.child_process import ChildProcess
 from workers.offchain.operators.descriptors import Descriptors
 from workers.offchain.operators.exit_class import exit_class
+from workers.offchain.operators.new_runs import NewRuns
 from workers.offchain.operators.operator_table import Operator
 from workers.offchain.operators.orphans import end_orphans
 from workers.offchain.operators.pipes import Feed, Tap
@@ -32,9 +33,6 @@ log = logging.getLogger("forgepool.operators")
 
 STDERR_BYTES_KEPT = 64 * 1024  # the last of it, for whoever must find out why
 STDERR_BYTES_MAX = 64 * 1024 * 1024  # what says more than that will not stop by itself
-# A run that is over by then was never listened to: its pipes hold 64 KiB of what it says. It is
-# also the least that a time limit can be.
-LISTEN_AFTER_S = 0.005
 DRAIN_S = 1.0  # after the operator's end, while another process holds its pipes
 # Until the members of a killed group are gone, which takes the system some milliseconds. What
 # takes longer than the last of these hangs in the kernel.
@@ -62,7 +60,9 @@ class RunTerms(Struct, frozen=True):
 class OperatorRun:
     """A run that goes on."""
 
-    def __init__(self, terms: RunTerms, descriptors: Descriptors, scratch: Scratch) -> None:
+    def __init__(
+        self, terms: RunTerms, descriptors: Descriptors, new_runs: NewRuns, scratch: Scratch
+    ) -> None:
         """Start it. Raises OSError when it cannot be started."""
         self._child = ChildProcess(
             terms.command,
@@ -76,13 +76,15 @@ class OperatorRun:
         self._settings = terms.operator.settings
         self._loop = asyncio.get_running_loop()
         self.started_at = self._heard_at = self._loop.time()
-        self._seconds = 0.0
+        self._seconds, self._status = 0.0, 0  # when it has ended
         self._output, self._stderr, self._stderr_bytes = bytearray(), bytearray(), 0
         self._verdict: Verdict | None = None
-        self._is_drained = asyncio.Event()
+        self._is_drained: asyncio.Event | None = None  # while that is waited for
         self._thorough_end: asyncio.Task[None] | None = None
-        self._timers = [self._loop.call_later(LISTEN_AFTER_S, self._attend)]
-        assert self._child.stderr is not None, "it is read unless the child was told otherwise"
+        self._timers: list[asyncio.TimerHandle] = []
+        self._new_runs = new_runs
+        new_runs.add(self.pid, self._attend)
+        assert self._child.stderr is not None, "it is there unless the child was told otherwise"
         self._taps = (
             Tap(self._child.stdout, self._take_output, descriptors, self._see_silence),
             Tap(self._child.stderr, self._take_stderr, descriptors, self._see_silence),
@@ -150,7 +152,7 @@ class OperatorRun:
         """Ask its group to end, and kill it when the grace is over, or at once."""
         was_asked, self._verdict = self._verdict is not None, self._verdict or verdict
         if self._child.has_ended:
-            self._is_drained.set()
+            self._end_of_drain()
         elif at_once:
             self._child.signal_group(signal.SIGKILL)
         elif not was_asked:
@@ -162,6 +164,7 @@ class OperatorRun:
     def _see_end(self) -> None:
         """It has ended. That is all, in most cases: then this is the end of the run, too."""
         self._seconds = self._loop.time() - self.started_at
+        self._new_runs.forget(self.pid)
         for timer in self._timers:
             timer.cancel()
         self._feed.close()
@@ -169,9 +172,9 @@ class OperatorRun:
             tap.read_rest()
         if self._verdict is None and not self._open_taps():
             self._child.signal_group(signal.SIGKILL)  # its number is its group's until we reap it
-            status = self._child.reap()
+            self._status = self._child.reap()
             if not self._child.group_exists() and self._scratch.take_back(self._terms.directory):
-                self._terms.on_end(self._result(status))
+                self._terms.on_end(self._result())
                 return
         self._thorough_end = self._loop.create_task(self._end_thoroughly())
 
@@ -184,9 +187,12 @@ class OperatorRun:
         except OSError as error:  # out of descriptors, most likely
             log.error("operator_not_searched operator=%s pid=%d error=%s", name, self.pid, error)
         finally:  # also when our own process is told to end in the middle
-            status = self._child.end_and_reap()
+            for tap in self._taps:
+                tap.close()
+            if not self._child.is_reaped:
+                self._status = self._child.end_and_reap()
         await self._scratch.give_back(self._terms.directory)
-        self._terms.on_end(self._result(status))
+        self._terms.on_end(self._result())
 
     async def _end_rest(self) -> list[int]:
         """End everything else that it has started, and return what did not end."""
@@ -201,7 +207,8 @@ class OperatorRun:
         """Let others that hold its pipes finish what it has said."""
         for tap in self._taps:
             tap.listen()
-        if self._verdict is None:
+        if self._verdict is None and self._open_taps():
+            self._is_drained = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_drained.wait(), DRAIN_S)
         for tap in self._taps:
@@ -209,6 +216,10 @@ class OperatorRun:
 
     def _see_silence(self) -> None:
         if not self._open_taps():
+            self._end_of_drain()
+
+    def _end_of_drain(self) -> None:
+        if self._is_drained is not None:
             self._is_drained.set()
 
     def _open_taps(self) -> list[Tap]:
@@ -221,9 +232,9 @@ class OperatorRun:
             await asyncio.sleep(pause_s)
         return living_members(self.pid)
 
-    def _result(self, status: int) -> RunResult:
+    def _result(self) -> RunResult:
         output = ""
-        end, text = self._verdict or exit_class(status, self._settings)
+        end, text = self._verdict or exit_class(self._status, self._settings)
         if end is RunEnd.OUTPUT:
             try:
                 output = self._output.decode(errors="replace" if self._settings.lossy else "strict")

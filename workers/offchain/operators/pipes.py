@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from io import FileIO
 
 from workers.offchain.operators.descriptors import READABLE, WRITABLE, Descriptors
 
@@ -17,7 +16,7 @@ class Feed:
 
     def __init__(
         self,
-        pipe: FileIO,
+        pipe: int,
         content: bytes,
         descriptors: Descriptors,
         on_end: Callable[[OSError | None], object] = lambda _: None,
@@ -28,18 +27,18 @@ class Feed:
                 wanted any more.
         """
         self._pipe, self._rest, self._descriptors = pipe, memoryview(content), descriptors
-        self._watched = False
+        self._watched = self._closed = False
         self._on_end = on_end
 
     def write(self) -> None:
         """Write what fits, and the rest whenever there is room for it."""
         try:
             while self._rest:
-                self._rest = self._rest[os.write(self._pipe.fileno(), self._rest) :]
+                self._rest = self._rest[os.write(self._pipe, self._rest) :]
         except BlockingIOError:
             if not self._watched:
                 self._watched = True
-                self._descriptors.watch(self._pipe.fileno(), WRITABLE, self.write)
+                self._descriptors.watch(self._pipe, WRITABLE, self.write)
         except OSError as error:  # nobody reads it any more
             self.close(error)
         else:
@@ -49,9 +48,10 @@ class Feed:
         """Write no more."""
         if self._watched:
             self._watched = False
-            self._descriptors.forget(self._pipe.fileno())
-        if not self._pipe.closed:
-            self._pipe.close()
+            self._descriptors.forget(self._pipe)
+        if not self._closed:
+            self._closed = True
+            os.close(self._pipe)
             self._on_end(error)
 
 
@@ -60,7 +60,7 @@ class Tap:
 
     def __init__(
         self,
-        pipe: FileIO,
+        pipe: int,
         take: Callable[[bytes], None],
         descriptors: Descriptors,
         on_end: Callable[[], object] = lambda: None,
@@ -70,18 +70,14 @@ class Tap:
             on_end: is called when nothing more will come.
         """
         self._pipe, self._take, self._descriptors = pipe, take, descriptors
-        self._watched = False
+        self._watched = self.has_ended = False
         self._on_end = on_end
-
-    @property
-    def has_ended(self) -> bool:
-        return self._pipe.closed
 
     def listen(self) -> None:
         """Read as bytes come, from now on."""
         if not self._watched and not self.has_ended:
             self._watched = True
-            self._descriptors.watch(self._pipe.fileno(), READABLE, self.read)
+            self._descriptors.watch(self._pipe, READABLE, self.read)
 
     def read_rest(self) -> None:
         """Take what is there, which the pipe has held: what comes in while we read can wait."""
@@ -94,7 +90,7 @@ class Tap:
         if self.has_ended:
             return False
         try:
-            chunk = os.read(self._pipe.fileno(), READ_BYTES)
+            chunk = os.read(self._pipe, READ_BYTES)
         except BlockingIOError:
             return False
         if chunk:
@@ -107,6 +103,7 @@ class Tap:
         """Read no more."""
         if not self.has_ended:
             if self._watched:
-                self._descriptors.forget(self._pipe.fileno())
-            self._pipe.close()
+                self._descriptors.forget(self._pipe)
+            self.has_ended = True
+            os.close(self._pipe)
             self._on_end()

@@ -67,6 +67,6 @@ def idempotency_key(order: Run, origin: str) -> str:
     """
     group = "" if order.group is None else f"id {order.group}"
     parts = (origin, order.application.key, group, str(order.serial), order.operator, order.input)
-    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
-    lengths = " ".join(str(len(part)) for part in encoded)  # or a part could reach into the next
-    return hashlib.blake2b(b"".join([lengths.encode(), *encoded]), digest_size=32).hexdigest()
+    lengths = " ".join(map(str, map(len, parts)))  # or a part could reach into the next
+    said = "".join((lengths, " ", *parts)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(said, digest_size=32).hexdigest()

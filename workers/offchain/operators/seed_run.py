@@ -10,12 +10,11 @@ errors are those of Rust's standard library.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 
 from workers.offchain.commands import Run
 from workers.offchain.ends import RunEnd, RunResult
-from workers.offchain.operators.child_process import ChildProcess
+from workers.offchain.operators.child_process import ChildProcess, make_parent
 from workers.offchain.operators.descriptors import Descriptors
 from workers.offchain.operators.exit_class import seed_exit_text
 from workers.offchain.operators.operator_run import OnEnd, OnSlow
@@ -30,8 +29,6 @@ class SeedRun:
         self, operator: str, path: str, content: bytes, descriptors: Descriptors, on_end: OnEnd
     ) -> None:
         """Start it. Raises OSError when it cannot be started."""
-        if not path:  # Python would join it to each directory of PATH, and find directories
-            raise FileNotFoundError(errno.ENOENT, path)
         self._operator, self._descriptors, self._on_end = operator, descriptors, on_end
         self._child = ChildProcess(
             [path], descriptors, self._see_end, own_group=False, keep_stderr=False
@@ -84,6 +81,7 @@ class SeedLauncher:
     def __init__(self, table: OperatorTable) -> None:
         self._table = table
         self._descriptors = Descriptors()
+        make_parent()
 
     def launch(self, order: Run, token: str, on_end: OnEnd, on_slow: OnSlow) -> SeedRun | RunResult:
         operator = self._table.get(order.operator)
