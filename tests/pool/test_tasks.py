@@ -198,7 +198,8 @@ def test_a_dead_letter_is_shown_and_tried_again(template: PoolProcess) -> None:
         moody = pool.directory / "moody"
         moody.write_text(f"#!/bin/sh\n[ -e {mended} ] && exec cat\necho 'no luck' >&2\nexit 65\n")
         moody.chmod(0o700)
-        with_operators(pool, sandbox, moody=moody)
+        missing = pool.directory / "missing"
+        with_operators(pool, sandbox, moody=moody, missing=missing)
         pool.serve(1, "--application-id", sandbox.applications[0])
         with watching(pool, f"d/{sandbox.key()}") as events:
             sandbox.request("moody", "x")
@@ -212,11 +213,12 @@ def test_a_dead_letter_is_shown_and_tried_again(template: PoolProcess) -> None:
             assert "dead=1" in pool.run("status").stdout
             mended.touch()
             assert "is tried again" in pool.run("tasks", "retry", name).stdout
+            assert f"operator_in_doubt operator 'missing': {missing} does not exist" in pool.log()
             until(lambda: sandbox.results() == ["x"])
             until(lambda: events("task_outcome"))
-        missing = pool.run("tasks", "drop", name, check=False)
-        assert missing.returncode == 1
-        assert "there is no task" in missing.stderr
+        gone = pool.run("tasks", "drop", name, check=False)
+        assert gone.returncode == 1
+        assert "there is no task" in gone.stderr
 
 
 def test_a_controller_on_the_chain_moves_an_application_between_pools(
