@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from broker.applications import Watched, application_key, checked_id
+from broker.applications import Watched, application_ids, application_key, checked_id
 from broker.config import ApplicationSettings, OperatorSettings, TaskSettings, service_url
 from broker.errors import Misconfigured
 
@@ -190,6 +190,23 @@ def controller_key(tasks: TaskSettings) -> str:
     return application_key(tasks.controller, tasks.chain_id) if tasks.controller else ""
 
 
+def typed_application(text: str) -> str:
+    """An application's id on a command line, which is wrong if that is malformed."""
+    try:
+        application_ids(text)
+    except Misconfigured as e:
+        raise click.BadParameter(str(e)) from None
+    return text
+
+
+def typed_chain(text: str) -> str:
+    """A chain's id, likewise."""
+    try:
+        return checked_id(text, "chain")
+    except Misconfigured as e:
+        raise click.BadParameter(str(e)) from None
+
+
 def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the flags of off-chain tasks, as one parameter `task_flags`."""
 
@@ -226,15 +243,15 @@ def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
                      help="How tasks are processed.  [default: hardened]"),
         click.option("--controller-owner", metavar="OWNER",
                      help="As whom to register there.  [default: the chain's only owner]"),
-        click.option("--controller-id", metavar="ID",
+        click.option("--controller-id", metavar="ID", type=typed_application,
                      help="The application that says on the chain which ones are ours."),
-        click.option("--chain-id", metavar="ID",
+        click.option("--chain-id", metavar="ID", type=typed_chain,
                      help="The chain of applications that are named without one."),
         click.option("--node-service", metavar="URL",
                      help="Node service of the applications' chains."),
         click.option("--operator", metavar="NAME=PATH", multiple=True,
                      help="A program that applications may have run, seen from here; repeatable."),
-        click.option("--application-id", metavar="ID", multiple=True,
+        click.option("--application-id", metavar="ID", multiple=True, type=typed_application,
                      help="Process this application's off-chain tasks; repeatable."),
     ):  # fmt: skip
         run = option(run)

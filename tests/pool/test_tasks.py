@@ -175,7 +175,10 @@ def test_applications_are_watched_and_let_go_while_the_pool_runs(template: PoolP
         until(lambda: sandbox.results(0) == ["a0", "b"])
         pool.wait_for_signing(2)
         listed = pool.run("tasks", "applications", "--json").stdout.splitlines()
-        assert {json.loads(each)["key"] for each in listed} == {sandbox.key(0), sandbox.key(1)}
+        rows = [json.loads(each) for each in listed]
+        assert {each["key"] for each in rows} == {sandbox.key(0), sandbox.key(1)}
+        assert {each["application"] for each in rows} == set(sandbox.applications)
+        assert {(each["chain"], each["operators"]) for each in rows} == {(sandbox.chain, None)}
 
         sandbox.request("gated", "never", 1)
         (operator,) = until(lambda: noted(notes))
