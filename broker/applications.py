@@ -26,6 +26,10 @@ EVENTS_PER_MESSAGE_MAX = 256
 EVENT_BODY_BYTES_MAX = 16 * 1024  # bodies have sizes and hashes of outputs, not the outputs
 EVENT_TEXT_LETTERS_MAX = 4096
 
+# Why applications do not go on: the rest is in the log. All of it travels whenever one changes.
+TROUBLES_MAX = 64
+TROUBLE_LETTERS_MAX = 512
+
 # Two ids of 32 bytes in one word, in hexadecimal digits (`workers/offchain/application.py`).
 ApplicationKey = Annotated[str, Meta(min_length=128, max_length=128, pattern=r"^[0-9a-f]{128}\Z")]
 OperatorName = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -34,6 +38,8 @@ Operators = Annotated[list[OperatorName], Meta(max_length=OPERATORS_PER_APPLICAT
 Epoch = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 HeardEpoch = Annotated[int, Meta(ge=0, le=2**62)]
 Milliseconds = Annotated[int, Meta(ge=0)]
+Trouble = Annotated[str, Meta(min_length=1, max_length=TROUBLE_LETTERS_MAX)]
+Troubles = Annotated[dict[ApplicationKey, Trouble], Meta(max_length=TROUBLES_MAX)]
 
 TASK_STARTED = "task_started"
 TASK_SLOW = "task_slow"
@@ -100,6 +106,7 @@ class ApplicationInPool(Struct, omit_defaults=True):
     wait_ms: int = 0  # so long a lost owner's outcome may still be on its way
     named_by: list[str] = []  # "settings", "operator" (of the pool), "controller"
     awaited: list[str] = []  # workers that must let go of it before another gets it
+    trouble: str = ""  # why it does not go on, as its owner says; empty: it does
 
 
 # -- between broker and workers -------------------------------------------------------------------
@@ -114,8 +121,8 @@ class ApplicationShare(Struct, array_like=True, frozen=True):
     # again under the same epoch, the earliest end counts.
     wait_ms: Milliseconds
     operators: Operators | None  # which it may use; None: every one
-    # The last epoch before, as far as we know; 0: none. A worker whose journal knows that owner,
-    # and that it has ended, need not wait.
+    # The last epoch before; 0: not known, or an owner before it was lost too. A worker whose
+    # journal knows that owner, and that it has ended, need not wait.
     before: Epoch = 0
 
 

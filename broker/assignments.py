@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from enum import StrEnum
 from math import inf
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -47,6 +48,13 @@ class Owned(Struct):
     worker: Worker
     epoch: int
     before: int = 0  # the last epoch that somebody else had; 0: not known
+
+
+class Lost(NamedTuple):
+    """An owner that was lost, whose outcome may be on its way."""
+
+    until: float
+    epoch: int  # under which it had the application; 0: not known
 
 
 class Holdings(Struct):
@@ -79,10 +87,10 @@ class Assignments:
         self._holdings: dict[Worker, Holdings] = {}
         self.owned: dict[str, Owned] = {}
         # Until when outcomes of lost owners may be on their way; None: of some from before us.
-        self._on_their_way: dict[str, dict[Worker | None, float]] = {}
+        self._on_their_way: dict[str, dict[Worker | None, Lost]] = {}
         if not settled:
-            until = now + submit_limit_s
-            self._on_their_way = {key: {None: until} for key in watch_list.entries}
+            somebody = Lost(now + submit_limit_s, 0)
+            self._on_their_way = {key: {None: somebody} for key in watch_list.entries}
         self._known_epochs: dict[str, int] = {}  # the highest that a claim has told us of
         self._lists = 0
         self._ring = Ring(())
@@ -132,9 +140,10 @@ class Assignments:
             owned = self.owned.get(fenced.key)
             if owned is not None and owned.worker is worker and owned.epoch <= fenced.epoch:
                 # Our file is not the one that has counted its journal's epochs.
-                self._known_epochs[fenced.key] = fenced.epoch
+                known = self._known_epochs.get(fenced.key, 0)
+                self._known_epochs[fenced.key] = max(known, fenced.epoch)
                 self._take_away(fenced.key)
-        self._nothing_on_its_way(worker)
+        self._nothing_on_its_way(worker, held)
 
     def lost(self, worker: Worker) -> None:
         """Its lease is over: it may still run, and what it submits may still arrive."""
@@ -143,7 +152,8 @@ class Assignments:
             return
         until = worker.last_seen + LEASE_S + self._submit_limit_s
         for key in [*has.listed, *has.letting_go]:
-            self._on_their_way.setdefault(key, {})[worker] = until
+            epoch = self._watch_list.given.get(key, 0)  # nobody was given it since
+            self._on_their_way.setdefault(key, {})[worker] = Lost(until, epoch)
         self._disown(has)
 
     def ended(self, worker: Worker) -> None:
@@ -151,7 +161,7 @@ class Assignments:
         has = self._holdings.pop(worker, None)
         if has is not None:
             self._disown(has)
-        self._nothing_on_its_way(worker)
+        self._nothing_on_its_way(worker, {})
 
     def _disown(self, has: Holdings) -> None:
         for key in has.listed:
@@ -159,9 +169,17 @@ class Assignments:
         self._unsettled.update(has.listed, has.letting_go)
         self._ring_unsettled = True
 
-    def _nothing_on_its_way(self, worker: Worker) -> None:
-        """What it had when its lease ended is settled: others need not wait for it any more."""
-        for key in [k for k, lost in self._on_their_way.items() if worker in lost]:
+    def _nothing_on_its_way(self, worker: Worker, held: Mapping[str, int]) -> None:
+        """What it had when its lease ended is settled: others need not wait for it any more.
+
+        Args: held: what it still has, and under which epochs; of that an outcome may be on its way.
+        """
+        settled = [
+            key
+            for key, lost in self._on_their_way.items()
+            if worker in lost and held.get(key) != lost[worker].epoch
+        ]
+        for key in settled:
             del self._on_their_way[key][worker]
             if not self._on_their_way[key]:
                 del self._on_their_way[key]
@@ -288,18 +306,25 @@ class Assignments:
             has.letting_go[key] = self._lists
         has.claims.clear()
         shares = [
-            ApplicationShare(key, owned.epoch, self.wait_ms(key, now), operators, owned.before)
+            ApplicationShare(
+                key, owned.epoch, self.wait_ms(key, now), operators, self._before(key, owned)
+            )
             for key, operators in has.listed.items()
             if (owned := self.owned[key])
         ]
         return Applications(self._broker_epoch, self._lists, shares)
+
+    def _before(self, key: str, owned: Owned) -> int:
+        """The last owner's epoch; 0 when it does not help to know that this one has ended."""
+        lost = self._on_their_way.get(key, {}).values()
+        return owned.before if all(each.epoch in (owned.before, 0) for each in lost) else 0
 
     def wait_ms(self, key: str, now: float) -> int:
         """So long from now an outcome of a lost owner may be on its way."""
         lost = self._on_their_way.get(key)
         if lost is None:
             return 0
-        if (until := max(lost.values())) <= now:
+        if (until := max(each.until for each in lost.values())) <= now:
             del self._on_their_way[key]
             return 0
         return int((until - now) * 1000) + 1

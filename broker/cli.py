@@ -433,14 +433,14 @@ def status(place: Place, as_json: bool, wait: float | None) -> None:
     for name, numbers in _services(found).items():
         click.echo("\n".join(service_lines(name, numbers)))
     for line in task_lines(found.get("tasks")):
-        click.echo(line)
+        click.echo(printable(line))
     if not workers:
         click.echo("no worker has joined: nothing is signed")
     for worker in workers:
-        note = worker["why_not"] or worker["note"]
+        note = "; ".join(each for each in (worker["why_not"], worker["note"]) if each)
         click.echo(
             f"worker {worker['name']:8} pid {worker['pid']:<8} {worker['state']:8} "
-            f"active {worker['active']:<6} waiting {worker['ready']:<6} {note}".rstrip()
+            f"active {worker['active']:<6} waiting {worker['ready']:<6} {printable(note)}".rstrip()
         )
         for problem in (worker["encrypted_keys"] or {}).get("problems", ()):
             click.echo(f"  key not opened: {problem}")

@@ -25,6 +25,7 @@ from broker.applications import (
     Epoch,
     Milliseconds,
     TaskEvent,
+    Troubles,
     Watched,
 )
 from broker.verification import CheckAnswer, CheckSlice
@@ -241,7 +242,10 @@ class ApplicationsWanted(Struct, tag="applications", tag_field="type"):
 
 
 class TasksChanged(Struct, tag="tasks_changed", tag_field="type"):
-    """Admin: somebody has written into the journal what is to be done with tasks of these."""
+    """Admin: somebody has written into the journal what is to be done with tasks of these.
+
+    Or has mended what stopped them. In compat mode, which has neither, it is an error.
+    """
 
     keys: ApplicationKeys
 
@@ -614,6 +618,7 @@ class TaskNumbers(Struct, tag=13, array_like=True):
     waiting: Annotated[int, Meta(ge=0)]  # for a run, or to be submitted
     dead: Annotated[int, Meta(ge=0)]  # until somebody says what to do with them
     oldest_ms: Milliseconds = 0  # for how long the oldest of the waiting has been asked for
+    troubles: Troubles = {}  # of those that do not go on, why; of many the first
 
 
 class ApplicationsFound(Struct, tag=14, array_like=True):

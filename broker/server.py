@@ -35,7 +35,7 @@ from broker.messages import (
 )
 from broker.replays import Replays
 from broker.sockets import bind, bound_address, make_socket, receive, receive_frames, send
-from broker.task_options import configured_applications, controller_key
+from broker.task_options import COMPAT, configured_applications, controller_key
 from broker.task_routing import TaskPlan
 from broker.watch_list import KeptList
 from broker.watch_list_file import WatchListWriter, read_watch_list
@@ -119,6 +119,7 @@ class Broker:
             kept,
             unreadable,
             frozenset(settings.tasks.operators),
+            keeps_no_journal=settings.tasks.mode == COMPAT,
         )
         self._log = EventLog(state_dir / "events", self.epoch, settings.event_log_bytes)
         requests, task_events = self._known_from_log()

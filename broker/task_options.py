@@ -164,8 +164,17 @@ def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
         task_mode: str | None,
         **others: Any,
     ) -> None:
-        single = (node_service, chain_id, controller_id, controller_owner, task_mode)
-        flags = TaskFlags(application_id, operator, *(each or "" for each in single))
+        single = {
+            "--node-service": node_service,
+            "--chain-id": chain_id,
+            "--controller-id": controller_id,
+            "--controller-owner": controller_owner,
+            "--task-mode": task_mode,
+        }
+        for name, value in single.items():
+            if value == "":  # a variable that is not set, most likely
+                raise click.UsageError(f"{name} is empty: leave it out, or say what it is")
+        flags = TaskFlags(application_id, operator, *(each or "" for each in single.values()))
         command(*arguments, task_flags=flags, **others)
 
     run.__name__ = command.__name__

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker.applications import OFFCHAIN_CLIENT, Watched
+from broker.applications import OFFCHAIN_CLIENT, ApplicationInPool, Watched
 from broker.assignments import Assignments
 from broker.errors import UnreadableWatchList
 from broker.known_events import KnownEvents
@@ -40,6 +40,10 @@ APPLICATIONS_IN_STATUS_MAX = 64
 NAMED_BY_SETTINGS = "named_by_settings"  # code of an error
 ERROR_LETTERS_MAX = 1000  # a table of operators may be long; who reads it needs a few lines
 
+NO_JOURNAL = (
+    "the pool runs in compat mode, which keeps no journal and stops nothing: what fails is tried "
+    "again there by itself"
+)
 RESERVED_NAME = f"the name {OFFCHAIN_CLIENT!r} is the pool's own; push under another"
 
 Peer = Any  # whom to answer: opaque here
@@ -56,6 +60,7 @@ class TaskPlan:
     kept: KeptList = KeptList()  # noqa: RUF009  (a frozen value)
     unreadable: str = ""  # why nobody knows what was kept: nothing changes hands, nothing is kept
     operators: frozenset[str] | None = None  # names of the settings' operators; None: not known
+    keeps_no_journal: bool = False  # as in compat mode
 
 
 class TaskRouting:
@@ -66,6 +71,7 @@ class TaskRouting:
         self._controller = plan.controller
         self._unreadable = plan.unreadable
         self._operators = plan.operators
+        self._keeps_no_journal = plan.keeps_no_journal
         self.watched = WatchList(plan.kept, plan.configured, plan.controller)
         self.assignments = Assignments(
             broker_epoch,
@@ -103,8 +109,10 @@ class TaskRouting:
                 else:
                     self.watched.unwatch(peer, message.keys)
             case ApplicationsWanted():
-                listed = self.assignments.look(now)
+                listed = self._look(now)
                 self.replies.append((peer, ApplicationList(self._broker_epoch, listed)))
+            case TasksChanged() if self._keeps_no_journal:
+                self.replies.append((peer, Problem("no_journal", NO_JOURNAL)))
             case TasksChanged():
                 self._look_again(message.keys)
                 self.replies.append((peer, Done(self._broker_epoch)))
@@ -227,9 +235,18 @@ class TaskRouting:
 
     # -- people -----------------------------------------------------------------------------------
 
+    def _look(self, now: float, most: int | None = None) -> list[ApplicationInPool]:
+        """How the watched applications are, with what their owners say of them."""
+        listed = self.assignments.look(now, most)
+        for each in listed:
+            owned = self.assignments.owned.get(each.key)
+            told = None if owned is None else self._numbers.get(owned.worker)
+            each.trouble = "" if told is None else told.troubles.get(each.key, "")
+        return listed
+
     def status(self, now: float) -> dict[str, object]:
         """How applications and their tasks are, for people and for `--json`."""
-        listed = self.assignments.look(now, APPLICATIONS_IN_STATUS_MAX)
+        listed = self._look(now, APPLICATIONS_IN_STATUS_MAX)
         told = self._numbers.values()
         return {
             "watched": len(self.watched.entries),
@@ -242,7 +259,8 @@ class TaskRouting:
             "repeated_events": self.repeated_events,
             "applications": [
                 {"key": each.key, "state": each.state, "owner": each.owner, "epoch": each.epoch,
-                 "since_ms": each.since_ms, "wait_ms": each.wait_ms, "awaited": each.awaited}
+                 "since_ms": each.since_ms, "wait_ms": each.wait_ms, "awaited": each.awaited,
+                 "trouble": each.trouble}
                 for each in listed
             ],
         }  # fmt: skip
@@ -280,6 +298,8 @@ def task_lines(status: object) -> list[str]:
             f"application {key[:8]}…/{key[64:72]}… {each['state']:12} {where:8} "
             f"epoch {each['epoch']}{wait}"
         )
+        if each["trouble"]:
+            lines.append(f"  does not go on: {each['trouble']}")
     if (more := status["watched"] - len(status["applications"])) > 0:
-        lines.append(f"  and {more} more: forgepool tasks list")
+        lines.append(f"  and {more} more: forgepool tasks applications")
     return lines

@@ -21,7 +21,14 @@ from broker.place import Place, at_a_place
 from broker.task_options import COMPAT, TaskFlags, configured_applications, with_task_options
 from broker.telemetry import printable
 from workers.offchain.application import Application
-from workers.offchain.journal.journal_reports import KnownTask, find_task, known_tasks, leave_wish
+from workers.offchain.journal.journal_reports import (
+    KnownTask,
+    find_task,
+    known_tasks,
+    leave_wish,
+)
+from workers.offchain.journal.journal_reports import applications as known_applications
+from workers.offchain.journal.journal_reports import forget as forget_application
 from workers.offchain.journal.journal_tables import JOURNAL_NAME
 from workers.offchain.offchain_errors import NoJournal
 from workers.offchain.operators.operator_files import doubts, located, problems
@@ -113,12 +120,18 @@ def drop(place: Place, name: str) -> None:
 def _decide(place: Place, name: str, wish: Wish) -> None:
     journal = _journal(place)
     known = find_task(journal, name)
-    leave_wish(journal, known, wish)
     verb = {Wish.RETRY: "is tried again", Wish.DROP: "is dropped"}[wish]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         try:
-            admin.tasks_changed([known.application.key], timeout_s=ASK_S)
+            admin.tasks_changed([], timeout_s=ASK_S)  # a pool that goes by no journal refuses
+            runs = True
         except NoAnswer:
+            runs = False
+        leave_wish(journal, known, wish)
+        if runs:
+            with suppress(NoAnswer):  # then the journal is looked into a little later
+                admin.tasks_changed([known.application.key], timeout_s=ASK_S)
+        else:
             verb += " when a pool runs here"
     click.echo(f"{known.name} {verb}")
 
@@ -171,8 +184,7 @@ def watch(
 ) -> None:
     """Have the running pool process APPLICATION too, also after a restart.
 
-    APPLICATION is an id, or CHAIN/APPLICATION. Said again, it replaces what it may use, and one
-    that is stopped goes on.
+    APPLICATION is an id, or CHAIN/APPLICATION. Said again, it replaces what it may use.
     """
     if operators and any_operator:
         raise click.UsageError("either --operator or --any-operator: both contradict each other")
@@ -184,8 +196,6 @@ def watch(
     wanted = [Watched(_application(place, each, chain_id).key, allowed) for each in ids]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         admin.watch_applications(wanted)
-        with suppress(NoAnswer):  # it is watched either way
-            admin.tasks_changed([each.key for each in wanted], timeout_s=ASK_S)
     click.echo(f"{len(wanted)} watched")
 
 
@@ -206,6 +216,49 @@ def unwatch(place: Place, ids: tuple[str, ...], chain_id: str | None) -> None:
             )
         admin.unwatch_applications(keys)
     click.echo(f"{len(keys)} not watched any more")
+
+
+@tasks.command()
+@at_a_place
+@click.argument("ids", metavar="[APPLICATION...]", nargs=-1, shell_complete=watched_applications)
+def resume(place: Place, ids: tuple[str, ...]) -> None:
+    """Have APPLICATION go on now that what stopped it is mended; without any, all of them.
+
+    `forgepool tasks applications` says which ones do not go on, and why.
+    """
+    with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        watched = [Application.of_key(each.key) for each in admin.applications()]
+        meant = [each for each in watched if not ids or _names(each) & {*ids}]
+        named = {name for each in meant for name in _names(each)}
+        if unknown := [each for each in ids if each not in named]:
+            raise FixRequest(
+                f"not watched: {', '.join(unknown)}; see `forgepool tasks applications`"
+            )
+        admin.tasks_changed([each.key for each in meant])
+    click.echo(f"{len(meant)} asked again")
+
+
+@tasks.command()
+@at_a_place
+@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True,
+                shell_complete=applications_with_tasks)  # fmt: skip
+def forget(place: Place, ids: tuple[str, ...]) -> None:
+    """Take the tasks of APPLICATION, which the pool watches no more, out of the journal.
+
+    They would be there if it were watched again: dead and dropped ones, outputs, its cursor.
+    """
+    journal = _journal(place)
+    known = known_applications(journal)
+    with closing(Admin(place.endpoints, curve=place.curve)) as admin:
+        watched = {each.key for each in admin.applications()}
+    meant = [a for a in known if _names(a) & {*ids}]
+    named = {name for each in meant for name in _names(each)}
+    if unknown := [each for each in ids if each not in named]:
+        raise FixRequest(f"the journal has nothing of {', '.join(unknown)}")
+    if still := [each for each in meant if each.key in watched]:
+        raise FixRequest(f"still watched: {', '.join(map(str, still))}; unwatch it first")
+    for each in meant:
+        click.echo(f"{each}: {forget_application(journal, each)} tasks forgotten")
 
 
 @tasks.command()
@@ -280,12 +333,18 @@ def _application(place: Place, text: str, chain_id: str | None) -> Application:
     return Application.parse(text, chain_id or place.settings.tasks.chain_id)
 
 
+def _names(application: Application) -> set[str]:
+    """How people may write it where it is known."""
+    return {application.key, str(application), application.application_id}
+
+
 def _application_line(each: ApplicationInPool) -> str:
     text = f"{each.state:12} {Application.of_key(each.key)}"
     text += f"  {each.owner} epoch {each.epoch}" if each.owner else ""
     text += f"  waits for {', '.join(each.awaited)}" if each.awaited else ""
     allowed = "any operator" if each.operators is None else ", ".join(each.operators)
-    return f"{text}  {allowed}  (by {', '.join(each.named_by)})"
+    text += f"  {allowed}  (by {', '.join(each.named_by)})"
+    return text + (f"\n  does not go on: {printable(each.trouble)}" if each.trouble else "")
 
 
 # -- small things ---------------------------------------------------------------------------------

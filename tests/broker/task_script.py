@@ -180,6 +180,7 @@ class TaskScript(PoolScript):
         configured: tuple[Watched, ...] = (),
         controller: str = "",
         operators: frozenset[str] | None = None,
+        keeps_no_journal: bool = False,
         started: bool = True,
         now: float = 1000.0,
     ) -> None:
@@ -188,7 +189,8 @@ class TaskScript(PoolScript):
         self.task_workers: dict[bytes, TaskWorker] = {}
         self.given: dict[tuple[str, int], TaskWorker] = {}  # every epoch that was ever given
         self.pids = iter(range(1_000_000))
-        plan = TaskPlan(configured, controller, SUBMIT_LIMIT_S, self.kept, operators=operators)
+        plan = TaskPlan(configured, controller, SUBMIT_LIMIT_S, self.kept, operators=operators,
+                        keeps_no_journal=keeps_no_journal)  # fmt: skip
         super().__init__(epoch=epoch, started=False, tasks=plan, now=now)
         if started:
             self.wait(0.4)

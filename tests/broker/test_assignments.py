@@ -261,6 +261,18 @@ def test_and_no_longer_when_its_process_has_ended() -> None:
     assert other.wait_s(A) == 0
 
 
+def test_the_end_of_the_last_owner_says_nothing_of_a_lost_one_before_it() -> None:
+    pool = TaskScript(A)
+    silent, last = two_of(pool)
+    pool.lose(silent)
+    third = pool.worker_with_tasks("w9")
+    last.dies()
+    assert third.shares[A].before == 0  # else it would go by the end of the last one alone
+    assert third.wait_s(A) > SUBMIT_LIMIT_S - 1
+    silent.dies()
+    assert third.wait_s(A) == 0
+
+
 def test_a_silent_worker_that_comes_back_loses_what_it_has_first() -> None:
     """T48: what it still believes to own is fenced by the higher epoch, and let go of."""
     pool = TaskScript(A)
@@ -284,6 +296,17 @@ def test_a_silent_worker_that_comes_back_with_nothing_need_not_be_waited_for() -
     owner.shares = {}
     other.quick = False
     owner.goes_on()
+    assert look(pool, A).wait_ms == 0
+
+
+def test_a_silent_worker_that_comes_back_is_waited_for_until_it_has_let_go() -> None:
+    pool = TaskScript(A)
+    owner, _ = two_of(pool)
+    pool.lose(owner)
+    owner.goes_on()
+    assert A in owner.letting_go, "its submission may be on its way"
+    assert look(pool, A).wait_ms > 0
+    owner.lets_go()
     assert look(pool, A).wait_ms == 0
 
 
@@ -592,6 +615,13 @@ def test_the_owner_hears_that_somebody_has_written_into_the_journal() -> None:
     assert not any(m == LookAgain([A]) for m in other.heard)
 
 
+def test_in_compat_mode_there_is_no_journal_to_look_into() -> None:
+    pool = TaskScript(A, keeps_no_journal=True)
+    (answer,) = pool.admin(TasksChanged([A]))
+    assert isinstance(answer, Problem)
+    assert answer.code == "no_journal"
+
+
 # -- the end of the pool --------------------------------------------------------------------------
 
 
@@ -641,6 +671,17 @@ def test_the_status_tells_of_applications_and_tasks() -> None:
     assert workers["w1"]["running"] == 1
     first.dies()
     assert pool.core.status(pool.now)["tasks"]["running"] == 1  # type: ignore[index]
+
+
+def test_an_application_that_does_not_go_on_has_its_owners_words() -> None:
+    pool = TaskScript(A)
+    owner, other = two_of(pool)
+    owner.says(TaskNumbers(0, 1, 0, 0, {A: "read-only"}))
+    other.says(TaskNumbers(0, 0, 0, 0, {A: "of another time"}))
+    assert look(pool, A).trouble == "read-only"
+    assert task_lines(pool.core.status(pool.now)["tasks"])[-1] == "  does not go on: read-only"
+    owner.says(TaskNumbers(0, 0, 0))
+    assert look(pool, A).trouble == ""
 
 
 def test_a_pool_without_applications_says_nothing_of_them() -> None:

@@ -8,9 +8,10 @@
     s >> committed(A) << submits("fast!")
 
 `>>` tells the core something, `<<` is the next thing that it wants done in the world; when the next
-`>>` or `wait` comes, there must not be anything more. The journal is played: its entries are
-applied to `s.journal`, and epochs are taken or refused by it at once. Events and notes are in
-`s.events` and `s.notes`. Every random pause is the longest one, so a retry comes after 5, 10, 20 s.
+`>>` or `wait` comes, or the test ends, there must not be anything more. The journal is played: its
+entries are applied to `s.journal`, and epochs are taken or refused by it at once. Events and notes
+are in `s.events` and `s.notes`. Every random pause is the longest one, so a retry comes after 5,
+10, 20 s.
 
 A task is written as its input; its operator is "echo" unless it is a `Task`. An output is the input
 with "!".
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import inf
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
@@ -136,7 +137,10 @@ class PlayedJournal:
 
 
 class Script:
+    played: ClassVar[list[Script]] = []  # in this test; `conftest.py` looks at how they end
+
     def __init__(self, core: Any, journal: PlayedJournal | None = None) -> None:
+        self.played.append(self)
         self.core = core
         self.now, self.unix_us = 1000.0, START_UNIX_US
         self.journal = journal or PlayedJournal()

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,15 @@ from workers.offchain.commands import (
     Run,
     TakeEpoch,
 )
+from workers.offchain.journal import journal_holder
 from workers.offchain.journal.journal import Journal, Places
-from workers.offchain.journal.journal_reports import find_task, leave_wish
+from workers.offchain.journal.journal_reports import (
+    applications,
+    find_task,
+    forget,
+    known_tasks,
+    leave_wish,
+)
 from workers.offchain.journal.journal_tables import JOURNAL_NAME, open_to_read, open_to_write
 from workers.offchain.offchain_errors import JournalUnusable, NoSuchTask
 from workers.offchain.records import TaskRecord, TaskState
@@ -213,6 +221,80 @@ def test_an_ended_owner_is_known_by_its_epoch(
     assert not elsewhere.told.last_has_ended, "somebody on another host had epoch 8"
     (here,) = journal.commit([TakeEpoch(APP, 10, before=9)]).taken
     assert here.told.last_has_ended
+
+
+STOPPED_HOLDER = """
+import os, signal, sys
+from pathlib import Path
+from signers.marks.store_lock import StoreLock
+from workers.offchain.application import Application
+from workers.offchain.commands import TakeEpoch
+from workers.offchain.journal.journal import Journal, Places
+
+if sys.argv[2]:
+    journal = Journal(Path(sys.argv[1]), Places(total=2))
+    journal.commit([TakeEpoch(Application.of_key(sys.argv[2]), 7)])
+lock = StoreLock(Path(sys.argv[1]))
+lock.acquire()
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.parametrize("is_processor", [True, False])
+def test_a_processor_that_is_stopped_with_the_lock_does_not_stop_the_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch, is_processor: bool
+) -> None:
+    monkeypatch.setattr(journal_holder, "LOOK_S", 0.02)
+    monkeypatch.setattr(journal_holder, "HELD_S_MAX", 0.04)
+    Journal(path, PLACES).close()
+    command = [sys.executable, "-c", STOPPED_HOLDER, str(path), APP.key if is_processor else ""]
+    with subprocess.Popen(command) as stopped:
+        os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+        if is_processor:
+            opened = Journal(path, PLACES)
+            assert stopped.wait() == -signal.SIGKILL
+            assert opened.commit([TakeEpoch(APP, 8)]).taken
+            opened.close()
+            return
+        while journal_holder.look_at_holder(path) is None:
+            pass
+        held = journal_holder.look_at_holder(path)
+        assert f"process {stopped.pid} has held" in str(held), "a stranger is told of"
+        assert stopped.poll() is None, "and not killed"
+        stopped.kill()
+
+
+def test_of_what_was_forgotten_epoch_and_numbers_stay(path: Path, journal: Journal) -> None:
+    dead = task(3, TaskState.DEAD)
+    journal.commit([TakeEpoch(APP, 7), TakeEpoch(OTHER, 8), KeepTask(APP, dead), event(3)])
+    journal.commit([KeepCursor(APP, "here"), KeepTask(OTHER, dead)])
+    leave_wish(path, next(known_tasks(path)), Wish.RETRY)
+    assert APP in applications(path)
+    assert forget(path, APP) == 1
+    later = Journal(path, PLACES)
+    assert later.commit([TakeEpoch(APP, 6)]).refused == [EpochRefused(APP, 6, 7)]
+    written = later.commit([TakeEpoch(APP, 9)])
+    (taken,) = written.taken
+    assert (taken.told.tasks, taken.told.cursor, taken.told.next_serial) == ([], None, 4)
+    assert (written.posted, later.wishes([APP])) == ([], [])
+    assert [known.application for known in known_tasks(path)] == [OTHER]
+    later.close()
+
+
+@pytest.mark.parametrize(("submitted_epoch", "knows"), [(7, True), (6, False)])
+def test_the_last_owner_s_end_says_nothing_of_what_one_before_it_submitted(
+    path: Path, journal: Journal, submitted_epoch: int, knows: bool
+) -> None:
+    subprocess.run(
+        [sys.executable, "-c", HOLDER, str(path), APP.key, "7", TaskState.WAITING],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    with closing(open_to_write(path)) as db:
+        db.execute("UPDATE tasks SET state = 'submitting', submitted_epoch = ?", (submitted_epoch,))
+    (taken,) = journal.commit([TakeEpoch(APP, 8, before=7)]).taken
+    assert taken.told.last_has_ended is knows
 
 
 @pytest.mark.parametrize("holder", [TaskState.SUBMITTING], indirect=True)

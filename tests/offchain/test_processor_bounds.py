@@ -28,6 +28,7 @@ from tests.offchain.processor_script import (
     runs,
     script,
     submits,
+    watches,
 )
 from workers.offchain.actions import ProcessorActions, Task
 from workers.offchain.application import Application
@@ -36,6 +37,7 @@ from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
 from workers.offchain.hardened.ordered_group import AHEAD_MAX
 from workers.offchain.hardened.processor import Processor
 from workers.offchain.hardened.task_list import TASKS_MAX
+from workers.offchain.hardened.watched_application import UNSUBMITTED_MAX
 from workers.offchain.processor_settings import ProcessorSettings
 from workers.offchain.stimuli import (
     Answered,
@@ -162,12 +164,25 @@ def test_a_group_is_computed_only_so_far_ahead() -> None:
     s >> committed(A) << runs(f"{AHEAD_MAX}") << submits("1!")
 
 
+def test_no_more_is_computed_while_enough_waits_to_be_submitted() -> None:
+    s = script(concurrency=1, per_application=1)
+    tasks = [Task("echo", f"{i}", f"{i}") for i in range(UNSUBMITTED_MAX + 10)]
+    s >> owned(A) << watches() << asks(A)
+    s >> answered(A, *tasks) << runs("0")
+    s >> output("0") << runs("1") << submits("0!")  # and nothing is heard of it
+    for i in range(1, UNSUBMITTED_MAX - 1):
+        s >> output(f"{i}") << runs(f"{i + 1}")
+    s >> output(f"{UNSUBMITTED_MAX - 1}")
+    s >> committed(A) << runs(f"{UNSUBMITTED_MAX}") << submits("1!")
+
+
 def test_of_a_list_without_end_the_first_tasks_are_taken() -> None:
     s = script()
     s >> owned(A)
     s.seen()
     s >> answered(A, *(f"{i}" for i in range(TASKS_MAX + 1)), cursor="beyond")
     assert len(s.states(A)) == TASKS_MAX
+    assert s.count(Run) == ProcessorSettings().per_application
     assert A not in s.journal.cursors, "it would leave tasks behind"
 
 

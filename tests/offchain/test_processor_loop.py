@@ -6,21 +6,35 @@ Core and journal are the real ones; the node is played, and no operator ever sta
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any, cast
 
+import pytest
+
+from signers.marks.store_lock import StoreLock
 from tests.offchain.processor_script import A
+from tests.offchain.test_journal import HOLDER
 from workers.offchain.actions import ProcessorActions, Task
 from workers.offchain.application import Application
-from workers.offchain.commands import TakeEpoch
+from workers.offchain.commands import Run, TakeEpoch
+from workers.offchain.ends import RunEnd, RunResult
 from workers.offchain.hardened.processor import Processor
+from workers.offchain.journal import journal_holder
 from workers.offchain.journal.journal import Journal, Places
-from workers.offchain.journal.journal_tables import JOURNAL_NAME
+from workers.offchain.journal.journal_reports import KnownTask, known_tasks, leave_wish
+from workers.offchain.journal.journal_tables import JOURNAL_NAME, open_to_write
+from workers.offchain.offchain_errors import JournalHeld
+from workers.offchain.operators.operator_run import OnEnd, OnSlow
 from workers.offchain.processor_loop import ProcessorLoop
 from workers.offchain.processor_settings import ProcessorSettings
-from workers.offchain.stimuli import Answered, Cancelled, Share, Stimulus, Updated
+from workers.offchain.records import TaskRecord, TaskState
+from workers.offchain.stimuli import Answered, Cancelled, Notified, Share, Stimulus, Updated, Wish
 
 
 class PlayedNode:
@@ -50,17 +64,41 @@ class PlayedNode:
     def close(self) -> None: ...
 
 
+class PlayedLauncher:
+    """Starts runs that go on until they are cancelled."""
+
+    pid, started_at = 0, 0.0
+
+    def __init__(self) -> None:
+        self.was_started = asyncio.Event()
+        self.cancelled = 0
+
+    def launch(self, order: Run, token: str, on_end: OnEnd, on_slow: OnSlow) -> PlayedLauncher:
+        del order, token, on_slow
+        self._on_end = on_end
+        self.was_started.set()
+        return self
+
+    def cancel(self, *, at_once: bool = False) -> None:
+        del at_once
+        self.cancelled += 1
+        asyncio.get_running_loop().call_soon(self._on_end, RunResult(RunEnd.CANCELLED))
+
+    def close(self) -> None: ...
+
+
 def looped(
     core: Processor,
     journal: Journal,
     node: PlayedNode,
     on_turn: Callable[[Sequence[Stimulus]], None],
     on_stall: Callable[[Exception], None] = lambda _: None,
+    launcher: PlayedLauncher | None = None,
 ) -> ProcessorLoop:
     return ProcessorLoop(
         core,
         journal,
-        cast(Any, node),
+        launcher or PlayedLauncher(),
         cast(Any, node),
         cast(Any, node),
         submit_limit_s=1.0,
@@ -165,5 +203,100 @@ async def _fill_the_disk(path: Path) -> None:
         await was_asked_again.wait()
     assert stalls == ["database or disk is full"]
     assert asked == [None, cursor]
+    loop.tell(Cancelled())
+    await running
+
+
+def test_a_full_disk_holds_up_no_end_of_an_operator(tmp_path: Path) -> None:
+    asyncio.run(_fill_the_disk_while_one_runs(tmp_path / JOURNAL_NAME))
+
+
+async def _fill_the_disk_while_one_runs(path: Path) -> None:
+    core = Processor(ProcessorSettings(), Random(1))
+    journal, node, launcher = Journal(path, Places(8)), PlayedNode(), PlayedLauncher()
+    node.answers.append(ProcessorActions([], None, "c" * 1_000_000))  # wants it no more
+    node.may_answer.set()
+    stalls = []
+
+    def on_stall(_: Exception) -> None:
+        stalls.append(launcher.cancelled)
+        journal._db.execute("PRAGMA max_page_count=1000000")  # somebody has made room
+
+    loop = looped(core, journal, node, lambda _: None, on_stall, launcher)
+    running = asyncio.create_task(loop.run())
+    loop.tell(Updated([Share(A, 1)]))
+    async with asyncio.timeout(30):
+        await launcher.was_started.wait()
+        journal._db.execute("PRAGMA max_page_count=1")
+        loop.tell(Notified(A.chain_id, "NewBlock"))
+        while not stalls:
+            await asyncio.sleep(0.01)
+    assert stalls == [1]
+    loop.tell(Cancelled())
+    await running
+
+
+def test_a_wish_waits_until_its_application_can_hear_it(tmp_path: Path) -> None:
+    asyncio.run(_wish_while_the_last_owner_submits(tmp_path / JOURNAL_NAME))
+
+
+async def _wish_while_the_last_owner_submits(path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(path), A.key, "7", TaskState.SUBMITTING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as last_owner:
+        assert last_owner.stdout is not None
+        last_owner.stdout.readline()
+        dead = TaskRecord(2, "id", "echo", "dead", TaskState.DEAD)
+        with closing(open_to_write(path)) as db:
+            db.execute(
+                "INSERT INTO tasks SELECT key, 2, 'dead', group_id, operator, attempts, fruitless,"
+                " not_before_us, why, stderr, 0, asked, changed_us FROM tasks"
+            )
+            db.execute("INSERT INTO inputs SELECT key, 2, 'dead' FROM inputs")
+        leave_wish(path, KnownTask(A, dead, 0, None), Wish.RETRY)
+        core, node = Processor(ProcessorSettings(), Random(1)), PlayedNode()
+        turns: list[Sequence[Stimulus]] = []
+        loop = looped(core, Journal(path, Places(8)), node, turns.append)
+        running = asyncio.create_task(loop.run())
+        loop.tell(Updated([Share(A, 8)]))
+        async with asyncio.timeout(30):
+            while not turns:
+                await asyncio.sleep(0.01)
+            loop.look_again()
+            while len(turns) < 2:
+                await asyncio.sleep(0.01)
+            last_owner.kill()
+            await node.was_asked.wait()
+            while any(each.wish for each in known_tasks(path)):
+                await asyncio.sleep(0.01)
+        assert {t.task.serial: str(t.task.state) for t in known_tasks(path)}[2] == "waiting"
+        loop.tell(Cancelled())
+        await running
+
+
+def test_who_waits_for_the_journal_s_lock_says_for_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_holder, "LOOK_S", 0.01)
+    asyncio.run(_hold_the_lock(tmp_path / JOURNAL_NAME))
+
+
+async def _hold_the_lock(path: Path) -> None:
+    node, stalls = PlayedNode(), []
+    loop = looped(
+        Processor(ProcessorSettings(), Random(1)), Journal(path, Places(8)), node,
+        lambda _: None, stalls.append,
+    )  # fmt: skip
+    lock = StoreLock(path)
+    lock.acquire()
+    running = asyncio.create_task(loop.run())
+    loop.tell(Updated([Share(A, 1)]))
+    async with asyncio.timeout(30):
+        while not stalls:
+            await asyncio.sleep(0.01)
+        lock.release()
+        await node.was_asked.wait()
+    assert isinstance(stalls[0], JournalHeld)
+    assert f"process {os.getpid()} has held" in str(stalls[0])
+    lock.close()
     loop.tell(Cancelled())
     await running

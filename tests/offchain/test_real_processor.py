@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from broker.config import OperatorSettings
-from broker.messages import TaskNumbers
+from broker.messages import Applications, TaskNumbers
 from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
 from tests.offchain.served_applications import until
 from tests.offchain.test_journal import HOLDER, OTHER
@@ -176,7 +176,8 @@ async def test_an_application_that_does_not_go_on_says_why(
         one.give(p.share())
         await until(lambda: "applications_wait: 1 of 1" in one.inner.trouble)
         assert "read-only mode" in one.inner.trouble
-        assert "forgepool tasks watch" in one.inner.trouble
+        assert "forgepool tasks resume" in one.inner.trouble
+        await until(lambda: p.application().key in one.numbers.troubles)
         [known] = journal(tmp_path)
         assert known.task.state is TaskState.COMPUTED
         assert "read-only mode" in known.task.why
@@ -271,6 +272,36 @@ async def test_a_killed_worker_leaves_no_operator(tmp_path: Path) -> None:
 
 
 @played
+async def test_a_processor_that_is_killed_while_it_ends_leaves_no_operator(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    slow = script(tmp_path, "slow", waits_for(tmp_path / "never", notes=notes))
+    async with pool(tmp_path, {"slow": slow}) as p:
+        p.served.request_task("slow", "x")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: len(noted(notes)) == 1)
+        one.signal(signal.SIGSTOP)
+        one.inner.finish()
+        one.signal(signal.SIGKILL)
+        await until(lambda: not one.inner.holds)
+        await until(lambda: not alive(noted(notes)[0]))
+        assert submissions(p) == 0
+
+
+@played
+async def test_a_wait_that_is_over_does_not_begin_again_with_the_next_processor(
+    tmp_path: Path,
+) -> None:
+    async with pool(tmp_path, {"cat": CAT}) as p:
+        p.served.request_task("cat", "x")
+        one = p.processor()
+        two_minutes_ago = time.monotonic() - 120
+        one.inner.take(Applications("epoch", 1, [p.share(wait_ms=60_000)]), two_minutes_ago)
+        one.signal(signal.SIGKILL)
+        await outcomes(one, 1)
+
+
+@played
 async def test_what_was_taken_away_is_not_submitted_and_runs_anew_elsewhere(
     tmp_path: Path,
 ) -> None:
@@ -318,9 +349,11 @@ async def test_many_tasks_keep_their_order_and_the_caps_of_the_host(tmp_path: Pa
     """T42, with two processors of one host."""
     running = tmp_path / "running"
     running.mkdir()
-    # Each notes itself, looks how many there are, and says that.
+    # Each notes itself, looks how many there are, and says that behind its input.
     counts = script(
-        tmp_path, "counts", f"touch {running}/$$; ls {running} | wc -l; rm {running}/$$"
+        tmp_path,
+        "counts",
+        f": > {running}/$$; read -r input; set -- {running}/*; echo $input $#; rm {running}/$$",
     )
     async with pool(tmp_path, {"counts": counts}, ids=False, applications=2, concurrency=3) as p:
         for number in range(30):
@@ -330,9 +363,14 @@ async def test_many_tasks_keep_their_order_and_the_caps_of_the_host(tmp_path: Pa
         other.give(p.share(application=1))
         await outcomes(one, 15)
         await outcomes(other, 15)
-        assert max(map(int, p.served.results)) <= 3
         sent = [r.variables["outcome"]["output"] for r in p.served.host.requests.asking(OUTCOME)]
-        assert len(sent) == 30
+        numbers, counted = zip(
+            *((int(word) for word in each.split()) for each in sent), strict=True
+        )
+        assert max(counted) <= 3
+        for application in range(2):
+            of_it = [number for number in numbers if number % 2 == application]
+            assert of_it == list(range(application, 30, 2))
 
 
 @played
@@ -427,3 +465,15 @@ async def test_compat_submits_what_was_taken_away(tmp_path: Path) -> None:
         gate.touch()
         await until(lambda: p.served.results == ["x", "y"])
         assert not (tmp_path / JOURNAL_NAME).exists()
+
+
+@played
+async def test_compat_ends_in_the_middle_of_a_question(tmp_path: Path) -> None:
+    """T26: its loop would wait for the answer for ever, and the pool's drain with it."""
+    async with pool(tmp_path, {"cat": CAT}, mode="compat") as p:
+        p.served.fault(FaultKind.HANG, field="nextActions", times=0)
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: bool(p.served.host.requests.asking("nextActions")))
+        one.inner.finish()
+        await until(lambda: not one.inner.holds)

@@ -349,6 +349,34 @@ def test_a_gate_stays_closed_for_the_next_owner() -> None:
     s.wait(0.2) << asks(A)
 
 
+def test_a_gate_remembers_what_was_submitted_in_vain() -> None:
+    s = running("task")
+    s >> output("task") << submits("task!")
+    s >> submitted(A, SubmitEnd.NO_EFFECT)
+    s.wait(5) << asks(A)
+    s >> answered(A, "task") << submits("task!")
+    s >> submitted(A, SubmitEnd.NO_EFFECT)
+    s = owner_after(s, Share(A, 2)) << asks(A)
+    s >> answered(A, "task")
+    s.wait(9.9)
+    s.wait(0.2) << asks(A)
+    s >> answered(A, "task") << submits("task!")
+    s >> submitted(A, SubmitEnd.NO_EFFECT)
+    s.wait(19.9)
+    s.wait(0.2) << asks(A)
+
+
+def test_no_gate_is_closed_for_longer_when_the_wall_clock_was_set() -> None:
+    s = running("task", retry_max_s=60)
+    s >> failed("task")
+    s.set_wall_clock(-3600)
+    s = owner_after(s, Share(A, 2), retry_max_s=60) << asks(A)
+    s >> answered(A, "task")
+    s.wait(59.9)
+    s.wait(0.2) << asks(A)
+    s >> answered(A, "task") << runs("task", attempt=2)
+
+
 def test_what_was_not_tried_is_tried_by_the_next_owner_that_can() -> None:
     s = script(operators=frozenset({"echo"}))
     tasks = [Task("new", "a"), Task("echo", "b", "1"), Task("echo", "c", "2")]
@@ -438,6 +466,13 @@ def test_t26_operators_are_ended_and_nothing_is_submitted() -> None:
     s >> owned(A, B)
     s >> cancelled_run("b") << releases(A) << unwatches() << is_done()
     assert s.states(A) == [("a", "computed"), ("b", "waiting")]
+
+
+def test_t26_operators_may_come_to_their_end_there_too() -> None:
+    s = running("a", unassign="finish")
+    s >> told(Cancelled())
+    s >> output("a") << releases(A) << unwatches() << is_done()
+    assert s.states(A) == [("a", "computed")]
 
 
 def test_t26_a_submission_on_its_way_is_finished() -> None:

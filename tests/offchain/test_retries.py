@@ -41,7 +41,7 @@ from workers.offchain.commands import Ask, Command, Run, Submit
 from workers.offchain.ends import PERMANENT_ENDS, RunEnd, SubmitEnd
 from workers.offchain.hardened.retry_gate import RetryGate
 from workers.offchain.hardened.task_list import DEAD_LETTERS_CHARACTERS_MAX, DEAD_LETTERS_MAX
-from workers.offchain.standing import trouble
+from workers.offchain.standing import trouble, troubles
 from workers.offchain.stimuli import Resumed, Share, Wish
 
 
@@ -108,6 +108,22 @@ def test_t36_what_always_fails_runs_five_times_in_a_minute(seed: int) -> None:
         s.wait(0.1)
         played += s.play(reply)
     assert 3 <= sum(isinstance(command, Run) for command in played) <= 5
+
+
+def test_after_a_success_pauses_begin_anew() -> None:
+    s = running("a", "b")
+    s >> output("b")
+    for pause_s in (5, 10):
+        s >> failed("a")
+        s.wait(pause_s) << asks(A)
+        s >> answered(A, "a", "b") << runs("a")
+    s >> output("a") << submits("a!")
+    s >> committed(A) << submits("b!")
+    s.wait(0.2) << asks(A)
+    s >> answered(A, "b")
+    s >> submitted(A, SubmitEnd.TRANSIENT)
+    s.wait(5) << asks(A)
+    s >> answered(A, "b") << submits("b!")
 
 
 def test_t36_a_sibling_that_succeeds_does_not_open_the_gate() -> None:
@@ -302,6 +318,13 @@ def test_t10_a_block_or_a_round_wakes_it_earlier(reason: str) -> None:
     s >> answered(A, "task") << submits("task!")
 
 
+def test_t10_other_news_say_nothing_of_a_round() -> None:
+    s = submitting("task")
+    s >> submitted(A, SubmitEnd.WAIT_UNTIL, until_unix_us=s.unix_us + 3_000_000)
+    s >> notified("NewIncomingBundle")
+    s.wait(2.9)
+
+
 def test_t10_a_round_in_the_past_or_far_away_is_not_believed() -> None:
     s = submitting("task")
     s >> submitted(A, SubmitEnd.WAIT_UNTIL, until_unix_us=0) << asks(A)
@@ -408,6 +431,15 @@ def test_t39_what_was_not_committed_is_submitted_again_after_a_pause() -> None:
     assert len(s.told("task_started")) == 1
 
 
+def test_t39_the_node_has_its_time_however_short_the_pauses_are() -> None:
+    s = submitting("task", retry_delay_s=0.1)
+    s >> submitted(A, SubmitEnd.AMBIGUOUS, text="connection reset") << asks(A)
+    s >> answered(A, "task")
+    s.wait(4.9)
+    s.wait(0.1) << asks(A)
+    s >> answered(A, "task") << submits("task!")
+
+
 def test_t39_an_equal_task_that_stands_elsewhere_is_another() -> None:
     s = submitting("tick", "tock")
     s >> submitted(A, SubmitEnd.AMBIGUOUS) << asks(A)
@@ -467,6 +499,17 @@ def test_why_an_application_does_not_go_on_is_told_while_it_does_not() -> None:
     s.wait(1) << asks(A)
     s >> answered(A, "task", with_id("1", "other")) << submits("other!")
     assert trouble(s.core.standings(s.now)) == ""
+
+
+def test_an_answer_on_its_way_does_not_hide_why_an_application_is_stopped() -> None:
+    s = submitting("task")
+    s.wait(1)
+    s >> new_block() << asks(A)
+    s >> submitted(A, SubmitEnd.CONFIGURATION, text="read-only")
+    s >> answered(A, "task")
+    [standing] = s.core.standings(s.now)
+    assert standing.trouble.startswith("configuration: read-only. ")
+    assert troubles([standing]) == {A.key: standing.trouble}
 
 
 def test_a_wrong_configuration_stops_only_its_own_application() -> None:

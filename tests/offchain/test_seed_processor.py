@@ -41,6 +41,7 @@ from workers.offchain.commands import Ask, Run, Submit
 from workers.offchain.compat.deadline_heap import DeadlineHeap
 from workers.offchain.compat.seed_processor import SeedProcessor
 from workers.offchain.ends import RunEnd, SubmitEnd
+from workers.offchain.standing import trouble
 from workers.offchain.stimuli import Cancelled
 
 seed_script = partial(script, partial(SeedProcessor, CHAIN))
@@ -445,6 +446,9 @@ def test_t22_the_failure_of_an_unassigned_application_is_not_retried() -> None:
     s = running("a")
     s >> owned() << releases(A)
     s >> failed("a")
+    s.wait(1)
+    s >> owned(A, epoch=2) << asks(A)  # it comes back before the retry would have been
+    s >> answered(A)
     s.wait(3600)
 
 
@@ -511,3 +515,15 @@ def test_how_it_stands_can_be_read() -> None:
     [standing] = s.core.standings(s.now)
     assert (standing.phase, standing.running, standing.waiting) == ("watched", 1, 1)
     assert s.count(Run) + s.count(Submit) + s.count(Ask) == 0
+
+
+def test_why_it_does_not_go_on_can_be_read() -> None:
+    s = seed_script()
+    s >> owned(A) << watches()
+    assert "have not begun" in trouble(s.core.standings(s.now))
+    s >> stream_opened() << asks(A)
+    s >> not_answered(A, "away")
+    assert trouble(s.core.standings(s.now)) == "1 of 1; aaaaaaaaaaaa: away"
+    s.wait(60) << asks(A)
+    s >> answered(A)
+    assert trouble(s.core.standings(s.now)) == ""

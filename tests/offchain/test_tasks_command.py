@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import click
@@ -49,6 +50,20 @@ def test_a_mistake_in_an_operator_s_table_is_told_with_its_name(tmp_path: Path) 
     assert done.exit_code == EXIT_MISCONFIGURED
     assert "[tasks.operators.echo]" in done.stderr
     assert "memmory_bytes" in done.stderr
+
+
+def test_a_pipe_is_no_program_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o700)
+    done = run(tmp_path, "check", "--operator", f"echo={tmp_path / 'pipe'}")
+    assert done.exit_code == 1
+    assert done.stderr == f"problem: operator 'echo': {tmp_path / 'pipe'} is not a file\n"
+
+
+@pytest.mark.parametrize("flag", ["--node-service", "--chain-id", "--controller-id"])
+def test_an_empty_flag_is_no_flag_that_was_left_out(tmp_path: Path, flag: str) -> None:
+    done = run(tmp_path, "check", flag, "")
+    assert done.exit_code == click.UsageError.exit_code
+    assert f"{flag} is empty" in done.stderr
 
 
 def test_a_mistake_in_an_application_s_table_is_told_with_its_id(tmp_path: Path) -> None:

@@ -163,7 +163,11 @@ def test_applications_are_watched_and_let_go_while_the_pool_runs(template: PoolP
         sandbox.post("/sandbox/faults", [{"kind": "read_only", "field": "processTaskOutcome"}])
         sandbox.request("cat", "stopped", 1)
         until(lambda: "read-only mode" in pool.run("status").stdout, what="why it is stopped")
-        pool.run("tasks", "watch", sandbox.applications[1], "--any-operator")
+        listed = pool.run("tasks", "applications").stdout.splitlines()
+        assert sum("does not go on: configuration: " in line for line in listed) == 1
+        mistyped = pool.run("tasks", "resume", "ab" * 32, check=False)
+        assert (mistyped.returncode, mistyped.stdout) == (1, "")
+        pool.run("tasks", "resume", sandbox.applications[1])
         until(lambda: sandbox.results(1) == ["a1", "stopped"])
 
         pool.signal(pool.broker_pid, signal.SIGKILL)
@@ -177,6 +181,11 @@ def test_applications_are_watched_and_let_go_while_the_pool_runs(template: PoolP
         (operator,) = until(lambda: noted(notes))
         pool.run("tasks", "unwatch", sandbox.applications[1])
         until(lambda: not psutil.pid_exists(operator), what="the end of its operator")
+        watched = pool.run("tasks", "forget", sandbox.applications[0], check=False)
+        assert (watched.returncode, "still watched" in watched.stderr) == (1, True)
+        until(lambda: "waiting" in pool.run("tasks", "list").stdout)
+        assert " 1 tasks forgotten" in pool.run("tasks", "forget", sandbox.applications[1]).stdout
+        assert pool.run("tasks", "list").stdout == ""
         sandbox.request("cat", "c", 0)
         until(lambda: sandbox.results(0) == ["a0", "b", "c"])
         assert sandbox.results(1) == ["a1", "stopped"]

@@ -36,7 +36,7 @@ class Ping(Struct, tag="ping", frozen=True):
 
 
 class Finish(Struct, tag="finish", frozen=True):
-    """Begin nothing, end what runs, then end yourself."""
+    """Begin nothing, let go of everything as if it were taken away, then end yourself."""
 
 
 class ToBroker(Struct, tag="to_broker", frozen=True):
@@ -56,8 +56,12 @@ class Condition(Struct, tag="condition", frozen=True):
     text: str = ""
 
 
+class Finished(Struct, tag="finished", frozen=True):
+    """Nothing of ours runs any more, and we end."""
+
+
 Order = ProcessorSetup | FromBroker | Welcomed | Ping | Finish
-Word = ToBroker | Pong | Condition
+Word = ToBroker | Pong | Condition | Finished
 
 _encode = msgspec.msgpack.Encoder().encode
 _orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)

@@ -26,6 +26,13 @@ class JournalUnusable(OffchainError):
     advice = "No operator is run meanwhile; signing goes on."
 
 
+class JournalHeld(OffchainError):
+    """Another process holds the journal's lock for longer than any turn takes."""
+
+    code = "journal_held"
+    advice = "Is it stopped? A task processor is killed after 10 s; anything else is yours to end."
+
+
 class NoJournal(OffchainError):
     """The journal was asked for in the mode that keeps none."""
 

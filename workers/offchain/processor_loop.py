@@ -31,7 +31,6 @@ from workers.offchain.commands import (
     Kill,
     Note,
     Publish,
-    Released,
     Run,
     StopAsking,
     Submit,
@@ -40,6 +39,8 @@ from workers.offchain.commands import (
     WatchChain,
 )
 from workers.offchain.ends import RunEnd, RunResult, SubmitEnd, SubmitResult
+from workers.offchain.hardened.watched_application import Phase
+from workers.offchain.journal import journal_holder
 from workers.offchain.journal.journal import Journal, Posted, Written
 from workers.offchain.node_service.node_service import NodeService
 from workers.offchain.node_service.notification_stream import NotificationStream
@@ -124,14 +125,14 @@ class ProcessorLoop:
         self._wake = asyncio.Event()
         # One thread: a journal is used by one at a time, and its turns keep their order.
         self._thread = ThreadPoolExecutor(1, "journal")
+        self._looking: asyncio.TimerHandle | None = None
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._tokens: dict[int, str] = {}  # of runs
         self._ended_tokens: list[str] = []
         self._confirmed: list[int] = []  # numbers of events, not crossed out yet
         self._crosses_out = False  # though there is nothing else to write
-        self._applications: set[Application] = set()
-        self._look_at = 0.0  # when the journal is looked into for wishes
+        self._look_at = inf  # when the journal is looked into for wishes
         self._events = 0  # of a mode without a journal
         self._is_ending = self._done = False
 
@@ -173,7 +174,7 @@ class ProcessorLoop:
 
     async def _turn(self) -> None:
         deadline = self._core.deadline()
-        if self._journal is not None and self._applications:
+        if self._journal is not None:
             deadline = min(deadline, self._look_at)
         left_s = deadline - time.monotonic()
         if left_s > 0:
@@ -186,11 +187,17 @@ class ProcessorLoop:
         stimuli, self._stimuli = self._stimuli, []
         heard = await self._wishes()
         now, unix_us = time.monotonic(), time.time_ns() // 1000
-        commands = self._core.handle_all([*stimuli, *heard], now, unix_us)
+        # Wishes first: what comes after them may take an application away that was to hear one.
+        commands = self._core.handle_all([*heard, *stimuli], now, unix_us)
+        if any(isinstance(each, EpochTaken) for each in stimuli):
+            self._look_at = 0.0
         await self._perform(commands, heard)
         self._on_turn(stimuli)
 
     async def _perform(self, commands: Sequence[Command], heard: Sequence[Wished]) -> None:
+        for command in commands:
+            if isinstance(command, Kill):  # no disk may hold it up
+                self._runner.cancel(command.run)
         entries = [c for c in commands if isinstance(c, _FOR_JOURNAL)]
         runs = [c for c in commands if isinstance(c, Run)]
         written = await self._write(entries, runs, heard)
@@ -198,7 +205,7 @@ class ProcessorLoop:
         refused = {each.application for each in written.refused}
         for command in commands:
             if not isinstance(command, _FOR_JOURNAL) and (
-                isinstance(command, Note | Done | WatchChain | UnwatchChain | StopAsking | Kill)
+                isinstance(command, Note | Done | WatchChain | UnwatchChain | StopAsking)
                 or getattr(command, "application", None) not in refused
             ):
                 self._do(command, at)
@@ -240,10 +247,6 @@ class ProcessorLoop:
             )
         )
         self._tokens |= dict(written.started)
-        self._applications |= {taken.told.application for taken in written.taken}
-        self._applications -= {each.application for each in written.refused}
-        if written.taken:
-            self._look_at = 0.0
         for taken in written.taken:
             if taken.predecessor is None:
                 self.tell(taken.told)
@@ -266,17 +269,19 @@ class ProcessorLoop:
 
     async def _tell_after(self, predecessor: ProcessIdentity, told: EpochTaken) -> None:
         """What an owner before us has on its way comes first; it begins nothing more."""
-        until = time.monotonic() + self._submit_limit_s
+        until = time.monotonic() + SUBMIT_STARTS_S_MAX + self._submit_limit_s
         while predecessor.is_alive() and time.monotonic() < until:
             await asyncio.sleep(PREDECESSOR_LOOK_S)
         self.tell(told)
 
     async def _wishes(self) -> list[Wished]:
         now = time.monotonic()
-        if self._journal is None or not self._applications or now < self._look_at:
+        if self._journal is None or now < self._look_at:
             return []
         self._look_at = now + LOOK_FOR_WISHES_S
-        return await self._in_thread(partial(self._journal.wishes, self._applications))
+        # A wish that is read is crossed out with the turn; others do not hear it.
+        watched = [s.application for s in self._core.standings(now) if s.phase == Phase.WATCHED]
+        return await self._in_thread(partial(self._journal.wishes, watched))
 
     async def end_orphans(self) -> None:
         """End what processors that are gone have left running."""
@@ -303,13 +308,28 @@ class ProcessorLoop:
     async def _in_thread(self, job: Callable[[], T]) -> T:
         """Use the journal; while the disk is full, what must not be forgotten is kept in memory."""
         while True:
+            self._look_at_holder_later()
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._thread, job)
             except sqlite3.OperationalError as error:
                 if self._is_ending or (error.sqlite_errorcode & 0xFF) not in _PASSING:
                     raise
                 self._on_stall(error)
+            finally:
+                if self._looking is not None:
+                    self._looking.cancel()
             await asyncio.sleep(STALL_S)
+
+    def _look_at_holder_later(self) -> None:
+        """If the journal is still waited for then, see to whoever holds its lock."""
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(journal_holder.LOOK_S, self._look_at_holder)
+
+    def _look_at_holder(self) -> None:
+        assert self._journal is not None
+        self._look_at_holder_later()
+        if (held := journal_holder.look_at_holder(self._journal.path)) is not None:
+            self._on_stall(held)
 
     # -- the world --------------------------------------------------------------------------------
 
@@ -318,8 +338,6 @@ class ProcessorLoop:
             case Run():
                 if (token := self._tokens.get(command.run, "")) or self._journal is None:
                     self._runner.start(command, token)
-            case Kill():
-                self._runner.cancel(command.run)
             case Ask():
                 self._asking[command.ask] = self._begin(self._ask(command))
             case StopAsking():
@@ -331,8 +349,6 @@ class ProcessorLoop:
                 self._stream.watch(command.chain_id)
             case UnwatchChain():
                 self._stream.unwatch(command.chain_id)
-            case Released():
-                self._applications.discard(command.application)
             case Note():
                 log.log(logging.getLevelNamesMapping()[command.level.upper()], "%s", command.text)
             case Done():

@@ -37,6 +37,7 @@ from workers.offchain.application import Application
 from workers.offchain.channel import (
     Condition,
     Finish,
+    Finished,
     FromBroker,
     Ping,
     Pong,
@@ -62,7 +63,7 @@ from workers.offchain.operators.scratch import Scratch
 from workers.offchain.operators.seed_run import SeedLauncher
 from workers.offchain.processor_loop import Core, ProcessorLoop
 from workers.offchain.processor_settings import ProcessorSettings
-from workers.offchain.standing import trouble
+from workers.offchain.standing import trouble, troubles
 from workers.offchain.stimuli import Cancelled, EpochRefused, Resumed, Share, Stimulus, Updated
 
 log = logging.getLogger("forgepool.tasks")
@@ -131,7 +132,7 @@ class TaskProcessorProcess:
         try:
             await asyncio.wait([work, *beside], return_when=asyncio.FIRST_COMPLETED)
             if not work.done():  # beside it nothing ends but by a fault
-                self._loop.tell(Cancelled())
+                self._loop.end_at_once()
             await work
         finally:
             for task in beside:
@@ -237,6 +238,7 @@ class TaskProcessorProcess:
                 sum(each.waiting for each in all_),
                 sum(each.dead for each in all_),
                 int(max((each.oldest_s for each in all_), default=0.0) * 1000),
+                troubles(all_),
             )
             if numbers != self._numbers:
                 self._numbers = numbers
@@ -305,6 +307,7 @@ async def serve(channel: socket.socket) -> int:
     log_to_stderr(f"{setup.worker}/tasks")
     try:
         await TaskProcessorProcess(setup, writer).run(reader)
+        writer.write(encode_frame(Finished()))
     except Exception as error:
         failure = _failure(error)
         log.critical("task_processor_failed code=%s %s", failure.code, failure.text)

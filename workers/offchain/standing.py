@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from broker.applications import TROUBLE_LETTERS_MAX, TROUBLES_MAX
 from workers.offchain.application import Application
 
 
@@ -18,6 +19,12 @@ class Standing(Struct, frozen=True):
     dead: int
     oldest_s: float  # how long the oldest open task has been known; 0: there is none
     trouble: str = ""  # why nothing of it goes on; empty: it does
+
+
+def troubles(standings: Sequence[Standing]) -> dict[str, str]:
+    """Why applications do not go on, by key; of many the first."""
+    stopped = [each for each in standings if each.trouble][:TROUBLES_MAX]
+    return {each.application.key: each.trouble[:TROUBLE_LETTERS_MAX] for each in stopped}
 
 
 def trouble(standings: Sequence[Standing]) -> str:

@@ -128,7 +128,7 @@ class Resumed(Struct, frozen=True):
 
 
 class Cancelled(Struct, frozen=True):
-    """Stop: nothing new, end what runs."""
+    """Stop: nothing new; what runs is ended, or comes to its end, as when it is taken away."""
 
 
 Stimulus = (

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from math import inf
 
+from msgspec.structs import replace
+
 from broker import wire
 from broker.messages import Applications, ApplicationsHeld, LookAgain, TaskEventsAck
 from workers.child import Child
@@ -17,6 +19,7 @@ from workers.frames import BrokenFrame
 from workers.offchain.channel import (
     Condition,
     Finish,
+    Finished,
     FromBroker,
     Ping,
     ProcessorSetup,
@@ -43,16 +46,20 @@ class TaskProcessor:
         self._setup = setup
         self._child = Child(_CHILD, close_s_max=CLOSE_S_MAX)
         self._list: Applications | None = None  # what the broker has said last
+        self._list_at = 0.0  # when it has said so
         self._next_ping = inf
         self._heard_at = 0.0
         self._was_started = False
         self._finishing = False
+        # It was told to end and has died instead: another one ends what it may have left running.
+        self._has_left = False
+        self._has_finished = self._is_last = False
         self.trouble = ""  # why it cannot work, for `status`; empty: it does
 
     @property
     def holds(self) -> bool:
         """Whether it may still run something or have something on its way."""
-        return self._child.pid is not None
+        return self._child.pid is not None or self._has_left
 
     @property
     def pid(self) -> int | None:
@@ -63,7 +70,12 @@ class TaskProcessor:
 
     def deadline(self) -> float:
         """When `exchange` must be called though `fileno()` is quiet."""
-        return min(self._next_ping, inf if self._finishing else self._child.deadline())
+        return min(self._next_ping, self._child.deadline() if self._is_wanted else inf)
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether there is to be another one when this one has died."""
+        return not self._finishing or self._has_left
 
     def take(self, message: Applications | LookAgain | TaskEventsAck, now: float) -> list[bytes]:
         """Pass on what the broker says; with the first application a processor is started.
@@ -71,7 +83,7 @@ class TaskProcessor:
         Returns what there is to say to the broker without one.
         """
         if isinstance(message, Applications):
-            self._list = message
+            self._list, self._list_at = message, now
             if not self._is_needed:
                 return self._has_nothing()
             if not self._was_started:
@@ -103,6 +115,7 @@ class TaskProcessor:
         """End it in good order; `holds` says when that is done."""
         if not self._finishing:
             self._finishing = True
+            self._has_left = self._was_started and self.pid is None
             self._child.send(encode_frame(Finish()))
 
     def exchange(self, now: float) -> list[bytes]:
@@ -116,9 +129,11 @@ class TaskProcessor:
                 match word:
                     case ToBroker():
                         to_broker.append(word.body)
+                    case Finished():
+                        self._has_finished = True
                     case Condition(code="") if self.trouble:
                         self.trouble = ""
-                        log.info("task_processor_works_again")
+                        log.info("tasks_go_on")
                     case Condition(code=code, text=text) if code:
                         self.trouble = f"off-chain tasks: {code}: {text}"
         except BrokenFrame as e:
@@ -126,14 +141,20 @@ class TaskProcessor:
         if not death and self.pid is not None:
             death = self._look_after(now)
         if death:
-            self._next_ping = inf
-            if self._finishing:
-                log.info("task_processor_ended %s", death)
-            else:
-                log.error("task_processor_died %s; it is started again", death)
-        if not self._finishing and self._child.restarted(now):
+            self._died(death)
+        if self._is_wanted and self._child.restarted(now):
             self._begin(now)
         return to_broker
+
+    def _died(self, death: str) -> None:
+        self._next_ping = inf
+        if not self._finishing:
+            log.error("task_processor_died %s; it is started again", death)
+        elif self._has_finished or self._is_last:
+            log.info("task_processor_ended %s", death)
+        else:
+            self._has_left = True
+            log.error("task_processor_died %s; another one ends what it has left", death)
 
     def _look_after(self, now: float) -> str:
         """Ask it for a sign of life; how it died, if it gives none for long."""
@@ -156,11 +177,21 @@ class TaskProcessor:
     def _begin(self, now: float) -> None:
         self._heard_at, self._next_ping = now, now + PING_S
         self._child.send(encode_frame(self._setup))
-        if self._list is not None:
-            self._send_on(self._list)
+        if self._finishing:
+            self._has_left, self._is_last = False, True
+            self._child.send(encode_frame(Finish()))
+        elif self._list is not None:
+            self._send_on(_later(self._list, now - self._list_at))
 
     def _send_on(self, message: Applications | LookAgain | TaskEventsAck) -> None:
         self._child.send(encode_frame(FromBroker(wire.encode(message))))
 
     def close(self) -> None:
         self._child.close()
+
+
+def _later(list_: Applications, seconds: float) -> Applications:
+    """What the broker would say by now: of the waits that it has named, so much is over."""
+    passed_ms = int(seconds * 1000)
+    shares = [replace(s, wait_ms=max(0, s.wait_ms - passed_ms)) for s in list_.shares]
+    return replace(list_, shares=shares)

@@ -59,6 +59,7 @@ from workers.offchain.stimuli import (
 
 QUERY_RETRY_US = 60_000_000  # after a query that failed, from when it was sent
 NEW_BLOCK = "NewBlock"
+NOT_LISTENING = "the notifications of its chain have not begun, and before that nothing is asked"
 # The response was there and no operation was scheduled: the source does not look why.
 COUNTS_AS_SUCCESS = {SubmitEnd.COMMITTED, SubmitEnd.NO_EFFECT, SubmitEnd.REJECTED}
 
@@ -89,6 +90,7 @@ class SeedProcessor:
         self._chance = chance
         self._shares: Sequence[Share] | None = None  # before the first list
         self._cursors: dict[Application, str] = {}
+        self._not_answered: dict[Application, str] = {}  # and why, the last time
         self._in_flight: set[Application] = set()  # a batch without ids
         self._groups_in_flight: set[tuple[Application, str | None]] = set()
         # What stands in line.
@@ -139,10 +141,13 @@ class SeedProcessor:
             batches = [b for b in self._batches if b.application == share.application]
             running = sum(b.results.count(None) for b in batches)
             open_ = sum(len(b.tasks) - b.next for b in batches)
-            phase = "watched" if self._listens else "taking"
+            phase, trouble = "watched", self._not_answered.get(share.application, "")
+            if not self._listens:
+                phase, trouble = "taking", NOT_LISTENING
             counted.append(
-                Standing(share.application, share.epoch, phase, running, open_ - running, 0, 0.0)
-            )
+                Standing(share.application, share.epoch, phase, running, open_ - running, 0, 0.0,
+                         trouble)
+            )  # fmt: skip
         return counted
 
     @property
@@ -268,6 +273,7 @@ class SeedProcessor:
         self._shares = update.shares
         after = set(self._applications)
         self._cursors = {a: c for a, c in self._cursors.items() if a in after}
+        self._not_answered = {a: t for a, t in self._not_answered.items() if a in after}
         self._in_flight &= after
         self._groups_in_flight = {key for key in self._groups_in_flight if key[0] in after}
         self._to_ask.extend(a for a in self._applications if a not in before)
@@ -287,9 +293,11 @@ class SeedProcessor:
         if question is None or question.ask != stimulus.ask:
             return
         self._question = None
+        self._not_answered.pop(question.application, None)
         if isinstance(stimulus, Answered):
             self._follow(question.application, stimulus.actions)
         else:
+            self._not_answered[question.application] = stimulus.text
             self._note(
                 "error", f"not_answered application={question.application} text={stimulus.text}"
             )

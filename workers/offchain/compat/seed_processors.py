@@ -58,8 +58,7 @@ class SeedProcessors:
         self._asks: dict[int, _Inner] = {}
         self._runs: dict[int, tuple[_Inner, Run]] = {}
         self._submits: dict[tuple[Application, int], Submit] = {}
-        self._open: set[SeedProcessor] = set()  # not done yet
-        self._cancelled = self._done = False
+        self._cancelled = False
 
     def deadline(self) -> float:
         return min((core.deadline() for core in self._cores.values()), default=inf)
@@ -113,27 +112,25 @@ class SeedProcessors:
                     commands.append(_committed(submit, stimulus))
                 tell(self._cores[stimulus.application.chain_id], stimulus)
             case Cancelled():
-                self._cancelled = True
                 for core in self._cores.values():
                     tell(core, stimulus)
+                if not self._cancelled:
+                    # The source's process ends wherever its loops are, also in a question.
+                    commands.append(Done())
+                self._cancelled = True
             case RunEnded() | PlaceRefused() | RunIsSlow():
                 pass  # of nobody
             case EpochTaken() | EpochRefused() | Wished():
                 pass  # of the journal, which this mode has not
             case Resumed():
                 pass  # it stops nothing
-        if self._cancelled and not self._open and not self._done:
-            self._done = True
-            commands.append(Done())
         return commands
 
     def _update(self, update: Updated, tell: Callable[[SeedProcessor, Stimulus], None]) -> None:
         """Give each chain its part of the list, and an empty one to those that have none."""
         for chain_id in {share.application.chain_id for share in update.shares}:
             if chain_id not in self._cores and not self._cancelled:
-                core = SeedProcessor(chain_id, self._settings, self._chance)
-                self._cores[chain_id] = core
-                self._open.add(core)
+                self._cores[chain_id] = SeedProcessor(chain_id, self._settings, self._chance)
         for chain_id, core in self._cores.items():
             mine = [s for s in update.shares if s.application.chain_id == chain_id]
             tell(core, Updated(mine))
@@ -156,8 +153,7 @@ class SeedProcessors:
                 self._submits[command.application, command.serial] = command
                 return [command]
             case Done():
-                self._open.discard(core)
-                return []
+                return []  # of one chain
             case _:
                 return [command]
 

@@ -164,7 +164,7 @@ class Processor:
                 self._cancelled = True
                 self.returning.clear()
                 for watched in self.applications.values():
-                    self._leave(watched, turn, kill=True)
+                    self._leave(watched, turn, kill=self.settings.unassign == "kill")
             case _:
                 assert_never(stimulus)
 

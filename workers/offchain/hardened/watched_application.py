@@ -70,6 +70,10 @@ WAIT_S_MAX = 3600.0  # a round does not last for an hour; the node's clock may b
 # The journal has no larger numbers; in 292,000 years this is too early by as many again.
 CALLBACK_MAX_US = 2**63 - 1
 
+# Groups whose first outcome waits to be submitted: with more, no operator is begun. Blocks may come
+# slower than outputs, of up to 1 MiB each unless the operator table says otherwise.
+UNSUBMITTED_MAX = 64
+
 # What is not tried at all; whether it is still so is known without a try.
 _NOT_TRIED = (RunEnd.UNKNOWN_OPERATOR, RunEnd.NOT_ALLOWED)
 
@@ -92,6 +96,7 @@ class WatchedApplication:
         self.runs: dict[int, OpenTask | None] = {}  # None: not wanted any more
         self.trouble = ""  # why nothing of it goes on, for people; empty: it does
         self.submitting: OpenTask | None = None  # on its way
+        self._computed: dict[int, OpenTask] = {}  # by serial: what has an output
         self._operators = share.operators
         self._settings = settings
         self._chance = chance
@@ -210,13 +215,13 @@ class WatchedApplication:
 
     def not_answered(self, text: str, turn: ProcessorTurn) -> None:
         self.asking.failed(turn.now, self._chance)
-        self.trouble = text[:TEXT_MAX]
+        self._is_told(text[:TEXT_MAX], turn)
         turn.note("warning", f"not_answered {self._named} text={text[:TEXT_MAX]}")
 
     def answered(self, ask: int, actions: ProcessorActions, turn: ProcessorTurn) -> None:
         """Take over what the application wants by now."""
         asked_at = self.asking.answered(turn.now, self._chance)
-        self.trouble = ""
+        self._is_told("", turn)
         if asked_at >= self._submit_not_before:
             self._may_submit = True
         self._call_back(actions.request_callback, turn)
@@ -236,6 +241,11 @@ class WatchedApplication:
             self.tasks.refresh(group, turn.now)
         self.tasks.drop_empty_groups()
         self._advance(actions.set_cursor, skipped, turn)
+
+    def _is_told(self, trouble: str, turn: ProcessorTurn) -> None:
+        """Remember why it does not go on; an answer is no end of what only a person can mend."""
+        if turn.now >= self.asking.paused_until:
+            self.trouble = trouble
 
     def _call_back(self, at_unix_us: int | None, turn: ProcessorTurn) -> None:
         if at_unix_us is not None:
@@ -306,7 +316,13 @@ class WatchedApplication:
     def next_run(self, has_place: Callable[[str], bool], now: float) -> OpenTask | None:
         if not self.may_work(now) or len(self.runs) >= self._settings.per_application:
             return None
+        if len(self._computed) >= UNSUBMITTED_MAX and self._unsubmitted() >= UNSUBMITTED_MAX:
+            return None
         return self.tasks.take_to_run(has_place, now)
+
+    def _unsubmitted(self) -> int:
+        """How many outcomes wait for nothing but their submission."""
+        return sum(task is self._group_of(task).head for task in self._computed.values())
 
     def run(self, task: OpenTask, number: int, turn: ProcessorTurn) -> bool:
         """Start the operator of a task. Returns: whether it may run at all."""
@@ -478,7 +494,7 @@ class WatchedApplication:
         until = time_of_day(turn.unix_us_at(self.asking.paused_until))
         self.trouble = (
             f"{why(result.end, result.text)}. Mend the node service or the ids; it goes on at"
-            f" {until}, or at once with `forgepool tasks watch` said again"
+            f" {until}, or at once with `forgepool tasks resume`"
         )
         turn.note("error", f"application_stopped {self._named} text={self.trouble}")
 
@@ -567,10 +583,15 @@ class WatchedApplication:
         return was_not_tried and self._obstacle(task) is None
 
     def _keep(self, task: OpenTask, turn: ProcessorTurn) -> None:
+        if task.record.output is None:
+            self._computed.pop(task.serial, None)
+        else:
+            self._computed[task.serial] = task
         if not self._fenced:
             turn.keep(self.application, task)
 
     def _forget(self, task: OpenTask, turn: ProcessorTurn) -> None:
+        self._computed.pop(task.serial, None)
         self.tasks.forget(task)
         if not self._fenced:
             turn.forget(self.application, task)

@@ -44,6 +44,7 @@ from workers.offchain.commands import (
     TakeEpoch,
 )
 from workers.offchain.journal import journal_tables
+from workers.offchain.journal.journal_holder import looking_at_holder
 from workers.offchain.offchain_errors import JournalUnusable
 from workers.offchain.operators.process_table import ProcessIdentity
 from workers.offchain.records import TaskRecord, TaskState
@@ -110,7 +111,7 @@ class Journal:
         self._places = places
         self._epochs: dict[Application, int] = {}  # ours, by our own word
         self._lock = StoreLock(path)
-        with self._locked():
+        with looking_at_holder(path), self._locked():
             self._db = journal_tables.open_to_write(path)
             self._file = os.stat(path)
         (self.uuid,) = self._db.execute("SELECT value FROM meta WHERE name = 'uuid'").fetchone()
@@ -341,6 +342,9 @@ class Journal:
         tasks = [task for _, task, _ in read_tasks(self._db, key)]
         last = None if row is None or row[1] == self._owner else _decode_owner(row[1])
         runs = last is not None and last.is_alive()
+        submitting = [task for task in tasks if task.state is TaskState.SUBMITTING]
+        # An owner before the last one may have been lost, and neither it nor its outcome be gone.
+        only_its = row is not None and all(t.submitted_epoch == row[0] for t in submitting)
         told = EpochTaken(
             command.application,
             command.epoch,
@@ -349,10 +353,9 @@ class Journal:
             tasks,
             next_serial,
             # Of an owner on another host this journal knows nothing.
-            last_has_ended=row is not None and row[0] == command.before and not runs,
+            last_has_ended=only_its and row is not None and row[0] == command.before and not runs,
         )
-        is_on_its_way = any(task.state is TaskState.SUBMITTING for task in tasks)
-        return Taken(told, last if runs and is_on_its_way else None)
+        return Taken(told, last if runs and submitting else None)
 
     def _unconfirmed(self, key: str) -> Iterator[Posted]:
         rows = self._db.execute(

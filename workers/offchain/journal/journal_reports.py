@@ -102,15 +102,46 @@ def leave_wish(path: Path, known: KnownTask, wish: Wish) -> None:
     state = known.task.state
     if state not in STOPPED or (wish is Wish.DROP and state is TaskState.DROPPED):
         raise NoSuchTask(f"task {known.name} is {state}: only a dead one waits for a decision")
+    with _changed(path) as db:
+        db.execute(
+            "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?)",
+            (known.application.key, known.task.serial, str(wish)),
+        )
+
+
+def applications(path: Path) -> list[Application]:
+    """Those that anything is kept of. Raises JournalUnusable."""
+    with _used(path), closing(journal_tables.open_to_read(path)) as db:
+        keys = db.execute("SELECT key FROM applications ORDER BY key").fetchall()
+    return [Application.of_key(key) for (key,) in keys]
+
+
+def forget(path: Path, application: Application) -> int:
+    """Forget the tasks and the cursor of an application that nobody processes any more.
+
+    Epoch and serial numbers stay: an old owner must find the door closed, and no number may name
+    two tasks. Returns how many tasks there were. Raises JournalUnusable, OSError.
+    """
+    key = (application.key,)
+    with _changed(path) as db:
+        db.execute("BEGIN IMMEDIATE")
+        count = db.execute("DELETE FROM tasks WHERE key = ?", key).rowcount
+        for table in ("inputs", "outputs", "wishes", "outbox"):
+            db.execute(f"DELETE FROM {table} WHERE key = ?", key)
+        db.execute("UPDATE applications SET cursor = NULL, callback_us = NULL WHERE key = ?", key)
+        db.execute("COMMIT")
+    return count
+
+
+@contextmanager
+def _changed(path: Path) -> Iterator[sqlite3.Connection]:
+    """The journal, to be changed under its lock; what is written lasts."""
     lock = StoreLock(path)
     lock.acquire()
     try:
         with _used(path), closing(journal_tables.open_to_write(path)) as db:
             db.execute("PRAGMA synchronous=FULL")
-            db.execute(
-                "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?)",
-                (known.application.key, known.task.serial, str(wish)),
-            )
+            yield db
     finally:
         lock.release()
         lock.close()

@@ -64,11 +64,15 @@ def doubts(table: OperatorTable) -> list[str]:
     """What may be wrong with the programs, a sentence each: another system could execute them."""
     found = []
     for operator in table.values():
+        if not os.path.isfile(
+            operator.path
+        ):  # `problems` tells of it; a pipe would keep us waiting
+            continue
         try:
             with open(operator.path, "rb") as file:
                 begins = file.read(max(map(len, PROGRAM_BEGINS)))
         except OSError:
-            continue  # `problems` tells of it, or we need not be able to read what we execute
+            continue  # we need not be able to read what we execute
         if not begins.startswith(PROGRAM_BEGINS):
             found.append(
                 f"operator {operator.name!r}: {operator.path} begins neither with #! nor as a "
