@@ -1,8 +1,9 @@
 """A child process of a worker, and the socket to it.
 
 What is slow, or runs what others have written, must neither hold up signing nor be where keys are:
-it has a process of its own, and nothing of the environment that opens a key. Nothing here blocks. The worker's poll loop watches `fileno()`, wakes
-up at `deadline()`, and calls `exchange()` and `restarted()`.
+it has a process of its own, and nothing of the environment that opens a key. Nothing here blocks.
+The worker's poll loop watches `fileno()`, wakes up at `deadline()`, and calls `exchange()` and
+`restarted()`.
 
 The child ends when its socket closes, so it never outlives its worker. When it dies, or its owner
 gives it up, it is started again after a pause that grows with deaths in a row.
