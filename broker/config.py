@@ -156,6 +156,9 @@ class TaskSettings(Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: Annotated[int, Meta(ge=1, le=1024)] = 8  # operators at once on this host
     per_application: Annotated[int, Meta(ge=1, le=1024)] = 4  # of one application
     submit_limit_s: Annotated[float, Meta(ge=1, le=3600)] = 120.0  # of one submission
+    # How long a worker that ends waits for submissions, and for operators that may finish: until it
+    # has ended, no other one signs in its place on this store.
+    drain_s: Annotated[float, Meta(ge=0, le=DAY_S)] = 10.0
     # What becomes of operators that run when their application goes to another worker.
     unassign: Literal["kill", "finish"] = "kill"
     # When an application's new cursor counts: at once, or when the tasks given with it are done.

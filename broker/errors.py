@@ -73,6 +73,8 @@ class NoAnswer(TryLater):
 
 # Exit status of a process that cannot run as it is configured: to start it again is no use.
 EXIT_MISCONFIGURED = 78
+# Likewise, but it is of use in a while: the numbers of sysexits.h, which service managers know.
+EXIT_OCCUPIED = 75
 
 
 # -- page someone ---------------------------------------------------------------------------------
@@ -85,11 +87,14 @@ class Misconfigured(BrokerError):
     advice = "Change the setting that the message names."
 
 
-class AlreadyRunning(Misconfigured):
-    """Another broker holds the lock of this state directory."""
+class AlreadyRunning(BrokerError):
+    """Another broker holds the lock of this state directory, perhaps one that drains."""
 
     code = "already_running"
-    advice = "Stop the process with the pid that the message names, or use another --state-dir."
+    advice = (
+        "Wait until it has drained, or stop the process with the pid that the message names, "
+        "or use another --state-dir."
+    )
 
 
 class NoStore(Misconfigured):

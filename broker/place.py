@@ -21,7 +21,13 @@ from broker.config import (
     quarantine_endpoints,
     resolve_endpoints,
 )
-from broker.errors import EXIT_MISCONFIGURED, BrokerError, Misconfigured
+from broker.errors import (
+    EXIT_MISCONFIGURED,
+    EXIT_OCCUPIED,
+    AlreadyRunning,
+    BrokerError,
+    Misconfigured,
+)
 from broker.sockets import CurveIdentity
 
 
@@ -60,6 +66,9 @@ def at_a_place(command: Callable[..., None]) -> Callable[..., None]:
         except Misconfigured as e:
             click.echo(f"forgepool: {e}", err=True)
             sys.exit(EXIT_MISCONFIGURED)
+        except AlreadyRunning as e:
+            click.echo(f"forgepool: {e}", err=True)
+            sys.exit(EXIT_OCCUPIED)
         except BrokenPipeError:
             raise  # whoever reads our output has enough: click ends without a word
         except (BrokerError, OSError) as e:

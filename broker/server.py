@@ -71,7 +71,7 @@ class ServiceLock:
             os.close(self._fd)
             raise AlreadyRunning(
                 f"a pool is already running, pid {pid} is its {service} "
-                f"(state directory {state_dir})"
+                f"(state directory {state_dir}). {AlreadyRunning.advice}"
             ) from None
         os.ftruncate(self._fd, 0)
         with suppress(OSError):  # a full disk costs the note, not the pool

@@ -26,7 +26,7 @@ import zmq
 
 from broker import wire
 from broker.config import Endpoints
-from broker.errors import EXIT_MISCONFIGURED, MalformedMessage
+from broker.errors import EXIT_MISCONFIGURED, EXIT_OCCUPIED, MalformedMessage
 from broker.messages import (
     AdminMessage,
     AwaitWorkers,
@@ -102,7 +102,7 @@ class Supervisor:
         self._broker_is_up = False  # our broker has answered: workers may start
         self._silence = Silence()  # of the broker
         self._timed_out = False  # the drain took longer than allowed
-        self._hopeless = False  # our broker cannot run here; it has said why
+        self._hopeless = 0  # exit status of our broker when it cannot run here; it has said why
         self.exit_status = 0
 
     # -- the loop ---------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class Supervisor:
         if self._signals_seen > 1:
             return True
         if self._hopeless:
-            self.exit_status = EXIT_MISCONFIGURED
+            self.exit_status = self._hopeless
             return True
         if self._drain_started is None:
             return False
@@ -239,8 +239,8 @@ class Supervisor:
         if self._drain_started is not None:
             log.info("ended name=%s how=%r", child.name, how)
             return
-        if child is self._broker and status == EXIT_MISCONFIGURED:
-            self._hopeless = True
+        if child is self._broker and status in (EXIT_MISCONFIGURED, EXIT_OCCUPIED):
+            self._hopeless = status
             return
         if child is self._broker and status == 0:
             log.info("shut_down by=admin")

@@ -292,7 +292,7 @@ def task_lines(status: object) -> list[str]:
     lines = [f"{'applications':14} {status['watched']} {told}{oldest}"]
     for each in status["applications"]:
         where = each["owner"] or ", ".join(each["awaited"]) or "nobody"
-        wait = f" submits in {each['wait_ms'] / 1000:.0f} s" if each["wait_ms"] else ""
+        wait = f" submits within {each['wait_ms'] / 1000:.0f} s" if each["wait_ms"] else ""
         key = each["key"]
         lines.append(
             f"application {key[:8]}…/{key[64:72]}… {each['state']:12} {where:8} "

@@ -1,8 +1,9 @@
 """A child process of a worker, and the socket to it.
 
 What is slow, or runs what others have written, must neither hold up signing nor be where keys are:
-it has a process of its own. Nothing here blocks. The worker's poll loop watches `fileno()`, wakes
-up at `deadline()`, and calls `exchange()` and `restarted()`.
+it has a process of its own, and nothing of the environment that opens a key. Nothing here blocks.
+The worker's poll loop watches `fileno()`, wakes up at `deadline()`, and calls `exchange()` and
+`restarted()`.
 
 The child ends when its socket closes, so it never outlives its worker. When it dies, or its owner
 gives it up, it is started again after a pause that grows with deaths in a row.
@@ -10,6 +11,7 @@ gives it up, it is started again after a pause that grows with deaths in a row.
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 import socket
@@ -18,6 +20,7 @@ import sys
 from dataclasses import dataclass, field
 from math import inf
 
+from signers.secret_environment import without_secrets
 from workers.frames import BrokenFrame, take_frames
 
 # One turn reads no more than this, so that big messages do not hold up signing.
@@ -81,7 +84,10 @@ class Child:
             command = [sys.executable, "-m", self._module, str(theirs.fileno())]
             try:
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    env=without_secrets(os.environ),
                 )
             except OSError:
                 ours.close()

@@ -244,7 +244,7 @@ class WorkerProcess:
         self._core.holds_applications = self._tasks.holds
         self._core.applications_down = self._tasks.trouble
         if self._core.draining:
-            self._tasks.finish()
+            self._tasks.finish(now)
         self._look_at_files(now)
         wait_ms = self._store.wait_ms(now)
         turn = self._core.end_turn(

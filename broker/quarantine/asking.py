@@ -6,8 +6,8 @@
 
 Nobody is asked before the chain is known, nor for what the store would have no room for. What is
 asked in vain three times is isolated. A worker that ends takes all that it has in hand along, so
-the last try of an item that was lost so is made while no worker has anything else: then it alone
-can be to blame.
+last tries of what was lost so are made one at a time: what ends workers takes nothing else to its
+last try's end.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Asking:
         self._busy = Backoff(0.001, 0.016)  # workers have no credit
         self._nobody = Backoff(0.064, 1.024)  # there are no workers
         self._answered_at = -inf
-        self._alone = 0  # number of the slice with a last try
+        self._last_try = 0  # number of the slice with one
 
     def deadline(self) -> float:
         """When to ask next."""
@@ -103,8 +103,7 @@ class Asking:
         while (flight := self._flights.overdue(self._moment.now)) is not None:
             # Without any answer since, all workers are stalled, and no item is to blame.
             moving = self._answered_at > flight.asked_at
-            blamed = moving or flight.number == self._alone
-            self.unanswered(flight, "timeout" if blamed else "stalled")
+            self.unanswered(flight, "timeout" if moving else "stalled")
 
     def queue(self, item: Item) -> None:
         """The item waits for its next check: a block's second one when its header holds."""
@@ -140,13 +139,11 @@ class Asking:
                 self._send(lane.check, taken, position)
 
     def _next_lane(self) -> Lane | None:
-        """Whose turn it is: nobody's while a last try is made, or waits for the others to end."""
-        if self._flights.has(self._alone):
-            return None
+        """Whose turn it is; a last try waits while another one is made."""
         closed = self._closed_lanes()
-        for lane in self._lanes.all:
-            if lane not in closed and self._is_last_try(lane.queue.first()):
-                return None if self._flights.any_items else lane
+        if self._flights.has(self._last_try):
+            last = (lane for lane in self._lanes.all if self._is_last_try(lane.queue.first()))
+            closed = (*closed, *last)
         return self._lanes.next(closed)
 
     def _is_last_try(self, waiting: Waiting | None) -> bool:
@@ -182,7 +179,7 @@ class Asking:
                 asked.append(CheckItem(waiting.number, waiting.raw))
         first = items[0]
         if self._is_last_try(first):
-            self._alone = number
+            self._last_try = number
         hint = first.hint if len(items) == 1 and isinstance(first, Item) else ""
         slice_ = self._flights.start(number, check, items, asked, position, hint, self._moment.now)
         self._ends.turn.slices.append(slice_)

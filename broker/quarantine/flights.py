@@ -74,11 +74,6 @@ class Flights:
     def full(self) -> bool:
         return self._flights.count() >= self.max
 
-    @property
-    def any_items(self) -> bool:
-        """Whether a worker has anything but the question about the chain."""
-        return any(flight.items for flight in self._flights.values())
-
     def has(self, number: int) -> bool:
         """Whether a slice is without an answer."""
         return number in self._flights

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from signers.errors import BadRequest
 
 _PREFIXES = ("TEZOS_SIGNER_", "MAVRYK_SIGNER_")
+HTTP_HEADERS_ENVS = tuple(f"{prefix}HTTP_HEADERS" for prefix in _PREFIXES)
 _PORTS = {"TCP": 7732, "HTTP": 6732, "HTTPS": 443}
 _PORT_MAX = 65535
 
@@ -58,9 +59,9 @@ def remote_signer(environment: Mapping[str, str]) -> str:
 
 def http_headers(environment: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the headers that go with every question over HTTP. Raises WrongHttpHeaders."""
-    for prefix in _PREFIXES:
-        if text := environment.get(f"{prefix}HTTP_HEADERS", "").strip():
-            return [_header(f"{prefix}HTTP_HEADERS", line) for line in text.split("\n")]
+    for name in HTTP_HEADERS_ENVS:
+        if text := environment.get(name, "").strip():
+            return [_header(name, line) for line in text.split("\n")]
     return []
 
 

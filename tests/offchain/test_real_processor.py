@@ -282,11 +282,31 @@ async def test_a_processor_that_is_killed_while_it_ends_leaves_no_operator(tmp_p
         one.give(p.share())
         await until(lambda: len(noted(notes)) == 1)
         one.signal(signal.SIGSTOP)
-        one.inner.finish()
+        one.inner.finish(time.monotonic())
         one.signal(signal.SIGKILL)
         await until(lambda: not one.inner.holds)
         await until(lambda: not alive(noted(notes)[0]))
         assert submissions(p) == 0
+
+
+@played
+async def test_an_end_does_not_wait_for_a_submission_that_hangs(tmp_path: Path) -> None:
+    """Until its worker has ended no other one signs in its place."""
+    async with pool(tmp_path, {"cat": CAT}, drain_s=0.5) as p:
+        p.served.fault(FaultKind.COMMIT_AND_HANG, field=OUTCOME, times=1)
+        p.served.request_task("cat", "x")
+        one = p.processor()
+        one.give(p.share())
+        await until(lambda: submissions(p) == 1)
+        pid = one.pid
+        one.inner.finish(time.monotonic())
+        await until(lambda: not one.inner.holds)
+        await p.forget(one)
+        assert not alive(pid)
+        p.served.request_task("cat", "y")
+        other = p.processor()
+        other.give(p.share(2))
+        await until(lambda: p.served.results == ["x", "y"])
 
 
 @played
@@ -476,5 +496,5 @@ async def test_compat_ends_in_the_middle_of_a_question(tmp_path: Path) -> None:
         one = p.processor()
         one.give(p.share())
         await until(lambda: bool(p.served.host.requests.asking("nextActions")))
-        one.inner.finish()
+        one.inner.finish(time.monotonic())
         await until(lambda: not one.inner.holds)

@@ -32,7 +32,7 @@ from test_checks import attest, bake
 
 from broker.client import Client, RequestRefused, new_id
 from broker.config import QuarantineSettings, quarantine_endpoints
-from broker.errors import EXIT_MISCONFIGURED, NoAnswer
+from broker.errors import EXIT_MISCONFIGURED, EXIT_OCCUPIED, NoAnswer
 from broker.messages import ATTESTATION_READY, Event, Request, StatusWanted
 from broker.quarantine.admin_client import QuarantineAdmin
 from broker.quarantine.administration import HeldItems, HeldWanted
@@ -436,6 +436,6 @@ def _rename_chain(store: Path) -> None:
 
 def test_a_second_one_says_that_one_is_running(running: Running) -> None:
     second = running.forgepool("run", check=False)
-    assert second.returncode == EXIT_MISCONFIGURED
+    assert second.returncode == EXIT_OCCUPIED
     assert "its quarantine" in second.stderr
     assert running.status()["chain_id"] == running.baked.pool.chain_id

@@ -73,8 +73,6 @@ def test_29_what_no_worker_survives_is_isolated_and_the_rest_flows() -> None:
         for slice_ in in_hand:  # who dies answers nothing that it has in hand
             lost = CheckAnswer(slice_.number, problem="worker_lost")
             script.reply(lost if dies else script.worker.answer(slice_))
-        if dies and deaths == 3:
-            assert [len(decode_body(slice_.body).items) for slice_ in in_hand] == [1]
     assert deaths == 3
     assert script.last(name_of_vote(poison)) == ("shed", "isolated")
     assert [script.ends(name_of_vote(vote)) for vote in others] == [["cleared"]] * 300
@@ -91,51 +89,32 @@ def test_29_what_no_worker_survives_is_isolated_and_the_rest_flows() -> None:
     assert script.last(name_of_vote(poison)) == ("cleared", "")
 
 
-def test_29_a_last_try_waits_until_no_worker_has_anything_else() -> None:
+def test_29_last_tries_are_made_one_at_a_time_and_stop_nothing_else() -> None:
     script = Script()
-    vote, block = vote_for(script.root, "d"), script.root.child()
-    script.vote(vote)
-    lose(script)
+    for name in "ab":
+        script.vote(vote_for(script.root, name))
+    for _ in range(2):
+        lose(script)
+    [first] = asked(script)
+    block = script.root.child()
     script.block(block)
-    asked(script)
-    of_vote, of_block = sorted(script.unanswered, key=lambda each: decode_body(each.body).check)
-    script.reply(CheckAnswer(of_vote.number, problem="worker_lost"))
-    script.unanswered = [of_block]
-    assert asked(script) == [of_block.number], "nothing is asked beside it"
-    script.answer()
-    [last_try] = asked(script)
-    script.block(script.root.child(round_=1))
-    assert asked(script) == [last_try]
-    script.run()
-    assert script.counts() == {"cleared": 3}
-
-
-def test_29_who_hangs_under_a_last_try_is_no_stalled_pool() -> None:
-    script = Script()
-    poison, other = vote_for(script.root, "poison"), vote_for(script.root, "d")
-    script.vote(poison)
-    lose(script)
-    lose(script)
-    asked(script)
-    script.unanswered.clear()
-    script.vote(other)
-    script.now += 2.1
-    asked(script)  # and nobody has answered anything since
-    script.run()
-    assert script.last(name_of_vote(poison)) == ("shed", "isolated")
-    assert script.last(name_of_vote(other)) == ("cleared", "")
-
-
-def test_what_is_only_late_does_not_make_the_rest_wait() -> None:
-    script = Script()
-    late, other = vote_for(script.root, "late"), vote_for(script.root, "d")
-    script.vote(late)
-    lose(script, "timeout")
-    lose(script, "timeout")
-    asked(script)
-    script.vote(other)
     numbers = asked(script)
-    assert len(numbers) == 2, "it is asked about beside the last try of the other"
+    assert len(numbers) == 2, "the block is asked about, and the other vote is not"
+    checks = [decode_body(slice_.body).check for slice_ in script.unanswered]
+    assert checks == [Check.VOTE, Check.HEADER]
+    script.unanswered = script.unanswered[1:]
+    script.reply(CheckAnswer(first, problem="worker_lost"))
+    script.run()
+    assert script.counts() == {"cleared": 2, "shed": 1}
+
+
+def test_last_tries_of_what_was_only_late_do_not_wait_for_each_other() -> None:
+    script = Script()
+    for name in "ab":
+        script.vote(vote_for(script.root, name))
+    for _ in range(2):
+        lose(script, "timeout")
+    assert len(asked(script)) == 2
     script.run()
     assert script.counts() == {"cleared": 2}
 

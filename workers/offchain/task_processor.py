@@ -54,6 +54,7 @@ class TaskProcessor:
         # It was told to end and has died instead: another one ends what it may have left running.
         self._has_left = False
         self._has_finished = self._is_last = False
+        self._cut_short_at = inf
         self.trouble = ""  # why it cannot work, for `status`; empty: it does
 
     @property
@@ -70,7 +71,8 @@ class TaskProcessor:
 
     def deadline(self) -> float:
         """When `exchange` must be called though `fileno()` is quiet."""
-        return min(self._next_ping, self._child.deadline() if self._is_wanted else inf)
+        ends_at = inf if self.pid is None else self._cut_short_at
+        return min(self._next_ping, ends_at, self._child.deadline() if self._is_wanted else inf)
 
     @property
     def _is_wanted(self) -> bool:
@@ -111,10 +113,11 @@ class TaskProcessor:
         self._child.send(encode_frame(Welcomed()))
         return []
 
-    def finish(self) -> None:
-        """End it in good order; `holds` says when that is done."""
+    def finish(self, now: float) -> None:
+        """End it in good order, in the time that it has; `holds` says when that is done."""
         if not self._finishing:
             self._finishing = True
+            self._cut_short_at = now + self._setup.settings.drain_s
             self._has_left = self._was_started and self.pid is None
             self._child.send(encode_frame(Finish()))
 
@@ -151,7 +154,8 @@ class TaskProcessor:
         if not self._finishing:
             log.error("task_processor_died %s; it is started again", death)
         elif self._has_finished or self._is_last:
-            log.info("task_processor_ended %s", death)
+            level = logging.INFO if self._has_finished else logging.WARNING
+            log.log(level, "task_processor_ended %s", death)
         else:
             self._has_left = True
             log.error("task_processor_died %s; another one ends what it has left", death)
@@ -160,6 +164,10 @@ class TaskProcessor:
         """Ask it for a sign of life; how it died, if it gives none for long."""
         if now - self._heard_at > SILENCE_S_MAX:
             return self._child.give_up(now, "stood still")
+        if now >= self._cut_short_at:
+            self._is_last = True  # it ends its operators when its socket closes; `close` kills it
+            drain_s = self._setup.settings.drain_s
+            return self._child.give_up(now, f"was not done {drain_s:g} s after it was told to end")
         if now >= self._next_ping:
             self._next_ping = now + PING_S
             self._child.send(encode_frame(Ping()))

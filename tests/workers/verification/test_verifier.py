@@ -76,7 +76,9 @@ def reasons(answer: CheckAnswer) -> list[str]:
     return [v.reason for v in msgspec.msgpack.decode(answer.body, type=VerdictBody).verdicts]
 
 
-def test_the_first_slice_starts_a_nice_child_and_each_is_answered_once() -> None:
+def test_the_first_slice_starts_a_nice_child_and_each_is_answered_once(monkeypatch) -> None:
+    for secret in ("FORGEPOOL_PASSWORD", "FORGEPOOL_PKCS11_PIN", "TEZOS_SIGNER_HTTP_HEADERS"):
+        monkeypatch.setenv(secret, "a secret of tests")
     with verifying() as verifier:
         assert verifier.pid is None
         assert verifier.deadline() == inf
@@ -88,6 +90,8 @@ def test_the_first_slice_starts_a_nice_child_and_each_is_answered_once() -> None
         child = psutil.Process(verifier.pid)
         assert child.nice() == psutil.Process().nice() + NICENESS
         assert os.sched_getscheduler(child.pid) == os.SCHED_BATCH
+        assert "a secret of tests" not in child.environ().values()
+        assert child.environ().keys() >= {"PATH"}
 
 
 def test_more_slices_than_anybody_gives_are_refused() -> None:
