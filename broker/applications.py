@@ -64,17 +64,26 @@ def application_key(text: str, chain_id: str) -> str:
     Raises:
         Misconfigured: saying which part is wrong, and how it is written.
     """
-    chain, slash, application = text.rpartition("/")
-    if not slash and len(text) == 2 * ID_DIGITS:
-        chain, application = text[:ID_DIGITS], text[ID_DIGITS:]
-    elif not slash and not chain_id:
-        checked_id(text, "application")
+    chain, application = application_ids(text)
+    if not chain and not chain_id:
         raise Misconfigured(
             f"application {text}: on which chain? Set tasks.chain_id, or write CHAIN/APPLICATION"
         )
+    return checked_id(chain or chain_id, "chain") + application
+
+
+def application_ids(text: str) -> tuple[str, str]:
+    """The ids of chain and application in the same texts; the first is empty if it is not named.
+
+    Raises:
+        Misconfigured: saying which part is wrong.
+    """
+    chain, slash, application = text.rpartition("/")
+    if not slash and len(text) == 2 * ID_DIGITS:
+        chain, application = text[:ID_DIGITS], text[ID_DIGITS:]
     elif not slash:
-        chain = chain_id
-    return checked_id(chain, "chain") + checked_id(application, "application")
+        return "", checked_id(text, "application")
+    return checked_id(chain, "chain"), checked_id(application, "application")
 
 
 def checked_id(text: str, what: str) -> str:

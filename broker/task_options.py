@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from broker.applications import Watched, application_key, checked_id
+from broker.applications import Watched, application_ids, application_key, checked_id
 from broker.config import ApplicationSettings, OperatorSettings, TaskSettings, service_url
 from broker.errors import Misconfigured
 
 ANY_OPERATOR = "*"
 COMPAT = "compat"
+OUR_VARIABLES = "FORGEPOOL_"  # begins the names of what every operator is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class TaskFlags:
             operators=_with_operators(tasks, self.operators),
         )
         check_tasks(tasks)
+        if not (tasks.applications or tasks.operators or tasks.controller):
+            # A worker that somebody has added without the pool's flags would ask the default node
+            # service, and find no operator, for tasks that the other workers can perform.
+            return msgspec.structs.replace(tasks, node_service="")
         return tasks
 
 
@@ -98,6 +104,15 @@ def parse_operator(text: str) -> tuple[str, str]:
     return (name, path) if equals else (text, text)
 
 
+def _seen_from_here(text: str) -> str:
+    """An operator of the command line, with the path that a shell would execute.
+
+    Settings are seen from the state directory, and a name without a slash is looked for in PATH.
+    """
+    name, path = parse_operator(text)
+    return f"{name}={Path(path).absolute()}" if "/" in path else text
+
+
 def check_tasks(tasks: TaskSettings) -> None:
     """Look at what no single setting shows.
 
@@ -112,6 +127,14 @@ def check_tasks(tasks: TaskSettings) -> None:
             "either a controller says which applications are ours, or we do: give a controller id, "
             "or application ids, not both"
         )
+    if tasks.controller_owner and not tasks.controller:
+        raise Misconfigured(
+            f"the controller's owner is {tasks.controller_owner!r}, and there is no controller: "
+            "give its id too (--controller-id, tasks.controller)"
+        )
+    if tasks.mode != COMPAT:
+        for name, settings in tasks.operators.items():
+            _check_operator(f"operator {name!r}", settings)
     if tasks.retry_max_s < tasks.retry_delay_s:
         raise Misconfigured(
             f"tasks.retry_max_s is {tasks.retry_max_s}, less than the first pause, "
@@ -124,6 +147,23 @@ def check_tasks(tasks: TaskSettings) -> None:
                     f"application {watched.key[64:]} may use operator {name!r}, which "
                     "[tasks.operators] does not have"
                 )
+
+
+def _check_operator(what: str, settings: OperatorSettings) -> None:
+    if settings.timeout_max_s is not None and settings.timeout_max_s < settings.timeout_s:
+        raise Misconfigured(f"{what}: timeout_max_s is less than timeout_s")
+    for name in settings.env:
+        if not _is_variable(name):
+            raise Misconfigured(f"{what}: env: {name!r} is no name of a variable")
+    for name, value in settings.set_env.items():
+        if not _is_variable(name) or "\0" in value:
+            raise Misconfigured(f"{what}: set_env: {name!r} cannot be a variable with that value")
+        if name.startswith(OUR_VARIABLES):
+            raise Misconfigured(f"{what}: set_env: {name} is the pool's to set")
+
+
+def _is_variable(name: str) -> bool:
+    return bool(name) and "=" not in name and "\0" not in name
 
 
 def configured_applications(tasks: TaskSettings) -> list[Watched]:
@@ -150,6 +190,23 @@ def controller_key(tasks: TaskSettings) -> str:
     return application_key(tasks.controller, tasks.chain_id) if tasks.controller else ""
 
 
+def typed_application(text: str) -> str:
+    """An application's id on a command line, which is wrong if that is malformed."""
+    try:
+        application_ids(text)
+    except Misconfigured as e:
+        raise click.BadParameter(str(e)) from None
+    return text
+
+
+def typed_chain(text: str) -> str:
+    """A chain's id, likewise."""
+    try:
+        return checked_id(text, "chain")
+    except Misconfigured as e:
+        raise click.BadParameter(str(e)) from None
+
+
 def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the flags of off-chain tasks, as one parameter `task_flags`."""
 
@@ -174,7 +231,8 @@ def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
         for name, value in single.items():
             if value == "":  # a variable that is not set, most likely
                 raise click.UsageError(f"{name} is empty: leave it out, or say what it is")
-        flags = TaskFlags(application_id, operator, *(each or "" for each in single.values()))
+        here = tuple(map(_seen_from_here, operator))
+        flags = TaskFlags(application_id, here, *(each or "" for each in single.values()))
         command(*arguments, task_flags=flags, **others)
 
     run.__name__ = command.__name__
@@ -185,15 +243,15 @@ def with_task_options(command: Callable[..., None]) -> Callable[..., None]:
                      help="How tasks are processed.  [default: hardened]"),
         click.option("--controller-owner", metavar="OWNER",
                      help="As whom to register there.  [default: the chain's only owner]"),
-        click.option("--controller-id", metavar="ID",
+        click.option("--controller-id", metavar="ID", type=typed_application,
                      help="The application that says on the chain which ones are ours."),
-        click.option("--chain-id", metavar="ID",
+        click.option("--chain-id", metavar="ID", type=typed_chain,
                      help="The chain of applications that are named without one."),
         click.option("--node-service", metavar="URL",
                      help="Node service of the applications' chains."),
         click.option("--operator", metavar="NAME=PATH", multiple=True,
-                     help="A program that applications may have run; repeatable."),
-        click.option("--application-id", metavar="ID", multiple=True,
+                     help="A program that applications may have run, seen from here; repeatable."),
+        click.option("--application-id", metavar="ID", multiple=True, type=typed_application,
                      help="Process this application's off-chain tasks; repeatable."),
     ):  # fmt: skip
         run = option(run)

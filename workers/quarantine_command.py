@@ -171,18 +171,37 @@ _BOUND_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
+def _typed_hash(text: str) -> bytes:
+    """A block's or an operation's hash, in base58 or hex. Raises click.BadParameter."""
+    kinds = (base58.BLOCK_HASH, base58.OPERATION_HASH)
+    for kind in kinds:
+        try:
+            return base58.decode(kind, text)
+        except MalformedBytes:
+            continue
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise click.BadParameter(f"{text!r} is no hash of a block (B…) or of an operation (o…)")
+    return raw
+
+
 @quarantine.command()
 @at_a_place
 @click.option("--cleared", is_flag=True, help="What was cleared, instead of what is held.")
-@click.option("--hash", "hash_", metavar="HASH", help="Only what has this hash (B… or o…).")
+@click.option("--hash", "hash_", metavar="HASH", type=_typed_hash,
+              help="Only what has this hash (B… or o…).")  # fmt: skip
 @click.option("--level", type=click.IntRange(0, LEVEL_MAX), help="Only what is of this level.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def show(place: Place, cleared: bool, hash_: str | None, level: int | None, as_json: bool) -> None:
+def show(
+    place: Place, cleared: bool, hash_: bytes | None, level: int | None, as_json: bool
+) -> None:
     """List what is held (and for what), or what was cleared."""
-    wanted = None if hash_ is None else _hash_of(hash_)
     with QuarantineAdmin(place.quarantine_endpoints, place.curve) as admin:
-        answer = admin.ask(ClearedWanted(wanted, level) if cleared else HeldWanted())
-    rows = list(_rows(answer, wanted, level))
+        answer = admin.ask(ClearedWanted(hash_, level) if cleared else HeldWanted())
+    rows = list(_rows(answer, hash_, level))
     for row in rows:
         click.echo(json.dumps(row) if as_json else _line(row))
     if isinstance(answer, HeldItems | ClearedItems) and answer.more:
@@ -250,21 +269,21 @@ def _line(row: dict[str, Any]) -> str:
 
 @quarantine.command()
 @at_a_place
-@click.argument("hash_", metavar="HASH")
-def drop(place: Place, hash_: str) -> None:
+@click.argument("hash_", metavar="HASH", type=_typed_hash)
+def drop(place: Place, hash_: bytes) -> None:
     """End what is held under a hash as `shed`; its sender may send it again."""
-    _change(place, Drop(_hash_of(hash_)), "dropped")
+    _change(place, Drop(hash_), "dropped")
 
 
 @quarantine.command()
 @at_a_place
-@click.argument("hash_", metavar="HASH")
-def release(place: Place, hash_: str) -> None:
+@click.argument("hash_", metavar="HASH", type=_typed_hash)
+def release(place: Place, hash_: bytes) -> None:
     """Have what is held under a hash checked again now.
 
     It is cleared only if it holds; what still waits for something is held again.
     """
-    _change(place, Release(_hash_of(hash_)), "checked again")
+    _change(place, Release(hash_), "checked again")
 
 
 def _change(place: Place, question: Drop | Release, what: str) -> None:
@@ -278,23 +297,6 @@ def _change(place: Place, question: Drop | Release, what: str) -> None:
 
 
 # -- hashes -------------------------------------------------------------------------------------
-
-
-def _hash_of(text: str) -> bytes:
-    """A block's or an operation's hash, in base58 or hex. Raises Misconfigured."""
-    kinds = (base58.BLOCK_HASH, base58.OPERATION_HASH)
-    for kind in kinds:
-        try:
-            return base58.decode(kind, text)
-        except MalformedBytes:
-            continue
-    try:
-        raw = bytes.fromhex(text)
-    except ValueError:
-        raw = b""
-    if len(raw) != 32:
-        raise Misconfigured(f"{text!r} is no hash of a block (B…) or of an operation (o…)")
-    return raw
 
 
 def _hash_text(kind: str, raw: bytes) -> str:

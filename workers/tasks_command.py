@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,28 @@ from broker.applications import ApplicationInPool, Watched
 from broker.client import CALL_S, Admin
 from broker.errors import FixRequest, NoAnswer
 from broker.place import Place, at_a_place
-from broker.task_options import COMPAT, TaskFlags, configured_applications, with_task_options
+from broker.task_options import (
+    COMPAT,
+    TaskFlags,
+    configured_applications,
+    typed_application,
+    typed_chain,
+    with_task_options,
+)
 from broker.telemetry import printable
-from workers.offchain.application import Application
+from workers.offchain.application import Application, is_beginning
 from workers.offchain.journal.journal_reports import (
     KnownTask,
     find_task,
+    find_tasks,
     known_tasks,
-    leave_wish,
+    leave_wishes,
+    parse_task_name,
 )
 from workers.offchain.journal.journal_reports import applications as known_applications
 from workers.offchain.journal.journal_reports import forget as forget_application
 from workers.offchain.journal.journal_tables import JOURNAL_NAME
-from workers.offchain.offchain_errors import NoJournal
+from workers.offchain.offchain_errors import NoJournal, NoSuchTask
 from workers.offchain.operators.operator_files import doubts, located, problems
 from workers.offchain.operators.operator_table import Operator, operator_table
 from workers.offchain.records import TaskState
@@ -49,6 +59,22 @@ LOOK_AGAIN_S = 0.05
 ASK_S = 2.0  # a pool that runs answers at once; the journal has the wish either way
 
 
+def _typed_task(name: str) -> str:
+    """The name of a task on the command line, which is wrong if that is malformed."""
+    try:
+        parse_task_name(name)
+    except NoSuchTask as e:
+        raise click.BadParameter(str(e)) from None
+    return name
+
+
+def _typed_beginning(text: str) -> str:
+    """The beginning of an application's id, likewise."""
+    if not is_beginning(text):
+        raise click.BadParameter(f"{text!r} is no id, nor the beginning of one: digits of 0-9a-f")
+    return text
+
+
 @click.group()
 def tasks() -> None:
     """Off-chain tasks of applications: list, show, retry or drop them; watch applications."""
@@ -57,15 +83,17 @@ def tasks() -> None:
 @tasks.command(name="list")
 @at_a_place
 @click.option("--state", type=click.Choice(STATES), help="Only tasks in this state.")
-@click.option("--application-id", "application", metavar="ID", default="",
+@click.option("--application-id", "application", metavar="ID", type=_typed_beginning,
               shell_complete=applications_with_tasks,
               help="Only of this application; the id may be cut short.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def list_tasks(place: Place, state: str | None, application: str, as_json: bool) -> None:
+def list_tasks(place: Place, state: str | None, application: str | None, as_json: bool) -> None:
     """List the tasks that the journal knows; works with and without a running pool."""
     count = 0
     for known in known_tasks(_journal(place)):
-        if state not in (None, known.task.state) or not known.is_of(application):
+        if state not in (None, known.task.state):
+            continue
+        if application and not known.application.begins_with(application):
             continue
         count += 1
         click.echo(json.dumps(_row(known)) if as_json else printable(_line(known)))
@@ -75,7 +103,7 @@ def list_tasks(place: Place, state: str | None, application: str, as_json: bool)
 
 @tasks.command()
 @at_a_place
-@click.argument("name", metavar="TASK", shell_complete=task_names)
+@click.argument("name", metavar="TASK", type=_typed_task, shell_complete=task_names)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def show(place: Place, name: str, as_json: bool) -> None:
     """Show all that is known of TASK, as `tasks list` names it: APPLICATION:NUMBER."""
@@ -97,29 +125,33 @@ def show(place: Place, name: str, as_json: bool) -> None:
             click.echo(f"\n--- {field}\n{printable(row[field], keeping=LINES)}")
 
 
-@tasks.command()
-@at_a_place
-@click.argument("name", metavar="TASK", shell_complete=dead_task_names)
-def retry(place: Place, name: str) -> None:
-    """Try a dead TASK again, from the first attempt on."""
-    _decide(place, name, Wish.RETRY)
+_TASKS = click.argument("names", metavar="TASK...", nargs=-1, required=True, type=_typed_task,
+                        shell_complete=dead_task_names)  # fmt: skip
 
 
 @tasks.command()
 @at_a_place
-@click.argument("name", metavar="TASK", shell_complete=dead_task_names)
-def drop(place: Place, name: str) -> None:
-    """Never try a dead TASK again.
+@_TASKS
+def retry(place: Place, names: tuple[str, ...]) -> None:
+    """Try a dead or dropped TASK again, from the first attempt on."""
+    _decide(place, names, Wish.RETRY)
+
+
+@tasks.command()
+@at_a_place
+@_TASKS
+def drop(place: Place, names: tuple[str, ...]) -> None:
+    """Never try a dead TASK again, unless `tasks retry` says otherwise.
 
     What stands behind it in its group goes on when the application no longer asks for it: an
     outcome is never made up.
     """
-    _decide(place, name, Wish.DROP)
+    _decide(place, names, Wish.DROP)
 
 
-def _decide(place: Place, name: str, wish: Wish) -> None:
+def _decide(place: Place, names: Sequence[str], wish: Wish) -> None:
     journal = _journal(place)
-    known = find_task(journal, name)
+    found = find_tasks(journal, names)
     verb = {Wish.RETRY: "is tried again", Wish.DROP: "is dropped"}[wish]
     with closing(Admin(place.endpoints, curve=place.curve)) as admin:
         try:
@@ -127,18 +159,20 @@ def _decide(place: Place, name: str, wish: Wish) -> None:
             runs = True
         except NoAnswer:
             runs = False
-        leave_wish(journal, known, wish)
+        leave_wishes(journal, found, wish)
         if runs:
             with suppress(NoAnswer):  # then the journal is looked into a little later
-                admin.tasks_changed([known.application.key], timeout_s=ASK_S)
+                keys = sorted({known.application.key for known in found})
+                admin.tasks_changed(keys, timeout_s=ASK_S)
         else:
             verb += " when a pool runs here"
-    click.echo(f"{known.name} {verb}")
+    for known in found:
+        click.echo(f"{known.name} {verb}")
 
 
 # -- applications and operators -------------------------------------------------------------------
 
-_CHAIN = click.option("--chain-id", metavar="ID",
+_CHAIN = click.option("--chain-id", metavar="ID", type=typed_chain,
                       help="Chain of an id alone.  [default: tasks.chain_id]")  # fmt: skip
 
 
@@ -156,8 +190,7 @@ def applications(place: Place, as_json: bool, wait: float | None) -> None:
             time.sleep(LOOK_AGAIN_S)
             watched = admin.applications()
     for each in watched:
-        row = msgspec.to_builtins(each)
-        click.echo(json.dumps(row) if as_json else _application_line(each))
+        click.echo(json.dumps(_application_row(each)) if as_json else _application_line(each))
     if not watched and not as_json:
         click.echo("no application is watched; see `forgepool tasks watch --help`", err=True)
     sys.exit(1 if wait and not _all_owned(watched) else 0)
@@ -169,7 +202,7 @@ def _all_owned(watched: list[ApplicationInPool]) -> bool:
 
 @tasks.command()
 @at_a_place
-@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True)
+@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True, type=typed_application)
 @click.option("--operator", "operators", metavar="NAME", multiple=True,
               shell_complete=operator_names,
               help="An operator that they may use; repeatable.")  # fmt: skip
@@ -201,7 +234,7 @@ def watch(
 
 @tasks.command()
 @at_a_place
-@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True,
+@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True, type=typed_application,
                 shell_complete=watched_applications)  # fmt: skip
 @_CHAIN
 def unwatch(place: Place, ids: tuple[str, ...], chain_id: str | None) -> None:
@@ -220,7 +253,8 @@ def unwatch(place: Place, ids: tuple[str, ...], chain_id: str | None) -> None:
 
 @tasks.command()
 @at_a_place
-@click.argument("ids", metavar="[APPLICATION...]", nargs=-1, shell_complete=watched_applications)
+@click.argument("ids", metavar="[APPLICATION...]", nargs=-1, type=typed_application,
+                shell_complete=watched_applications)  # fmt: skip
 def resume(place: Place, ids: tuple[str, ...]) -> None:
     """Have APPLICATION go on now that what stopped it is mended; without any, all of them.
 
@@ -240,7 +274,7 @@ def resume(place: Place, ids: tuple[str, ...]) -> None:
 
 @tasks.command()
 @at_a_place
-@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True,
+@click.argument("ids", metavar="APPLICATION...", nargs=-1, required=True, type=typed_application,
                 shell_complete=applications_with_tasks)  # fmt: skip
 def forget(place: Place, ids: tuple[str, ...]) -> None:
     """Take the tasks of APPLICATION, which the pool watches no more, out of the journal.
@@ -338,6 +372,16 @@ def _names(application: Application) -> set[str]:
     return {application.key, str(application), application.application_id}
 
 
+def _application_row(each: ApplicationInPool) -> dict[str, Any]:
+    application = Application.of_key(each.key)
+    return {
+        "chain": application.chain_id,
+        "application": application.application_id,
+        "operators": None,  # every one, if nothing else is said
+        **msgspec.to_builtins(each),
+    }
+
+
 def _application_line(each: ApplicationInPool) -> str:
     text = f"{each.state:12} {Application.of_key(each.key)}"
     text += f"  {each.owner} epoch {each.epoch}" if each.owner else ""
@@ -370,6 +414,7 @@ def _row(known: KnownTask) -> dict[str, Any]:
         "changed": _time(known.changed_unix_us),
         "still_asked": task.asked,
         "wish": None if known.wish is None else str(known.wish),
+        "held_up_by": None if known.held_up_by is None else known.neighbour(known.held_up_by),
     }
 
 
@@ -380,6 +425,7 @@ def _line(known: KnownTask) -> str:
     text += f"  {task.attempts} attempts" if task.attempts != 1 else "  1 attempt"
     text += f"  {task.why}" if task.why else ""
     text += "" if task.asked else "  (no longer asked for)"
+    text += f"  held up by task {known.held_up_by}" if known.held_up_by is not None else ""
     return text + (f"  [{known.wish} wanted]" if known.wish else "")
 
 

@@ -101,6 +101,7 @@ def test_nonsense_is_refused_with_its_place(tmp_path: Path, text: str, where: st
         ({"chain_id": "NetXdQprcVkpaWU"}, ("id of the chain", "64 digits")),
         ({"controller": A}, ("on which chain", "tasks.chain_id")),
         ({"controller": "me", "chain_id": CHAIN}, ("id of the application", "'me'")),
+        ({"controller_owner": "0x1"}, ("0x1", "no controller", "--controller-id")),
         ({"retry_delay_s": 10.0, "retry_max_s": 9.0}, ("retry_max_s", "retry_delay_s = 10")),
     ],
 )
@@ -150,8 +151,43 @@ def test_flags_weigh_more_than_the_file(tmp_path: Path) -> None:
     ]
 
 
-def test_without_flags_nothing_changes() -> None:
-    assert TaskFlags().applied_to(TaskSettings()) == TaskSettings()
+@pytest.mark.parametrize(
+    "flags",
+    [
+        TaskFlags((f"{CHAIN}/{A}",)),
+        TaskFlags(operators=("cat",)),
+        TaskFlags(controller_id=CHAIN + A),
+    ],
+)
+def test_the_default_node_service_is_asked_only_by_who_has_something_to_do(
+    flags: TaskFlags,
+) -> None:
+    assert flags.applied_to(TaskSettings()).node_service == TaskSettings().node_service
+    assert TaskFlags().applied_to(TaskSettings()).node_service == ""
+    # Nor does a worker without operators take what its pool's other workers can perform.
+    assert TaskFlags(node_service="http://h:1").applied_to(TaskSettings()).node_service == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (OperatorSettings("p", timeout_s=9, timeout_max_s=8), "timeout_max_s is less"),
+        (OperatorSettings("p", env=["A=B"]), "env: 'A=B' is no name"),
+        (OperatorSettings("p", env=["HOME", ""]), "env: '' is no name"),
+        (OperatorSettings("p", set_env={"A=B": "c"}), "'A=B' cannot be a variable"),
+        (OperatorSettings("p", set_env={"": "c"}), "'' cannot be a variable"),
+        (OperatorSettings("p", set_env={"A": "\0"}), "'A' cannot be a variable"),
+        (OperatorSettings("p", set_env={"FORGEPOOL_RUN": "c"}), "FORGEPOOL_RUN is the pool's"),
+    ],
+)
+def test_an_operator_s_settings_that_cannot_be_are_refused(
+    settings: OperatorSettings, reason: str
+) -> None:
+    tasks = TaskSettings(operators={"it": settings})
+    with refused("operator 'it'", reason):
+        TaskFlags().applied_to(tasks)
+    seed = msgspec.structs.replace(tasks, mode="compat")  # the source system bounds nothing
+    assert TaskFlags().applied_to(seed) == seed
 
 
 def test_a_controller_is_watched_too() -> None:
@@ -207,6 +243,20 @@ def _read(arguments: list[str]) -> TaskFlags:
 
     command.main(arguments, standalone_mode=False)
     return heard[0]
+
+
+def test_an_operator_s_path_is_seen_from_where_the_command_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["a=./x", "b=ops/x=1", "./c", "d=/bin/cat", "e=cat", "sum"]
+    heard = _read([f"--operator={each}" for each in given])
+    assert heard.operators == (
+        f"a={tmp_path}/x", f"b={tmp_path}/ops/x=1", f"./c={tmp_path}/c", "d=/bin/cat", "e=cat",
+        "sum",
+    )  # fmt: skip
+    monkeypatch.chdir("/")
+    assert _read(heard.arguments()) == heard
 
 
 @pytest.mark.parametrize("command", [serve, broker])

@@ -29,9 +29,10 @@ from workers.offchain.journal.journal import LOG_PAGES_MAX, PAGE_BYTES, Journal,
 from workers.offchain.journal.journal_reports import (
     applications,
     find_task,
+    find_tasks,
     forget,
     known_tasks,
-    leave_wish,
+    leave_wishes,
 )
 from workers.offchain.journal.journal_tables import JOURNAL_NAME, open_to_read, open_to_write
 from workers.offchain.offchain_errors import JournalUnusable, NoSuchTask
@@ -269,7 +270,7 @@ def test_of_what_was_forgotten_epoch_and_numbers_stay(path: Path, journal: Journ
     dead = task(3, TaskState.DEAD)
     journal.commit([TakeEpoch(APP, 7), TakeEpoch(OTHER, 8), KeepTask(APP, dead), event(3)])
     journal.commit([KeepCursor(APP, "here"), KeepTask(OTHER, dead)])
-    leave_wish(path, next(known_tasks(path)), Wish.RETRY)
+    leave_wishes(path, [next(known_tasks(path))], Wish.RETRY)
     assert APP in applications(path)
     assert forget(path, APP) == 1
     later = Journal(path, PLACES)
@@ -458,7 +459,7 @@ def test_a_wish_waits_in_the_journal_until_it_is_carried_out(path: Path, journal
         [TakeEpoch(APP, 1), KeepTask(APP, task(1, TaskState.DEAD)), KeepTask(APP, task(2))]
     )
     known = find_task(path, "aaaa:1")
-    leave_wish(path, known, Wish.RETRY)
+    leave_wishes(path, [known], Wish.RETRY)
     assert find_task(path, known.name).wish is Wish.RETRY
 
     (wished,) = journal.wishes([OTHER, APP])
@@ -466,12 +467,51 @@ def test_a_wish_waits_in_the_journal_until_it_is_carried_out(path: Path, journal
     journal.commit([KeepTask(APP, task(1))], heard=[wished])
     assert journal.wishes([APP]) == []
     with pytest.raises(NoSuchTask, match="is waiting"):
-        leave_wish(path, find_task(path, "aaaa:1"), Wish.DROP)
+        leave_wishes(path, [find_task(path, "aaaa:1")], Wish.DROP)
+
+
+def test_several_wishes_are_left_or_none(path: Path, journal: Journal) -> None:
+    letters = [KeepTask(APP, task(serial, TaskState.DEAD)) for serial in (1, 2)]
+    journal.commit([TakeEpoch(APP, 1), *letters, KeepTask(APP, task(3))])
+    all_three = find_tasks(path, ["aaaa:3", "aaaa:1", f"{APP.key}:2"])
+    assert [known.task.serial for known in all_three] == [3, 1, 2]
+    with pytest.raises(NoSuchTask, match=":3 is waiting"):
+        leave_wishes(path, all_three, Wish.DROP)
+    assert journal.wishes([APP]) == []
+
+    dead = find_tasks(path, ["aaaa:1", f"{APP}:2", f"{APP}:1"])
+    assert [known.task.serial for known in dead] == [1, 2]
+    leave_wishes(path, dead, Wish.DROP)
+    assert journal.wishes([APP]) == [Wished(APP, 1, Wish.DROP), Wished(APP, 2, Wish.DROP)]
+
+
+def test_a_task_that_is_held_up_names_what_holds_it_up(path: Path, journal: Journal) -> None:
+    tasks = [
+        TaskRecord(1, "other", "echo", "", TaskState.DEAD),
+        TaskRecord(2, "it", "echo", "", TaskState.DEAD, asked=False),
+        TaskRecord(3, "it", "echo", "", TaskState.COMPUTED),
+        TaskRecord(4, "it", "echo", "", TaskState.DROPPED),
+        TaskRecord(5, "it", "echo", "", TaskState.DEAD),
+        TaskRecord(6, "it", "echo", ""),
+        TaskRecord(7, None, "echo", ""),
+    ]
+    elsewhere = KeepTask(OTHER, TaskRecord(1, "other", "echo", ""))
+    journal.commit([TakeEpoch(APP, 1), TakeEpoch(OTHER, 1), elsewhere])
+    journal.commit([KeepTask(APP, each) for each in tasks])
+    held_up = {
+        known.task.serial: known.held_up_by for known in known_tasks(path) if known.held_up_by
+    }
+    assert held_up == {5: 4, 6: 4}
 
 
 @pytest.mark.parametrize(
     ("name", "problem"),
-    [("17", "names no task"), ("aaaa:9", "there is no task"), ("a:1", "could be any of")],
+    [
+        ("17", "names no task"),
+        ("xyz:1", "names no task"),
+        ("aaaa:9", "there is no task"),
+        ("a:1", "could be any of"),
+    ],
 )
 def test_a_task_is_named_well(path: Path, journal: Journal, name: str, problem: str) -> None:
     like_it = Application("d" * 64, "a" * 63 + "b")

@@ -8,30 +8,8 @@ from pathlib import Path
 import pytest
 
 from broker.config import OperatorSettings
-from broker.errors import Misconfigured
 from workers.offchain.operators.operator_files import located, problems
 from workers.offchain.operators.operator_table import Operator, limit_arguments, operator_table
-
-
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        (OperatorSettings(""), "'it' has no path"),
-        (OperatorSettings("p", timeout_s=9, timeout_max_s=8), "timeout_max_s is less"),
-        (OperatorSettings("p", set_env={"A=B": "c"}), "'A=B' cannot be a variable"),
-        (OperatorSettings("p", set_env={"": "c"}), "'' cannot be a variable"),
-        (OperatorSettings("p", set_env={"A": "\0"}), "'A' cannot be a variable"),
-        (OperatorSettings("p", set_env={"FORGEPOOL_RUN": "c"}), "FORGEPOOL_RUN is the pool's"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(settings: OperatorSettings, reason: str) -> None:
-    with pytest.raises(Misconfigured, match=reason):
-        operator_table({"it": settings})
-
-
-def test_an_operator_needs_a_name() -> None:
-    with pytest.raises(Misconfigured, match="'b' has no name"):
-        operator_table({"": OperatorSettings("b")})
 
 
 @pytest.mark.parametrize(
@@ -93,4 +71,30 @@ def test_what_cannot_be_run_is_found_before_it_is_needed(  # T32
         f"operator 'text': {tmp_path}/text is not executable by us",
         f"operator 'directory': {tmp_path} is not a file",
         "operator 'limited': /bin/cat has limits, which need the program prlimit (of util-linux)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first_line", "missing"),
+    [
+        ("#!/bin/sh", ""),
+        ("#! /bin/sh -e", ""),
+        ("#!/usr/bin/env sh", ""),
+        ("#!/usr/bin/env -S no-such-program -x", ""),  # env's own affair
+        ("#!/no/such/interpreter -x", "/no/such/interpreter"),
+        ("#!/bin/sh\r", "/bin/sh\r"),
+        ("#!sh", "sh"),
+        ("#!", ""),
+        ("#!/usr/bin/env no-such-program", "no-such-program"),
+    ],
+)
+def test_a_script_needs_its_interpreter(tmp_path: Path, first_line: str, missing: str) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(f"{first_line}\nexit 0\n".encode())
+    script.chmod(0o755)
+    found = problems(operator_table({"it": OperatorSettings(str(script))}))
+    assert found == [
+        f"operator 'it': {script} needs the interpreter {each!r}, which cannot be executed"
+        for each in [missing]
+        if each
     ]

@@ -27,7 +27,7 @@ from workers.offchain.ends import RunEnd, RunResult
 from workers.offchain.hardened.processor import Processor
 from workers.offchain.journal import journal_holder
 from workers.offchain.journal.journal import Journal, Places
-from workers.offchain.journal.journal_reports import KnownTask, known_tasks, leave_wish
+from workers.offchain.journal.journal_reports import KnownTask, known_tasks, leave_wishes
 from workers.offchain.journal.journal_tables import JOURNAL_NAME, open_to_write
 from workers.offchain.offchain_errors import JournalHeld
 from workers.offchain.operators.operator_run import OnEnd, OnSlow
@@ -252,7 +252,7 @@ async def _wish_while_the_last_owner_submits(path: Path) -> None:
                 " not_before_us, why, stderr, 0, asked, changed_us FROM tasks"
             )
             db.execute("INSERT INTO inputs SELECT key, 2, 'dead' FROM inputs")
-        leave_wish(path, KnownTask(A, dead, 0, None), Wish.RETRY)
+        leave_wishes(path, [KnownTask(A, dead, 0, None)], Wish.RETRY)
         core, node = Processor(ProcessorSettings(), Random(1)), PlayedNode()
         turns: list[Sequence[Stimulus]] = []
         loop = looped(core, Journal(path, Places(8)), node, turns.append)

@@ -25,7 +25,7 @@ from broker.messages import Applications, TaskNumbers
 from tests.offchain.processor_at_work import CAT, Pool, Processor, pool, script, waits_for
 from tests.offchain.served_applications import until
 from tests.offchain.test_journal import HOLDER, OTHER
-from workers.offchain.journal.journal_reports import KnownTask, known_tasks, leave_wish
+from workers.offchain.journal.journal_reports import KnownTask, known_tasks, leave_wishes
 from workers.offchain.journal.journal_tables import JOURNAL_NAME, open_to_read
 from workers.offchain.records import TaskState
 from workers.offchain.stimuli import Wish
@@ -119,7 +119,7 @@ async def test_a_failing_task_holds_up_its_own_group_alone(tmp_path: Path) -> No
         assert one.codes("task_retry") == ["exit"]
 
         mended.touch()
-        leave_wish(tmp_path / JOURNAL_NAME, dead, Wish.RETRY)
+        leave_wishes(tmp_path / JOURNAL_NAME, [dead], Wish.RETRY)
         one.look_again(p.application())
         await until(lambda: p.served.results == ["b", "a"])
         await until(lambda: journal(tmp_path) == [])

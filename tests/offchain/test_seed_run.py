@@ -11,7 +11,7 @@ import pytest
 from broker.config import OperatorSettings
 from tests.offchain.workshop import Runs, Workshop, until
 from workers.offchain.ends import RunEnd
-from workers.offchain.operators.operator_table import seed_operator_table
+from workers.offchain.operators.operator_table import operator_table
 from workers.offchain.operators.seed_run import SeedLauncher
 
 KIB = 1024
@@ -110,7 +110,7 @@ def test_what_cannot_be_started_is_a_failure_to_repeat(  # T32
     workshop: Workshop, path: str, text: str
 ) -> None:
     async def told() -> None:
-        runs = Runs(SeedLauncher(seed_operator_table({"it": OperatorSettings(path)})), "")
+        runs = Runs(SeedLauncher(operator_table({"it": OperatorSettings(path)})), "")
         result = await runs.perform("it")
         assert (result.end, result.text) == (RunEnd.TRANSIENT, text)
         assert (await runs.perform("other")).text == "unsupported operator: other"

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import psutil
 import pytest
@@ -325,7 +326,7 @@ def test_an_operator_drops_and_releases_what_is_held(running: Running) -> None:
     again = running.forgepool("drop", row["hash"], check=False)
     assert (again.returncode, again.stderr) == (1, "nothing is held under that hash\n")
     wrong = running.forgepool("drop", "nonsense", check=False)
-    assert wrong.returncode == EXIT_MISCONFIGURED
+    assert wrong.returncode == click.UsageError.exit_code
     assert "is no hash of a block" in wrong.stderr
 
 

@@ -175,7 +175,10 @@ def test_applications_are_watched_and_let_go_while_the_pool_runs(template: PoolP
         until(lambda: sandbox.results(0) == ["a0", "b"])
         pool.wait_for_signing(2)
         listed = pool.run("tasks", "applications", "--json").stdout.splitlines()
-        assert {json.loads(each)["key"] for each in listed} == {sandbox.key(0), sandbox.key(1)}
+        rows = [json.loads(each) for each in listed]
+        assert {each["key"] for each in rows} == {sandbox.key(0), sandbox.key(1)}
+        assert {each["application"] for each in rows} == set(sandbox.applications)
+        assert {(each["chain"], each["operators"]) for each in rows} == {(sandbox.chain, None)}
 
         sandbox.request("gated", "never", 1)
         (operator,) = until(lambda: noted(notes))
@@ -198,7 +201,8 @@ def test_a_dead_letter_is_shown_and_tried_again(template: PoolProcess) -> None:
         moody = pool.directory / "moody"
         moody.write_text(f"#!/bin/sh\n[ -e {mended} ] && exec cat\necho 'no luck' >&2\nexit 65\n")
         moody.chmod(0o700)
-        with_operators(pool, sandbox, moody=moody)
+        missing = pool.directory / "missing"
+        with_operators(pool, sandbox, moody=moody, missing=missing)
         pool.serve(1, "--application-id", sandbox.applications[0])
         with watching(pool, f"d/{sandbox.key()}") as events:
             sandbox.request("moody", "x")
@@ -212,11 +216,12 @@ def test_a_dead_letter_is_shown_and_tried_again(template: PoolProcess) -> None:
             assert "dead=1" in pool.run("status").stdout
             mended.touch()
             assert "is tried again" in pool.run("tasks", "retry", name).stdout
+            assert f"operator_in_doubt operator 'missing': {missing} does not exist" in pool.log()
             until(lambda: sandbox.results() == ["x"])
             until(lambda: events("task_outcome"))
-        missing = pool.run("tasks", "drop", name, check=False)
-        assert missing.returncode == 1
-        assert "there is no task" in missing.stderr
+        gone = pool.run("tasks", "drop", name, check=False)
+        assert gone.returncode == 1
+        assert "there is no task" in gone.stderr
 
 
 def test_a_controller_on_the_chain_moves_an_application_between_pools(

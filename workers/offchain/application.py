@@ -6,9 +6,13 @@ written as 64 lower-case hexadecimal digits.
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
 from broker.applications import ID_DIGITS, application_key, checked_id
+
+_BEGINNING = re.compile(r"[0-9a-f]{1,128}|[0-9a-f]{64}/[0-9a-f]{0,64}")
 
 
 class Application(Struct, frozen=True, order=True):
@@ -43,5 +47,15 @@ class Application(Struct, frozen=True, order=True):
         """
         return cls.of_key(application_key(text, chain_id))
 
+    def begins_with(self, text: str) -> bool:
+        """Whether people may mean it by that: an id cut short, or both behind each other."""
+        names = (self.application_id, str(self), self.key)
+        return any(name.startswith(text) for name in names)
+
     def __str__(self) -> str:
         return f"{self.chain_id}/{self.application_id}"
+
+
+def is_beginning(text: str) -> bool:
+    """Whether any application's name could begin with it; else it is misspelled."""
+    return _BEGINNING.fullmatch(text) is not None

@@ -59,8 +59,8 @@ from workers.offchain.journal.journal_tables import JOURNAL_NAME, meaning
 from workers.offchain.node_service.node_service import NodeService
 from workers.offchain.node_service.notification_stream import News, NotificationStream
 from workers.offchain.operators.launcher import Launcher, OperatorLauncher
-from workers.offchain.operators.operator_files import located
-from workers.offchain.operators.operator_table import operator_table, seed_operator_table
+from workers.offchain.operators.operator_files import doubts, located, problems
+from workers.offchain.operators.operator_table import operator_table
 from workers.offchain.operators.scratch import Scratch
 from workers.offchain.operators.seed_run import SeedLauncher
 from workers.offchain.processor_loop import Core, ProcessorLoop
@@ -301,9 +301,10 @@ def core_settings(settings: TaskSettings) -> ProcessorSettings:
 
 
 def _launcher(settings: TaskSettings, state_dir: Path, journal: Journal | None) -> Launcher:
-    make = seed_operator_table if journal is None else operator_table
     search_path = os.environ.get("PATH", os.defpath)
-    table = located(make(settings.operators), search_path, state_dir)
+    table = located(operator_table(settings.operators), search_path, state_dir)
+    for sentence in problems(table) + doubts(table):
+        log.warning("operator_in_doubt %s", sentence)  # what needs it will be a dead letter
     if journal is None:
         return SeedLauncher(table)
     return OperatorLauncher(table, Scratch(state_dir / SCRATCH_NAME), os.environ, journal.uuid)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from signers.marks.store_lock import StoreLock
-from workers.offchain.application import Application
+from workers.offchain.application import Application, is_beginning
 from workers.offchain.journal import journal_tables
 from workers.offchain.journal.journal import read_tasks
 from workers.offchain.offchain_errors import JournalUnusable, NoSuchTask
@@ -28,21 +28,21 @@ class KnownTask(NamedTuple):
     task: TaskRecord
     changed_unix_us: int
     wish: Wish | None  # what somebody wants done, and was not done yet
+    held_up_by: int | None = None  # number of the stopped task before it in its group
 
     @property
     def name(self) -> str:
         """As people name it: application and serial number."""
-        return f"{self.application}:{self.task.serial}"
+        return self.neighbour(self.task.serial)
+
+    def neighbour(self, serial: int) -> str:
+        """The name of a task of the same application."""
+        return f"{self.application}:{serial}"
 
     @property
     def short_name(self) -> str:
         """The same with less of the id: enough for the few applications of a pool."""
         return f"{self.application.application_id[:SHORT_DIGITS]}:{self.task.serial}"
-
-    def is_of(self, application: str) -> bool:
-        """Whether that is its application; the id may be cut short, or stand behind its chain's."""
-        known = self.application
-        return known.application_id.startswith(application) or str(known).startswith(application)
 
 
 @contextmanager
@@ -64,49 +64,72 @@ def known_tasks(path: Path) -> Iterator[KnownTask]:
             (key, serial): Wish(wish)
             for key, serial, wish in db.execute("SELECT key, serial, wish FROM wishes")
         }
+        stopped: dict[tuple[str, str | None], int] = {}  # the first of each group
         for key, task, changed in read_tasks(db):
             wish = wishes.get((key, task.serial))
-            yield KnownTask(Application.of_key(key), task, changed, wish)
+            group = key, task.group
+            yield KnownTask(Application.of_key(key), task, changed, wish, stopped.get(group))
+            if task.state in STOPPED and task.asked:  # what is asked for no more is in no group
+                stopped.setdefault(group, task.serial)
+
+
+def parse_task_name(name: str) -> tuple[str, int]:
+    """Read ``APPLICATION:NUMBER``, where the application's id may be cut short.
+
+    Raises:
+        NoSuchTask: it is written otherwise.
+    """
+    application, _, serial = name.rpartition(":")
+    if not is_beginning(application) or not serial.isdecimal():
+        raise NoSuchTask(f"{name!r} names no task: write APPLICATION:NUMBER, as `tasks list` does")
+    return application, int(serial)
 
 
 def find_task(path: Path, name: str) -> KnownTask:
-    """The task of that name; the application's id may be cut short as long as it is unique.
+    """The task of that name. Raises as `find_tasks` does."""
+    return find_tasks(path, [name])[0]
+
+
+def find_tasks(path: Path, names: Sequence[str]) -> list[KnownTask]:
+    """The tasks of these names; an id may be cut short as long as it is unique.
 
     Raises:
-        NoSuchTask: there is none, or more than one.
+        NoSuchTask: of a name there is none, or more than one.
         JournalUnusable: there is no journal, or it is damaged.
     """
-    application, _, serial = name.rpartition(":")
-    if not application or not serial.isdecimal():
-        raise NoSuchTask(f"{name!r} names no task: write APPLICATION:NUMBER, as `tasks list` does")
-    found = [
-        known
-        for known in known_tasks(path)
-        if known.task.serial == int(serial) and known.is_of(application)
-    ]
-    if not found:
-        raise NoSuchTask(f"there is no task {name}; see `forgepool tasks list`")
-    if len(found) > 1:
-        names = ", ".join(known.name for known in found)
-        raise NoSuchTask(f"{name} could be any of {names}; write more of the id")
-    return found[0]
+    wanted = {name: parse_task_name(name) for name in names}
+    found: dict[str, list[KnownTask]] = {name: [] for name in wanted}
+    for known in known_tasks(path):
+        for name, (application, serial) in wanted.items():
+            if known.task.serial == serial and known.application.begins_with(application):
+                found[name].append(known)
+    for name, each in found.items():
+        if not each:
+            raise NoSuchTask(f"there is no task {name}; see `forgepool tasks list`")
+        if len(each) > 1:
+            could_be = ", ".join(known.name for known in each)
+            raise NoSuchTask(f"{name} could be any of {could_be}; write more of the id")
+    return list({known.name: known for (known,) in found.values()}.values())
 
 
-def leave_wish(path: Path, known: KnownTask, wish: Wish) -> None:
-    """Have the application's processor do it, now or when there is one.
+def leave_wishes(path: Path, tasks: Sequence[KnownTask], wish: Wish) -> None:
+    """Have the applications' processors do it to all of them, now or when there are any.
 
     Raises:
-        NoSuchTask: the task is not dead, so nobody has to decide.
+        NoSuchTask: one of them is not dead, so nobody has to decide; nothing was written.
         JournalUnusable, OSError: it could not be written.
     """
-    state = known.task.state
-    if state not in STOPPED or (wish is Wish.DROP and state is TaskState.DROPPED):
-        raise NoSuchTask(f"task {known.name} is {state}: only a dead one waits for a decision")
+    for known in tasks:
+        state = known.task.state
+        if state not in STOPPED or (wish is Wish.DROP and state is TaskState.DROPPED):
+            raise NoSuchTask(f"task {known.name} is {state}: only a dead one waits for a decision")
     with _changed(path) as db:
-        db.execute(
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany(
             "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?)",
-            (known.application.key, known.task.serial, str(wish)),
+            [(known.application.key, known.task.serial, str(wish)) for known in tasks],
         )
+        db.execute("COMMIT")
 
 
 def applications(path: Path) -> list[Application]:

@@ -93,7 +93,10 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         JournalUnusable: there is none, or it cannot be read.
     """
     if not path.exists():
-        raise JournalUnusable(f"{path}: no off-chain task was ever processed here")
+        raise JournalUnusable(
+            f"{path}: no off-chain task was ever processed here, but perhaps in compat mode, "
+            "which keeps no journal"
+        )
     db = sqlite3.connect(
         f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_MS / 1000
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,10 @@ LIMITER = "prlimit"
 
 
 # How a file begins that Linux executes by itself (execve(2)); others it knows by binfmt_misc only.
-PROGRAM_BEGINS = (b"#!", b"\x7fELF")
+SCRIPT_BEGINS = b"#!"
+PROGRAM_BEGINS = (SCRIPT_BEGINS, b"\x7fELF")
+_PLAIN_NAME = re.compile(r"[\w.+][\w.+-]*")  # neither an option of env(1) nor an assignment
+FIRST_LINE_BYTES_MAX = 256  # as far as Linux looks for a script's interpreter (BINPRM_BUF_SIZE)
 
 
 def located(table: OperatorTable, search_path: str, directory: Path) -> OperatorTable:
@@ -55,6 +59,8 @@ def problems(table: OperatorTable) -> list[str]:
             found.append(f"{what} is not a file")
         elif not os.access(operator.path, os.X_OK):
             found.append(f"{what} is not executable by us")
+        elif missing := _missing_interpreter(_beginning(operator.path) or b""):
+            found.append(f"{what} needs the interpreter {missing!r}, which cannot be executed")
         if limit_arguments(operator.settings) and shutil.which(LIMITER) is None:
             found.append(f"{what} has limits, which need the program {LIMITER} (of util-linux)")
     return found
@@ -64,18 +70,38 @@ def doubts(table: OperatorTable) -> list[str]:
     """What may be wrong with the programs, a sentence each: another system could execute them."""
     found = []
     for operator in table.values():
-        if not os.path.isfile(
-            operator.path
-        ):  # `problems` tells of it; a pipe would keep us waiting
-            continue
-        try:
-            with open(operator.path, "rb") as file:
-                begins = file.read(max(map(len, PROGRAM_BEGINS)))
-        except OSError:
-            continue  # we need not be able to read what we execute
-        if not begins.startswith(PROGRAM_BEGINS):
+        begins = _beginning(operator.path)
+        if begins is not None and not begins.startswith(PROGRAM_BEGINS):
             found.append(
                 f"operator {operator.name!r}: {operator.path} begins neither with #! nor as a "
                 "program does: the system may not be able to execute it"
             )
     return found
+
+
+def _beginning(path: str) -> bytes | None:
+    """How the file begins; None: it cannot be read, which who executes it need not."""
+    if not os.path.isfile(path):  # a pipe would keep us waiting
+        return None
+    try:
+        with open(path, "rb") as file:
+            return file.read(FIRST_LINE_BYTES_MAX)
+    except OSError:
+        return None
+
+
+def _missing_interpreter(begins: bytes) -> str:
+    """The program that a script asks for and the system does not have; empty: nothing is missing.
+
+    Of ``#!/usr/bin/env NAME`` it is NAME, which env(1) looks for in PATH.
+    """
+    if not begins.startswith(SCRIPT_BEGINS):
+        return ""
+    line = os.fsdecode(begins[len(SCRIPT_BEGINS) :].partition(b"\n")[0]).strip(" \t")
+    interpreter, _, argument = line.replace("\t", " ").partition(" ")
+    # Operators run in an empty directory: an interpreter that is not absolute is not there.
+    if not os.path.isabs(interpreter) or not os.access(interpreter, os.X_OK):
+        return interpreter
+    name = argument.strip(" ")
+    is_looked_for = os.path.basename(interpreter) == "env" and _PLAIN_NAME.fullmatch(name)
+    return name if is_looked_for and shutil.which(name) is None else ""

@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from broker.config import OperatorSettings
-from broker.errors import Misconfigured
 
 ESCALATION = 8  # times the first time limit, when the settings say nothing: three doublings
-OUR_VARIABLES = "FORGEPOOL_"  # begins the names of what every operator is told
 
 
 class Operator(Struct, frozen=True):
@@ -49,35 +47,8 @@ OperatorTable = Mapping[str, Operator]
 
 
 def operator_table(settings: Mapping[str, OperatorSettings]) -> OperatorTable:
-    """The operators of the settings, checked.
-
-    Raises:
-        Misconfigured: a name or a path is empty, or a setting contradicts another one.
-    """
-    table = seed_operator_table(settings)
-    for operator in table.values():
-        _check(operator)
-    return table
-
-
-def seed_operator_table(settings: Mapping[str, OperatorSettings]) -> OperatorTable:
-    """The same as the source system has it: anything goes."""
+    """The operators of the settings, which `broker/task_options.py` has checked."""
     return {name: Operator(name, given) for name, given in settings.items()}
-
-
-def _check(operator: Operator) -> None:
-    settings, what = operator.settings, f"operator {operator.name!r}"
-    if not operator.name:
-        raise Misconfigured(f"the operator with the path {operator.path!r} has no name")
-    if not operator.path:
-        raise Misconfigured(f"{what} has no path: write NAME=PATH, or NAME for a program in PATH")
-    if settings.timeout_max_s is not None and settings.timeout_max_s < settings.timeout_s:
-        raise Misconfigured(f"{what}: timeout_max_s is less than timeout_s")
-    for name, value in settings.set_env.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise Misconfigured(f"{what}: set_env: {name!r} cannot be a variable with that value")
-        if name.startswith(OUR_VARIABLES):
-            raise Misconfigured(f"{what}: set_env: {name} is the pool's to set")
 
 
 def limit_arguments(settings: OperatorSettings) -> list[str]:
