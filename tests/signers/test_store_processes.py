@@ -17,6 +17,7 @@ import pytest
 from child_process import HERE, Child, FailingCall
 from watermark_cases import ALICE, asked, code, make_store, sign
 
+from signers.formats.signable import Kind
 from signers.marks import store_file
 from signers.marks.store_errors import StoreReplaced
 from signers.marks.store_lock import lock_holder
@@ -68,7 +69,8 @@ def test_killed_or_not_no_process_admits_what_conflicts(store_path: Path, tmp_pa
             assert digests.setdefault(position, entry["digest"]) == entry["digest"], entry
     with WatermarkStore.open(store_path, wal_bytes=0) as store:
         for entry in admitted[-200:]:  # nothing that was released is below the marks
-            signable = asked(entry["level"], entry["round"], "something else")
+            place = entry["level"], entry["round"]
+            signable = asked(*place, "something else", Kind(entry["kind"]))
             (verdict,) = sign(store, entry["key"], signable)
             assert code(verdict).startswith("watermark_")
 

