@@ -60,6 +60,14 @@ def test_the_processor_that_is_measured_runs_what_is_asked(monkeypatch: pytest.M
     assert measured["ratio_to_subprocess"] == measured["dispatch_ms"] / measured["plain_ms"]
 
 
+@pytest.mark.process
+def test_each_step_of_a_run_is_measured() -> None:
+    steps = script("task_steps")
+    found = steps.task_steps("/bin/cat", "x", steps.RUNS_A_PLAY + 1)
+    assert found.keys() == {"core", "journal", "start", "operator", "reap", "run"}
+    assert all(0 < each["cpu_us"] < each["wall_us"] * 2 for each in found.values())
+
+
 def is_signed(chain: Any, vote: bytes) -> bool:
     key, digest, signature = chain.signed_message(vote)
     try:
