@@ -31,6 +31,7 @@ from broker.quarantine.records import (
     ClearedVote,
     EvidenceRecord,
     HeldRecord,
+    Offence,
     SignedRecord,
     untold,
 )
@@ -159,7 +160,7 @@ class QuarantineStore:
         try:
             for batch in batches:
                 self._write(batch)
-            found = [self._probe(record) for record in probes]
+            found = self._probe(probes) if probes else []
             db.executemany("DELETE FROM held WHERE key = ?", [(key,) for key in forget])
             db.executemany(
                 "UPDATE evidence SET told = 1 WHERE level = ? AND kind = ? AND round = ? "
@@ -205,21 +206,31 @@ class QuarantineStore:
             (min(levels), max(levels), _encode(records)),
         )
 
-    def _probe(self, record: SignedRecord) -> list[SignedRecord]:
-        """What is known for the place of a record, which is kept unless there are two already."""
-        place = (record.kind, record.level, record.round, record.delegate)
-        rows = self._db.execute(
-            "SELECT records FROM seen WHERE last_level >= ? AND first_level <= ? ORDER BY position",
-            (record.level, record.level),
-        )
-        found = [
-            old
-            for (records,) in rows
-            for old in _seen(records)
-            if (old.kind, old.level, old.round, old.delegate) == place
-        ]
-        if len(found) < COPIES_MAX and all(old.hash != record.hash for old in found):
-            self._write_seen([record])
+    def _probe(self, records: Sequence[SignedRecord]) -> list[list[SignedRecord]]:
+        """What is known for the place of each record, which is kept unless there are two already.
+
+        All of a level are looked for at once: who asks has had too many of it for its memory.
+        """
+        known: dict[Offence, list[SignedRecord]] = {_place(record): [] for record in records}
+        for level in {record.level for record in records}:
+            rows = self._db.execute(
+                "SELECT records FROM seen WHERE last_level >= ? AND first_level <= ? "
+                "ORDER BY position",
+                (level, level),
+            )
+            for (row,) in rows:
+                for old in _seen(row):
+                    if old.level == level and (kept := known.get(_place(old))) is not None:
+                        kept.append(old)
+        found, new = [], []
+        for record in records:
+            kept = known[_place(record)]
+            found.append(list(kept))
+            if len(kept) < COPIES_MAX and all(old.hash != record.hash for old in kept):
+                kept.append(record)
+                new.append(record)
+        if new:
+            self._write_seen(new)
         return found
 
     def _prune(self, window: Window) -> None:
@@ -308,6 +319,10 @@ def _votes_of(
         for vote in reversed(_votes(records)):
             if hash in (None, vote.record.hash) and level in (None, vote.record.level):
                 yield vote
+
+
+def _place(record: SignedRecord) -> Offence:
+    return (record.kind, record.level, record.round, record.delegate)
 
 
 def _where(

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from broker.errors import Misconfigured
+from broker.quarantine import store as quarantine_store
 from broker.quarantine.records import (
     Batch,
     ClearedBlock,
@@ -19,7 +20,7 @@ from broker.quarantine.records import (
     HeldRecord,
     SignedRecord,
 )
-from broker.quarantine.store import QuarantineStore, Window, open_store, read_cleared
+from broker.quarantine.store import LAYOUT, QuarantineStore, Window, open_store, read_cleared
 from broker.quarantine.store_thread import Answer, Forget, Probed, Stored, StoreThread, Trouble
 from broker.verification import HeaderFacts
 
@@ -141,6 +142,44 @@ def test_a_probe_finds_what_a_delegate_has_signed_there(store: QuarantineStore) 
     assert store.commit([], probes=[first]) == [[first, other]]
 
 
+def test_probes_of_one_commit_find_what_they_would_one_after_the_other(
+    store: QuarantineStore, tmp_path: Path
+) -> None:
+    """Rows of one level and of several, places that nothing or too much is known of."""
+    rows = [
+        [signed(7, b"a"), signed(8, b"b")],
+        [signed(8, b"c", statement=b"t"), signed(7, b"d", delegate="e")],
+        [signed(7, b"f", statement=b"t"), signed(7, b"g", statement=b"v")],
+    ]
+    probes = [
+        signed(7, b"h"), signed(8, b"i"), signed(7, b"d", delegate="e"), signed(9, b"j"),
+        signed(9, b"j"), signed(9, b"k", statement=b"t"), signed(9, b"l"), signed(6, b"m"),
+        signed(7, b"n", delegate="e"),
+    ]  # fmt: skip
+    store.commit([batch(seen=row) for row in rows])
+    together = store.commit([], probes=probes)
+    other = QuarantineStore(tmp_path / "other.db", CHAIN)
+    other.commit([batch(seen=row) for row in rows])
+    assert together == [found for each in probes for found in other.commit([], probes=[each])]
+    assert store.latest_seen(99) == other.latest_seen(99)
+    assert [len(found) for found in together] == [3, 2, 1, 0, 1, 1, 2, 0, 1]
+    other.close()
+
+
+def test_the_rows_of_a_level_are_read_once_for_all_its_probes(
+    store: QuarantineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A level with more than fits in memory has thousands of rows, and each turn as many probes."""
+    store.commit([batch(seen=[signed(7, b"%d" % n, delegate=f"d{n}")]) for n in range(50)])
+    read = []
+    decode = quarantine_store._seen
+    monkeypatch.setattr(quarantine_store, "_seen", lambda row: read.append(1) or decode(row))
+    store.commit([], probes=[signed(7, b"p%d" % n, delegate=f"p{n}") for n in range(50)])
+    assert len(read) == 50
+    monkeypatch.undo()
+    assert len(store.latest_seen(200)) == 100
+
+
 def test_cleared_items_are_found_by_hash_and_level(store: QuarantineStore, path: Path) -> None:
     store.commit(
         [batch(n, blocks=[block(n, b"B%d" % n)], votes=[vote(n, b"v%d" % n)]) for n in (5, 6)]
@@ -153,14 +192,14 @@ def test_cleared_items_are_found_by_hash_and_level(store: QuarantineStore, path:
     assert (blocks, votes) == ([block(6, b"B6")], [vote(6, b"v6")])
 
 
-def test_another_chain_and_a_newer_layout_are_refused(path: Path) -> None:
+def test_another_chain_and_another_layout_are_refused(path: Path) -> None:
     QuarantineStore(path, CHAIN).close()
     with pytest.raises(Misconfigured, match=f"of chain {CHAIN}, the node is on NetXother"):
         QuarantineStore(path, "NetXother")
     with sqlite3.connect(path) as db:
-        db.execute("UPDATE meta SET value = '2' WHERE name = 'layout'")
+        db.execute("UPDATE meta SET value = '9' WHERE name = 'layout'")
     db.close()
-    with pytest.raises(Misconfigured, match="layout 2, this release knows 1"):
+    with pytest.raises(Misconfigured, match=f"layout 9, this release knows {LAYOUT}"):
         QuarantineStore(path, CHAIN)
 
 
