@@ -105,7 +105,7 @@ class VoteFacts(Struct, tag=0, array_like=True, frozen=True, gc=False):
     payload_hash: bytes
     delegate: str
     # What two votes of a delegate for one kind, level and round must agree in: a digest of branch
-    # and payload hash, and of the slot where the protocol denounces a differing slot too.
+    # and payload hash, and the slot where the protocol denounces a differing slot too.
     statement: bytes
 
 

@@ -38,7 +38,7 @@ from broker.quarantine.records import (
 from broker.verification import LEVEL_MAX
 
 STORE_NAME = "quarantine.db"
-LAYOUT = 1
+LAYOUT = 2
 BUSY_S = 1.0  # somebody looks into the file with a tool
 # What decoding a record raises whose bytes have changed: pages of SQLite have no checksums.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)

@@ -92,6 +92,7 @@ class VoteTemplate:
 # branch · tag · slot · level · round · payload hash · signature
 _SIGNED_VOTE = Struct(">32sBHii32s64s")
 _read_signed_vote = _SIGNED_VOTE.unpack
+SIGNED_VOTE_BYTES = _SIGNED_VOTE.size  # without DAL content, of all keys but tz4
 
 _KIND_OF_TAG = {
     PREATTESTATION_TAG: Kind.PREATTESTATION,
@@ -128,7 +129,7 @@ def read_signed_vote(data: bytes) -> SignedVote:
 
     Raises MalformedBytes, also for operations that are no single vote.
     """
-    if len(data) == _SIGNED_VOTE.size:
+    if len(data) == SIGNED_VOTE_BYTES:
         branch, tag, slot, level, round_, payload_hash, signature = _read_signed_vote(data)
         kind = _KIND_OF_TAG.get(tag)
         if kind is not None and tag != ATTESTATION_WITH_DAL_TAG and level >= 0 and round_ >= 0:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from math import inf
 
 import msgspec
@@ -73,8 +74,6 @@ class _Slice:
         "chain",
         "deadline",
         "is_mixed",
-        "is_votes",
-        "left",
         "number",
         "park_until",
         "spent_s",
@@ -85,11 +84,9 @@ class _Slice:
         ttl_s = asked.ttl_ms / 1000
         self.number = asked.number
         self.body = body
-        self.is_votes = body.check == Check.VOTE
         self.chain = chain
         self.deadline = now + ttl_s
         self.park_until = now + ttl_s / 2
-        self.left = len(body.items)
         self.verdicts: list[Verdict] = []
         self.spent_s = 0.0
         self.is_mixed = False  # some item was put behind others
@@ -104,6 +101,19 @@ class _Work:
         self.of = of
         self.item = item
         self.steps: Steps | None = None
+
+
+class _Votes:
+    """The votes of a slice from one place on, which share all that is not their own."""
+
+    __slots__ = ("of", "place")
+
+    def __init__(self, of: _Slice) -> None:
+        self.of = of
+        self.place = 0
+
+    def one_by_one(self) -> list[_Work]:
+        return [_Work(self.of, item) for item in self.of.body.items[self.place :]]
 
 
 class Lane:
@@ -125,7 +135,7 @@ class Lane:
         self._has_node = has_node
         self._chains: OrderedDict[str, KnownChain] = OrderedDict()
         self._slices: dict[int, _Slice] = {}
-        self._ready: deque[_Work] = deque()
+        self._ready: deque[_Work | _Votes] = deque()
         self._parked: dict[tuple[str, Question], list[_Work]] = {}
         self._asked: dict[int, tuple[str, Question]] = {}
         self._next_question = 0
@@ -150,7 +160,8 @@ class Lane:
         self._slices[asked.number] = slice_
         if chain.may_have_changed(body.position.head_level) and self._has_node:
             self._ask(slice_, RulesWanted(), now)  # nobody waits for it
-        self._ready.extend(_Work(slice_, item) for item in body.items)
+        votes = _Votes(slice_)
+        self._ready.extend([votes] if body.check == Check.VOTE else votes.one_by_one())
 
     def work(self, now: float, budget_s: float) -> None:
         """Judge items until the time is spent; the last may go over it.
@@ -161,12 +172,12 @@ class Lane:
         until, began = self._clock() + budget_s, self._cpu()
         is_over = False
         while self._ready and not is_over:
-            of = self._ready[0].of
-            rules = of.chain.rules if of.is_votes and now < of.deadline else None
-            if rules is None:
-                is_over = self._judge_items(of, now, until)
+            first = self._ready[0]
+            of = first.of
+            if isinstance(first, _Votes):
+                is_over = self._judge_votes(first, now, until)
             else:
-                is_over = self._judge_votes(of, rules, now, until)
+                is_over = self._judge_items(of, now, until)
             began = self._spent(of, began)
             self._answer_if_done(of)
 
@@ -216,33 +227,40 @@ class Lane:
     def _judge_items(self, of: _Slice, now: float, until: float) -> bool:
         """Judge what is ready and of one slice; whether the time is over."""
         ready, clock = self._ready, self._clock
-        while ready and ready[0].of is of:
-            self._judge(ready.popleft(), now)
+        while ready and isinstance(work := ready[0], _Work) and work.of is of:
+            ready.popleft()
+            self._judge(work, now)
             if clock() >= until:
                 return True
         return False
 
-    def _judge_votes(self, of: _Slice, rules: ChainRules, now: float, until: float) -> bool:
-        """The same for votes that are in time: they share all that is not their own."""
-        ready, clock, missing, verdicts = self._ready, self._clock, of.chain.missing, of.verdicts
-        check = self._vote_check(of, rules).check
+    def _judge_votes(self, votes: _Votes, now: float, until: float) -> bool:
+        """The same for votes, which come first of what is ready."""
+        of, clock = votes.of, self._clock
+        rules, missing, verdicts = of.chain.rules, of.chain.missing, of.verdicts
+        if rules is None or now >= of.deadline:
+            self._ready.popleft()
+            self._ready.extendleft(reversed(votes.one_by_one()))
+            return False
+        check, is_over = self._vote_check(of, rules).check, False
         missing.clear()
-        while ready and ready[0].of is of:
-            work = ready.popleft()
-            item = work.item
+        for item in islice(of.body.items, votes.place, None):
+            votes.place += 1
             try:
                 verdict = check(item.number, item.raw)
             except Exception as error:
                 verdict = _our_bug(item, error)
             if missing:
-                self._park_or_end(work, verdict, now)
+                self._park_or_end(_Work(of, item), verdict, now)
                 missing.clear()
             else:
                 verdicts.append(verdict)
-                of.left -= 1
             if clock() >= until:
-                return True
-        return False
+                is_over = True
+                break
+        if votes.place == len(of.body.items):
+            self._ready.popleft()
+        return is_over
 
     def _vote_check(self, of: _Slice, rules: ChainRules) -> VoteCheck:
         """What slices of one moment share: several of them come in a message."""
@@ -294,6 +312,8 @@ class Lane:
         rules = chain.rules
         if rules is None:
             yield unchecked(number, Reason.CHAIN_UNKNOWN, "the node has not told the rules")
+        elif check == Check.VOTE:
+            yield self._vote_check(work.of, rules).check(number, item.raw)
         elif check == Check.HEADER:
             yield check_header(number, item.raw, rules, chain.rights, position)
         elif check == Check.BLOCK:
@@ -308,10 +328,10 @@ class Lane:
 
     def _end(self, work: _Work, verdict: Verdict) -> None:
         work.of.verdicts.append(verdict)
-        work.of.left -= 1
 
     def _answer_if_done(self, slice_: _Slice) -> None:
-        if slice_.left == 0 and self._slices.pop(slice_.number, None) is not None:
+        is_done = len(slice_.verdicts) == len(slice_.body.items)
+        if is_done and self._slices.pop(slice_.number, None) is not None:
             self._answer(slice_)
 
     def _answer(self, slice_: _Slice) -> None:

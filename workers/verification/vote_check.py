@@ -9,7 +9,7 @@ Source: protocol ``validate.ml`` (``Consensus``, in the mempool); Octez's window
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker.verification import Position, Verdict, VoteFacts
 from signers.curves import bls
@@ -30,7 +30,7 @@ from signers.formats.networks import (
 )
 from signers.formats.operation import OPERATION_BYTES_MAX
 from signers.formats.signable import WATERMARK_BYTES, Kind
-from signers.formats.vote import SignedVote, read_signed_vote
+from signers.formats.vote import SIGNED_VOTE_BYTES, SignedVote, read_signed_vote
 from signers.keyring.curve import Curve
 from signers.keyring.keys import PublicKey, UnsupportedCurve, read_key_hash
 from workers.verification.chain_rules import ChainRules
@@ -62,13 +62,28 @@ PREATTESTATION: Final = "preattestation"
 ATTESTATION: Final = "attestation"
 _VOTE_TAGS = frozenset({PREATTESTATION_TAG, ATTESTATION_TAG, ATTESTATION_WITH_DAL_TAG})
 _AGGREGATE_TAGS = frozenset({PREATTESTATIONS_AGGREGATE_TAG, ATTESTATIONS_AGGREGATE_TAG})
-_UNSIGNED_BYTES = HASH_BYTES + 1 + 2 + 4 + 4 + HASH_BYTES  # of a vote without DAL content
+# Of a vote without DAL content: where its slot is, and how long it is without its signature.
+_SLOT = slice(HASH_BYTES + 1, HASH_BYTES + 3)
+_UNSIGNED_BYTES = _SLOT.stop + 4 + 4 + HASH_BYTES
 # The watermark of a vote without DAL content, by its tag.
 _WATERMARKS = {
     PREATTESTATION_TAG: bytes([PREATTESTATION_WATERMARK]),
     ATTESTATION_TAG: bytes([ATTESTATION_WATERMARK]),
 }
 _EARLY, _BLS = Kind.PREATTESTATION, Curve.BLS
+
+
+class _Shared(NamedTuple):
+    """What votes in time share that differ in slot and signature only."""
+
+    rights: LevelRights
+    watermark: bytes  # before the unsigned operation, in what is signed
+    kind: str
+    level: int
+    round: int
+    branch: bytes
+    payload_hash: bytes
+    said: bytes  # the statement without the slot
 
 
 class VoteCheck:
@@ -81,11 +96,40 @@ class VoteCheck:
         self._round_max = _rounds_in_time(rules, position)
         self._head_level = position.head_level
         self._slot_counts = not rules.protocol.votes_in_lowest_slot
-        self._heads = {tag: mark + rules.chain_id for tag, mark in _WATERMARKS.items()}
+        self._watermarks = {tag: mark + rules.chain_id for tag, mark in _WATERMARKS.items()}
         self._has_dal = rules.protocol.dal_votes is DalVotes.IN_ATTESTATION
+        self._shared: dict[bytes, _Shared] = {}  # by the bytes around the slot
 
     def check(self, number: int, raw: bytes) -> Verdict:
-        """Judge one vote; any bytes give a verdict."""
+        """Judge one vote; any bytes give a verdict.
+
+        Votes of one kind for one proposal differ in slot and signature only: after the first of
+        them there is little to read.
+        """
+        if len(raw) != SIGNED_VOTE_BYTES:
+            return self._check(number, raw)
+        shared = self._shared.get(_around_slot(raw))
+        if shared is None:
+            return self._check(number, raw)
+        slot = int.from_bytes(raw[_SLOT])
+        voter = shared.rights.voter(slot)
+        if voter is None or self._is_wrong_slot(slot, voter):
+            return self._check(number, raw)
+        facts = VoteFacts(
+            shared.kind,
+            shared.level,
+            shared.round,
+            slot,
+            shared.branch,
+            shared.payload_hash,
+            voter.delegate,
+            _with_slot(shared.said, slot if self._slot_counts else None),
+        )
+        message = shared.watermark + raw[:_UNSIGNED_BYTES]
+        return _verify(number, voter, message, raw[_UNSIGNED_BYTES:], facts)
+
+    def _check(self, number: int, raw: bytes) -> Verdict:
+        """The same, from the bytes alone."""
         problem = _not_a_vote(raw, self._rules)
         if problem is not None:
             return problem(number)
@@ -110,10 +154,27 @@ class VoteCheck:
         if voter is None:
             text = f"nobody has slot {vote.slot} at level {vote.level}"
             return invalid(number, Reason.NO_RIGHTS, text, self._facts(vote))
-        if not self._slot_counts and vote.slot != voter.slots[0]:
+        if self._is_wrong_slot(vote.slot, voter):
             text = f"{voter.delegate} votes in slot {vote.slot}, its lowest is {voter.slots[0]}"
             return invalid(number, Reason.NOT_LOWEST_SLOT, text, self._facts(vote, voter))
-        return self._check_signature(number, raw, vote, voter)
+        facts = self._facts(vote, voter)
+        if vote.dal is not None or voter.key.curve is _BLS:
+            return self._verify_template(number, voter, vote, facts)
+        watermark = self._watermarks[raw[HASH_BYTES]]
+        self._shared[_around_slot(raw)] = _Shared(
+            rights,
+            watermark,
+            facts.kind,
+            vote.level,
+            vote.round,
+            vote.branch,
+            vote.payload_hash,
+            facts.statement[:HASH_BYTES],
+        )
+        return _verify(number, voter, watermark + raw[:_UNSIGNED_BYTES], vote.signature, facts)
+
+    def _is_wrong_slot(self, slot: int, voter: Voter) -> bool:
+        return not self._slot_counts and slot != voter.slots[0]
 
     def _rights_of(self, level: int) -> LevelRights | None:
         rights = self._read_rights(level)
@@ -121,22 +182,16 @@ class VoteCheck:
             self._rights[level] = rights  # one of few: the level is near the head
         return rights
 
-    def _check_signature(self, number: int, raw: bytes, vote: SignedVote, voter: Voter) -> Verdict:
-        facts = self._facts(vote, voter)
+    def _verify_template(
+        self, number: int, voter: Voter, vote: SignedVote, facts: VoteFacts
+    ) -> Verdict:
         try:
-            if vote.dal is None and voter.key.curve is not _BLS:
-                message = self._heads[raw[HASH_BYTES]] + raw[:_UNSIGNED_BYTES]
-                is_signed = voter.key.verify(message, vote.signature)
-            else:
-                is_signed = is_signed_vote(vote, voter, self._rules)
+            is_signed = is_signed_vote(vote, voter, self._rules)
         except UnsupportedCurve as error:
             return unchecked(number, Reason.UNSUPPORTED_KEY, str(error), facts)
         except NoCompanionKey as error:
             return invalid(number, Reason.NO_COMPANION_KEY, str(error), facts)
-        if not is_signed:
-            text = f"{voter.delegate} has not signed this"
-            return invalid(number, Reason.BAD_SIGNATURE, text, facts)
-        return valid(number, facts)
+        return valid(number, facts) if is_signed else _not_signed(number, voter, facts)
 
     def _facts(self, vote: SignedVote, voter: Voter | None = None) -> VoteFacts:
         slot = vote.slot if self._slot_counts else None
@@ -152,10 +207,33 @@ class VoteCheck:
         )
 
 
+def _around_slot(raw: bytes) -> bytes:
+    return raw[: _SLOT.start] + raw[_SLOT.stop : _UNSIGNED_BYTES]
+
+
+def _verify(
+    number: int, voter: Voter, message: bytes, signature: bytes, facts: VoteFacts
+) -> Verdict:
+    """Judge a vote by its signature, which is all that is left, of a key that is not tz4."""
+    try:
+        is_signed = voter.key.verify(message, signature)
+    except UnsupportedCurve as error:
+        return unchecked(number, Reason.UNSUPPORTED_KEY, str(error), facts)
+    return valid(number, facts) if is_signed else _not_signed(number, voter, facts)
+
+
+def _not_signed(number: int, voter: Voter, facts: VoteFacts) -> Verdict:
+    text = f"{voter.delegate} has not signed this"
+    return invalid(number, Reason.BAD_SIGNATURE, text, facts)
+
+
 def statement(branch: bytes, payload_hash: bytes, slot: int | None) -> bytes:
-    """A digest of what two votes must agree in; no `slot` where a differing one is no offence."""
-    said = branch + payload_hash
-    return blake2b_32(said if slot is None else said + slot.to_bytes(2))
+    """What two votes must agree in, short; no `slot` where a differing one is no offence."""
+    return _with_slot(blake2b_32(branch + payload_hash), slot)
+
+
+def _with_slot(said: bytes, slot: int | None) -> bytes:
+    return said if slot is None else said + slot.to_bytes(2)
 
 
 def check_vote(

@@ -24,13 +24,19 @@ POSITION = Position(HEAD_S * 1000 + 500, LEVEL - 2, LEVEL, 0, HEAD_S)
 class Delegate:
     """A key with two slots of its own at a level."""
 
-    def __init__(self, network: Any = TEZOS, protocol: int = 0, curve: Curve = Curve.ED25519):
+    def __init__(
+        self,
+        network: Any = TEZOS,
+        protocol: int = 0,
+        curve: Curve = Curve.ED25519,
+        slots: tuple[int, ...] = (3, 5),
+    ) -> None:
         self.secret = SecretKey.from_seed(b"7" * 32, curve, network.bls_scheme)
         self.rules = real_objects.rules(
             CHAIN, network=network, protocol=network.protocols[protocol]
         )
         hash_ = self.secret.public_key.hash(network)
-        self.voter = Voter(hash_, hash_, self.secret.public_key, (3, 5))
+        self.voter = Voter(hash_, hash_, self.secret.public_key, slots)
 
     def template(self, **other: Any) -> VoteTemplate:
         return VoteTemplate(

@@ -230,6 +230,23 @@ def test_work_ends_when_its_time_is_spent() -> None:
     assert spent_us == pytest.approx(20 * 500, rel=0.01)
 
 
+def test_time_that_runs_out_in_the_middle_of_a_slice_leaves_the_rest_unchecked() -> None:
+    played = Played()
+    played.know(LEVEL)
+    played.take(1, votes(10), ttl_ms=100)
+    played.step_s = 0.0005
+    played.work(BUDGET_S)
+    assert played.lane
+    assert played.lane.answers == []
+    played.step_s = 0.0
+    played.now += 0.2
+    played.work()
+    verdicts = played.verdicts()[1]
+    assert [verdict.number for verdict in verdicts] == list(range(10))
+    assert [v.judgement for v in verdicts[:4]] == [Judgement.VALID] * 4
+    assert {verdict.reason for verdict in verdicts[4:]} == {Reason.OUT_OF_TIME}
+
+
 def test_what_there_was_no_time_for_is_not_checked() -> None:
     played = Played()
     played.know(LEVEL)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
 import real_objects
-from made_votes import HEAD_S, LEVEL, Delegate
+from made_votes import HEAD_S, LEVEL, POSITION, Delegate
 
 from broker.verification import Judgement, Position, Verdict, VoteFacts
 from signers.curves import bls
@@ -104,6 +105,46 @@ def test_one_bad_vote_spoils_no_other() -> None:
     verdicts = [check.check(number, each) for number, each in enumerate(items)]
     wrong = [verdict.number for verdict in verdicts if verdict.judgement != Judgement.VALID]
     assert wrong == [20, 21, 22]
+
+
+@pytest.mark.parametrize("network", [TEZOS, MAVRYK], ids=lambda n: n.name)
+def test_votes_checked_together_are_judged_as_each_alone(network: Any) -> None:
+    """Whatever came before: votes that differ in slot and signature only share what was read."""
+    rng = Random(network.name)
+    curves = (Curve.ED25519, Curve.P256, Curve.SECP256K1, Curve.BLS)
+    delegates = [
+        Delegate(network, curve=curve, slots=(3 + 10 * n, 5 + 10 * n))
+        for n, curve in enumerate(curves)
+    ]
+    others: list[dict[str, Any]] = [
+        {}, {"kind": Kind.PREATTESTATION}, {"branch": b"c" * 32}, {"payload_hash": b"q" * 32},
+        {"round": 1}, {"round": 99}, {"level": LEVEL - 2}, {"level": LEVEL + 1},
+    ]  # fmt: skip
+    votes = [
+        one.vote(slot=slot, **other)
+        for one in delegates
+        for other in others
+        for slot in (*one.voter.slots, 4, 7000)
+    ]
+    votes += [one.vote(slot=one.voter.slots[0], dal=6) for one in delegates[:3]]
+    for vote in list(votes):
+        place = rng.randrange(len(vote))
+        votes.append(
+            vote[:place] + bytes([vote[place] ^ 1 << rng.randrange(8)]) + vote[place + 1 :]
+        )
+        votes += [vote[:-1], vote + b"\0", vote[:75] + rng.randbytes(64)]
+    rules = delegates[0].rules
+    rights = real_objects.rights_of(LEVEL, *(one.voter for one in delegates))
+    for _ in range(3):
+        rng.shuffle(votes)
+        check = VoteCheck(rules, rights, POSITION)
+        together = [check.check(number, vote) for number, vote in enumerate(votes)]
+        assert together == [
+            check_vote(number, vote, rules, rights, POSITION) for number, vote in enumerate(votes)
+        ]
+        assert {verdict.judgement for verdict in together} >= {
+            Judgement.VALID, Judgement.INVALID, Judgement.STALE, Judgement.RIGHTS_UNKNOWN,
+        }  # fmt: skip
 
 
 # -- made votes: slots, levels, rounds, DAL content ------------------------------------------------
