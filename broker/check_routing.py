@@ -21,9 +21,9 @@ from hashlib import blake2b
 from broker.membership import Worker, WorkerState
 from broker.verification import CheckAnswer, CheckSlice
 
-# Each is 2 ms of work or a block. Four of them are enough work while the answers to eight, and the
-# next eight, are on their way: one message each, for a message costs as much as two votes.
-SLICES_PER_WORKER_MAX = 12
+# Each is 2 ms of work or a block. Eight of them are enough work while the answers to sixteen, and
+# the next sixteen, are on their way: one message each, for a message costs as much as two votes.
+SLICES_PER_WORKER_MAX = 24
 
 BUSY = "busy"
 NO_WORKER = "no_worker"

@@ -39,7 +39,10 @@ class Bounds:
     low_water_percent: int = 25
 
     # In flight.
-    slices_in_flight: int = 24  # twelve for each worker, which is what the broker gives it
+    slices_in_flight: int = 48  # 24 for each worker, which is what the broker gives it
+    # Of them all together, by estimate, half a second for each worker: on a machine that others
+    # use too the last block of many is answered in time.
+    work_in_flight_ms: int = 1_000
     slice_s: float = 2.0  # without an answer by then it is asked again
     tries: int = 3  # then the item is isolated
     storing: int = 8_192  # given to the store, not yet acknowledged
@@ -117,7 +120,8 @@ class Bounds:
             "votes_per_s_per_peer": max(4_096, 8 * delegates),
             "seen": max(65_536, 2 * votes),
             "table": max(65_536, delegates * 2 * _KINDS * 160),
-            "slices_in_flight": 12 * workers,
+            "slices_in_flight": 24 * workers,
+            "work_in_flight_ms": 500 * workers,
         }
         return replace(cls(), **(derived | overrides))  # type: ignore[arg-type]
 

@@ -46,19 +46,23 @@ Waiting = Item | EvidenceJob
 class Flight:
     """One slice in a worker's hands."""
 
-    __slots__ = ("asked_at", "check", "items", "number")
+    __slots__ = ("asked_at", "check", "cost_us", "items", "number")
 
-    def __init__(self, number: int, check: Check, items: list[Waiting], now: float) -> None:
+    def __init__(
+        self, number: int, check: Check, items: list[Waiting], cost_us: int, now: float
+    ) -> None:
         self.number = number
         self.check = check
         self.items = items
+        self.cost_us = cost_us  # as it was estimated then
         self.asked_at = now
 
 
 class Flights:
     """All slices without an answer, oldest first."""
 
-    __slots__ = ("_asked", "_cost_us", "_flights", "_slice_s", "chain_id", "max")
+    __slots__ = ("_asked", "_cost_us", "_flights", "_slice_s", "_work_max_us", "_work_us",
+                 "chain_id", "max")  # fmt: skip
 
     def __init__(self, chain_id: str, bounds: Bounds) -> None:
         self.chain_id = chain_id
@@ -68,11 +72,14 @@ class Flights:
         for check, cost in _COST_US.items():
             self._cost_us.put(check, cost)
         self._slice_s = bounds.slice_s
+        self._work_max_us = bounds.work_in_flight_ms * 1000
+        self._work_us = 0  # in the slices, by estimate
         self._asked: BoundedMap[int, int] = BoundedMap(len(Check))
 
     @property
     def full(self) -> bool:
-        return self._flights.count() >= self.max
+        """Whether workers have all that they should have at once."""
+        return self._flights.count() >= self.max or self._work_us >= self._work_max_us
 
     def has(self, number: int) -> bool:
         """Whether a slice is without an answer."""
@@ -89,10 +96,11 @@ class Flights:
         now: float,
     ) -> CheckSlice:
         """A slice for these items."""
-        self._flights.put(number, Flight(number, check, items, now))
-        self._asked.put(check, self.asked(check) + len(items))
-        body = _encode(CheckBody(check, self.chain_id, position, asked))
         cost_us = int(self._cost_us.get(check, 0) * len(asked))
+        self._flights.put(number, Flight(number, check, items, cost_us, now))
+        self._asked.put(check, self.asked(check) + len(items))
+        self._work_us += cost_us
+        body = _encode(CheckBody(check, self.chain_id, position, asked))
         return CheckSlice(number, cost_us, body, int(self._slice_s * 1000), hint)
 
     def land(self, number: int) -> Flight | None:
@@ -100,6 +108,7 @@ class Flights:
         flight = self._flights.pop(number, None)
         if flight is not None:
             self._asked.put(flight.check, self.asked(flight.check) - len(flight.items))
+            self._work_us -= flight.cost_us
         return flight
 
     def asked(self, check: Check) -> int:

@@ -74,17 +74,20 @@ def test_11_junk_signatures_over_a_header_do_not_keep_the_real_one_out(
 
 def test_11_what_waits_of_a_banned_peer_costs_no_check() -> None:
     """One stamped header gives any number of hashes; a peer gets some of them looked at."""
-    script = Script()
+    peers, of_each = 30, 64
+    script = Script(Bounds(ingress_blocks=2 * peers * of_each))
     real = script.root.child()
-    for i in range(15 * 64):
+    for i in range(peers * of_each):
         junk = Block(msgspec.structs.replace(real.header, signature=b"junk %d" % i))
-        script.block(junk, f"p{i % 15}")
+        script.block(junk, f"p{i % peers}")
     script.block(real, "honest")
     script.run()
     assert script.last(name_of(real)) == ("cleared", "")
     checks = sum(check == Check.HEADER for check, _ in script.worker.checked)
-    assert checks < 15 * 64 / 2, "what was in flight before the first answers, and not much more"
-    assert script.counts()["shed"] == 15 * 64 + 1 - checks
+    assert checks < peers * of_each / 2, (
+        "what was in flight before the first answers, and not much more"
+    )
+    assert script.counts()["shed"] == peers * of_each + 1 - checks
 
 
 def test_11_what_another_peer_has_sent_too_is_checked_whoever_is_banned() -> None:

@@ -101,6 +101,6 @@ def test_a_back_off_doubles_up_to_its_limit_and_starts_over() -> None:
 def test_bounds_follow_the_number_of_delegates_and_can_be_set() -> None:
     few, many = Bounds.of(100), Bounds.of(4_000, workers=8, held_blocks=7)
     assert few.held_votes < many.held_votes
-    assert many.slices_in_flight == 96
+    assert many.slices_in_flight == 192
     assert many.held_blocks == 7
     assert "held_blocks" in Bounds.names()

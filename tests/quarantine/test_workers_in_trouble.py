@@ -292,6 +292,20 @@ def test_what_a_check_costs_is_learnt_from_the_workers() -> None:
     assert script.core.flights.fits(Check.VOTE) > first, "they took half of what was guessed"
 
 
+def test_what_workers_have_in_hand_is_bounded_by_what_it_costs_them() -> None:
+    """Else the last of many full blocks would be late, and be thought to have ended its worker."""
+    script = Script(Bounds(slices_in_flight=20, work_in_flight_ms=5))
+    blocks = [script.root.child(round_=round_) for round_ in range(1, 20)]
+    for block in blocks:
+        script.block(block)
+    script.turn()
+    script.answer()  # their headers are good; 2 ms are the first guess for what follows
+    script.turn()
+    assert [decode_body(slice_.body).check for slice_ in script.unanswered] == [Check.BLOCK] * 3
+    script.run()
+    assert script.counts() == {"cleared": 19}
+
+
 def test_a_network_that_has_outgrown_the_bounds_is_told_of_once() -> None:
     script = Script(Bounds.of(399))
     script.block(script.root.child())

@@ -25,8 +25,8 @@ from workers.verification.verifier_setup import VerifierSetup, setup_frame
 
 log = logging.getLogger("forgepool.worker")
 
-# What the broker gives at once is twelve; more is somebody's mistake, and refused.
-SLICES_MAX = 16
+# What the broker gives at once is 24; more is somebody's mistake, and refused.
+SLICES_MAX = 32
 # Of slices that the child has not read yet: some blocks with all that goes along with them. A child
 # that stands still must not fill our memory. What is beyond is late in the end, like the rest: said
 # at once, it would come again at once.

@@ -35,7 +35,7 @@ log = logging.getLogger("forgepool.verifier")
 LOOK_S = SLICE_US_MAX / 1e6
 # Of slices of 2 ms. No answer waits for more turns of 2 ms than that either: a big block may take
 # many, and whoever asked for the others thinks them lost after a while.
-ANSWERS_AT_ONCE = 8
+ANSWERS_AT_ONCE = 16
 READ_AHEAD_BYTES = 1024 * 1024  # some messages of slices with votes, or a part of a block
 # How much of an explanation is passed on; a node's trace can be long.
 TEXT_MAX = 1000
