@@ -269,7 +269,8 @@ class Client:
         return news
 
     def wait(self, id: bytes, timeout_s: float = 60.0) -> list[Event]:
-        """All events of one request; news of other requests stays for `poll`.
+        """All events of one request, or of one vote of a `verify_votes` request, which has an id of
+        its own; news of others stays for `poll`.
 
         Raises:
             RequestRefused: the broker did not take it.

@@ -11,6 +11,8 @@ Pure: replies, events and the time go in; messages to send, and news for the use
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
 
 from broker.errors import MalformedMessage
@@ -33,6 +35,14 @@ from broker.messages import (
     Replayed,
     ReplyMessage,
     Request,
+)
+from broker.quarantine.offers import (
+    UNDECODABLE,
+    VERIFY_VOTES,
+    VotesOffer,
+    decode_votes_offer,
+    id_of_all,
+    vote_ids,
 )
 from broker.topic_reader import EventsLost, TopicReader
 from broker.wire import decode_client_message, encode, portions
@@ -59,13 +69,27 @@ News = Event | Refused | EventsLost
 class _Pending:
     """A request that waits for an event."""
 
-    __slots__ = ("accepted", "deadline", "pushed", "request", "wait_s", "waiting")
+    __slots__ = (
+        "accepted",
+        "deadline",
+        "is_in_parts",
+        "pushed",
+        "request",
+        "wait_s",
+        "waiting",
+    )
 
     def __init__(self, request: Request, now: float) -> None:
         ttl_ms = request.ttl_ms or (TTL_MS_MAX if request.deadline_unix_ms else TTL_MS_DEFAULT)
         self.request = request
         self.deadline = now + ttl_ms / 1000
-        self.waiting = {v.delegate for v in request.votes} if request.votes else None
+        # What has not ended of several: votes by their delegates, parts by ids of their own.
+        self.waiting: set[str | bytes] | None = None
+        self.is_in_parts = request.kind == VERIFY_VOTES
+        if self.is_in_parts:
+            self.waiting = set(_ids_of(request))
+        elif request.votes:
+            self.waiting = {vote.delegate for vote in request.votes}
         self.pushed = False  # a broker may have it
         self.accepted = False  # a broker has it
         self.wait_s = ACK_S
@@ -79,6 +103,7 @@ class ClientSession:
         self.reader = TopicReader(CLIENT_TOPIC + name)
         self.news: deque[News] = deque()
         self._pending: dict[bytes, _Pending] = {}
+        self._in_parts: dict[bytes, _Pending] = {}  # those that have parts, by what these share
         self._due: list[bytes] = []
         self._retry: dict[bytes, float] = {}  # id -> when to push again unless acknowledged
         self._next_look = 0.0
@@ -89,8 +114,13 @@ class ClientSession:
         return len(self._pending)
 
     def wants(self, id: bytes) -> bool:
-        """Whether a request still waits for an event."""
-        return id in self._pending
+        """Whether a request, or a vote of a `verify_votes` request, still waits for an event."""
+        pending = self._waiting_for(id)
+        if pending is None or not pending.is_in_parts:
+            return pending is not None
+        if id in (pending.waiting or ()):
+            return True
+        return id == pending.request.id and id not in _ids_of(pending.request)
 
     def push(self, request: Request, now: float) -> None:
         """Want a request; one that the broker could not even read is refused here.
@@ -100,15 +130,33 @@ class ClientSession:
         try:
             decode_client_message(encode(Push(self.name, [request])))
         except MalformedMessage as e:
-            self.news.append(Refused(Ack(request.id, REFUSED, e.code, str(e))))
+            self._tell_refused(_ids_of(request), Ack(request.id, REFUSED, e.code, str(e)))
             return
-        self._pending[request.id] = _Pending(request, now)
+        pending = _Pending(request, now)
+        if pending.is_in_parts:
+            other = self._in_parts.setdefault(id_of_all(request.id), pending)
+            if other.request.id != request.id:
+                text = f"votes of {other.request.id.hex()} have the ids of its votes"
+                ack = Ack(request.id, REFUSED, "id_reused", text)
+                self._tell_refused(_ids_of(request), ack)
+                return
+            self._in_parts[id_of_all(request.id)] = pending
+        self._pending[request.id] = pending
         self._due.append(request.id)
 
     def forget(self, id: bytes) -> None:
         """Stop wanting a request; its events are dropped."""
-        self._pending.pop(id, None)
+        pending = self._pending.pop(id, None)
         self._retry.pop(id, None)
+        if pending is not None and pending.is_in_parts:
+            self._in_parts.pop(id_of_all(id), None)
+
+    def _waiting_for(self, id: bytes) -> _Pending | None:
+        """The request that may wait for an event with this id."""
+        pending = self._pending.get(id)
+        if pending is None and self._in_parts:
+            pending = self._in_parts.get(id_of_all(id))
+        return pending
 
     # -- in ---------------------------------------------------------------------------------------
 
@@ -153,25 +201,35 @@ class ClientSession:
         elif ack.retry_ms and now < pending.deadline:
             self._retry[ack.id] = now + ack.retry_ms / 1000
         else:
-            self.forget(ack.id)
-            self.news.append(Refused(ack))
+            self._refused(ack)
+
+    def _refused(self, ack: Ack) -> None:
+        """Nobody takes a request: say so, of each of its parts if it has several."""
+        pending = self._pending[ack.id]
+        ids = _ids_of(pending.request)
+        if pending.is_in_parts:
+            ids = [id for id in ids if id in (pending.waiting or ())]
+        self._tell_refused(ids, ack)
+        self.forget(ack.id)
+
+    def _tell_refused(self, ids: list[bytes], ack: Ack) -> None:
+        self.news += [Refused(Ack(id, ack.status, ack.code, ack.text)) for id in ids]
 
     def _deliver(self, events: list[Event]) -> None:
         """Pass each event on once; those of forgotten or finished requests are dropped."""
         for event in events:
-            pending = self._pending.get(event.id)
+            pending = self._waiting_for(event.id)
             if pending is None:
                 continue
-            if event.event == HELD:
-                pass  # news, but no end
-            elif pending.waiting is None:
-                self.forget(event.id)
-            elif event.delegate in pending.waiting:
-                pending.waiting.remove(event.delegate)
-                if not pending.waiting:
-                    self.forget(event.id)
-            else:
-                continue  # it was published again
+            waiting, is_end = pending.waiting, event.event != HELD
+            if waiting is not None:
+                what = event.id if pending.is_in_parts else event.delegate
+                if what not in waiting:
+                    continue  # it was published again
+                if is_end:
+                    waiting.remove(what)
+            if is_end and not waiting:
+                self.forget(pending.request.id)
             self.news.append(event)
 
     # -- out --------------------------------------------------------------------------------------
@@ -231,18 +289,23 @@ class ClientSession:
             if not pending.pushed:
                 self._was_taken_by_nobody(id)
             return None
+        payload = request.payload
+        if pending.is_in_parts and pending.pushed:
+            payload = _without_ended(request, pending.waiting or ())
         pending.pushed = True
         self._retry[id] = now + pending.wait_s
         pending.wait_s = min(ACK_S_MAX, pending.wait_s * 2)
-        if request.ttl_ms == left_ms or (request.ttl_ms is None and request.deadline_unix_ms):
+        is_by_clock = request.ttl_ms is None and request.deadline_unix_ms is not None
+        if payload is request.payload and (is_by_clock or request.ttl_ms == left_ms):
             return request
         return Request(
             request.id,
             request.kind,
-            request.payload,
+            payload,
             request.delegate,
             request.votes,
-            max(1, left_ms),
+            None if is_by_clock else max(1, left_ms),
+            request.deadline_unix_ms if is_by_clock else None,
         )
 
     def _give_up(self, now: float) -> None:
@@ -250,14 +313,39 @@ class ClientSession:
             if not pending.pushed and now >= pending.deadline:
                 self._was_taken_by_nobody(id)
             elif now >= pending.deadline + SILENCE_AFTER_DEADLINE_S:
-                self.forget(id)
                 text = "its deadline is long past and its end was not heard of; ask the store"
-                self.news.append(Refused(Ack(id, REFUSED, "outcome_unknown", text)))
+                self._refused(Ack(id, REFUSED, "outcome_unknown", text))
 
     def _was_taken_by_nobody(self, id: bytes) -> None:
-        self.forget(id)
         text = "no broker took it before its deadline"
-        self.news.append(Refused(Ack(id, REFUSED, "no_answer", text)))
+        self._refused(Ack(id, REFUSED, "no_answer", text))
+
+
+def _ids_of(request: Request) -> list[bytes]:
+    """The ids under which a request ends: its own, or those of its votes."""
+    ids: list[bytes] = []
+    if request.kind == VERIFY_VOTES:
+        with suppress(*UNDECODABLE):
+            raws = decode_votes_offer(request.payload).raws
+            named = zip(vote_ids(request.id, len(raws)), raws, strict=True)
+            ids = [id for id, raw in named if raw]
+    return ids or [request.id]
+
+
+def _without_ended(request: Request, waiting: Container[object]) -> bytes:
+    """The payload of a `verify_votes` request without the votes that have ended.
+
+    The quarantine remembers an end for a while only, and would judge them again.
+    """
+    try:
+        offer = decode_votes_offer(request.payload)
+    except UNDECODABLE:
+        return request.payload
+    ids = vote_ids(request.id, len(offer.raws))
+    if all(id in waiting for id in ids):
+        return request.payload
+    raws = [raw if id in waiting else b"" for id, raw in zip(ids, offer.raws, strict=True)]
+    return encode(VotesOffer(offer.peer, raws))
 
 
 def _weight(request: Request) -> int:

@@ -21,6 +21,7 @@ TOPICS = (ALL_TOPIC, CLIENT_TOPIC, DELEGATE_TOPIC)
 HEADS_EVERY_S = 1.0
 # More go into the following turns, so that any number of subscriptions delays no vote for long.
 HEADS_PER_TURN_MAX = 256
+EVENT_BYTES = 128  # without its body: id, delegate, names of fields
 # Counters kept, of 150 bytes each. Of a client that none of so many others was younger than, the
 # place is forgotten: its topic goes on above every forgotten number, which its reader takes for a
 # hole and asks for its ends again.
@@ -187,9 +188,14 @@ class Topics:
         self, topic: str, first: int, events: list[Event]
     ) -> Iterator[tuple[str, Events]]:
         """One message, or as many as big blocks need."""
-        for portion in portions(events, lambda event: len(event.body)):
+        for portion in portions(events, _bytes_of):
             yield topic, Events(self.epoch, first, portion)
             first += len(portion)
+
+
+def _bytes_of(event: Event) -> int:
+    """About what an event has on the wire."""
+    return EVENT_BYTES + len(event.body)
 
 
 encode_record = msgspec.msgpack.Encoder().encode

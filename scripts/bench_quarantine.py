@@ -36,17 +36,26 @@ from nacl.bindings import crypto_sign_open
 from broker.client import Client, new_id
 from broker.config import Endpoints, QuarantineSettings, quarantine_endpoints
 from broker.messages import HELD, Event, Request
-from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
+from broker.quarantine.offers import (
+    VERIFY_BLOCK,
+    VERIFY_VOTE,
+    VERIFY_VOTES,
+    BlockOffer,
+    VoteOffer,
+    VotesOffer,
+)
 from signers.formats import base58, block_header
 from workers.give_way import give_way
 
 CORES = os.cpu_count() or 1
 SPAWN = get_context("spawn")
 DELEGATES, SLOTS = 400, 7000  # as many as the bounds are made for
-ROUNDS_A_RUN = 20  # of the chain: 16,000 votes, two seconds and more
+ROUNDS_A_RUN = 20  # of the chain: 16,000 votes, a second and more
+RUNS_MAX = 14  # a level with more votes than the table of offences holds is no network's
 BARE_S = 1.0  # of each of the two bare runs around one of ours
 UNDER_WAY = 4096  # items: enough for all workers and the store's commit
 PUSH = 512
+VOTES_AT_ONCE = 64  # in a request: what a node's stream tells at once in a burst
 PEERS = 32  # honest ones: each may send 4,096 votes a second, and 64 blocks at once
 TTL_MS = 60_000
 WAIT_S = 60.0
@@ -121,13 +130,24 @@ def request_of(item: bytes | Block, peer: str) -> Request:
     return Request(new_id(), kind, payload, "any", ttl_ms=TTL_MS)
 
 
-def feed(client: Client, requests: Iterable[Request]) -> Iterator[Event]:
-    """Push them all, so many under way at once; their ends, as they come."""
+def requests_of(votes: list[bytes]) -> Iterator[Request]:
+    """The same about many votes, some at once, from one peer after the other."""
+    for place, some in enumerate(_batched(votes, VOTES_AT_ONCE)):
+        offer = VotesOffer(f"p{place % PEERS}", some)
+        yield Request(new_id(), VERIFY_VOTES, _encode(offer), "any", ttl_ms=TTL_MS)
+
+
+def _batched(votes: list[bytes], count: int) -> Iterator[list[bytes]]:
+    return (votes[at : at + count] for at in range(0, len(votes), count))
+
+
+def feed(client: Client, requests: Iterable[Request], items_each: int = 1) -> Iterator[Event]:
+    """Push them all, so many items under way at once; their ends, as they come."""
     queue, open_ = iter(requests), 0
     until = time.monotonic() + WAIT_S
     while True:
-        due = list(islice(queue, min(PUSH, UNDER_WAY - open_)))
-        open_ += len(due)
+        due = list(islice(queue, min(PUSH, UNDER_WAY - open_) // items_each))
+        open_ += len(due) * items_each
         if due:
             client.push_all(due)
         elif not open_:
@@ -265,6 +285,7 @@ class BareVerifiers:
 
 def measure_rate(start_pool: StartPool, rounds: int) -> dict[str, Any]:
     """Verified votes a second against the bare limit, and the CPU of a vote against bare CPU."""
+    rounds = min(rounds, RUNS_MAX)
     chain = BenchChain("rate", DELEGATES, SLOTS, age_s=ROUNDS_A_RUN * (rounds + 2))
     runs: list[dict[str, float]] = []
     with (
@@ -275,8 +296,7 @@ def measure_rate(start_pool: StartPool, rounds: int) -> dict[str, Any]:
             votes = quarantine.propose(ROUNDS_A_RUN)
             signed = [chain.signed_message(vote) for vote in votes[:1000]]
             before, used, start = bare.run(signed), quarantine.cpu_s(), time.perf_counter()
-            offers = (request_of(vote, f"p{n % PEERS}") for n, vote in enumerate(votes))
-            _all_cleared(feed(quarantine.client, offers))
+            _all_cleared(feed(quarantine.client, requests_of(votes), VOTES_AT_ONCE))
             per_s = len(votes) / (time.perf_counter() - start)
             cpu = {part: s - used[part] for part, s in quarantine.cpu_s().items()}
             cpu_us = {part: s / len(votes) * 1e6 for part, s in cpu.items()}

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import zmq
 from bench_chain import VOTE_KINDS, BenchChain, Block
-from bench_quarantine import request_of
+from bench_quarantine import request_of, requests_of
 from nacl.bindings import crypto_sign_open
 
 from broker import wire
@@ -47,7 +47,6 @@ from workers.verification.node_questions import Told as NodeAnswer
 
 T = TypeVar("T")
 CLIENT, EPOCH = "feeder", "bench"
-PEERS = 32
 SLICE_S = 0.002
 
 
@@ -90,7 +89,10 @@ class OneProcess:
         core, timed, unix_now = self.core, self.timed, time.time()
         before = core.accounting.outcomes.of("cleared")
         self.spent_s = {}
-        requests = [request_of(item, f"p{n % PEERS}") for n, item in enumerate(items)]
+        self.now += 1.0  # which gives each peer its tokens again
+        votes = [item for item in items if isinstance(item, bytes)]
+        requests = [request_of(item, "p") for item in items if not isinstance(item, bytes)]
+        requests += requests_of(votes)
         pushed = wire.encode(Push(CLIENT, requests))
         push = timed("service: decode push", wire.decode_client_message, pushed)
         acks = timed("service: take", self._take, push, unix_now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from broker.quarantine.items import BlockOffer, VoteOffer
+from broker.quarantine.offers import BlockOffer, VoteOffer
 from signers.formats import base58
 from workers.node.answers import BlockToInject, RawOperation
 from workers.node.patience import insist, soon

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from forwarding import Offer
 
-from broker.quarantine.items import BlockOffer, VoteOffer
+from broker.quarantine.offers import BlockOffer, VoteOffer
 from signers.formats import base58, block_header
 from signers.formats.block_header import BlockHeader
 from signers.formats.hashes import blake2b_32

@@ -25,8 +25,8 @@ from broker.client import new_id
 from broker.config import QuarantineSettings, quarantine_endpoints
 from broker.messages import HELD, Event, Request, Status, StatusWanted
 from broker.quarantine.admin_client import QuarantineAdmin
-from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from broker.quarantine.notices import PEER, PeerBody
+from broker.quarantine.offers import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from broker.quarantine.records import EvidenceRecord
 from broker.quarantine.turn import CLEARED, SLASHABLE
 from signers.errors import MalformedBytes

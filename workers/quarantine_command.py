@@ -103,7 +103,7 @@ def feed(
     Nodes that are away are waited for. Ends on SIGTERM or Ctrl-C.
     """
     from broker.messages import ClientName
-    from broker.quarantine.items import PeerName
+    from broker.quarantine.offers import PeerName
     from workers.feed.feeding import FeedOptions, feed
 
     log_to_stderr("feed", verbose=verbose)

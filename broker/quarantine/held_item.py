@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, Item
+from broker.quarantine.items import Item
+from broker.quarantine.offers import VERIFY_BLOCK, VERIFY_VOTE
 from broker.verification import HeaderFacts, VoteFacts
 
 

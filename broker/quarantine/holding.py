@@ -7,14 +7,7 @@ from broker.quarantine.bounds import Bounds
 from broker.quarantine.held_blocks import HeldBlocks
 from broker.quarantine.held_briefly import HeldForRights, HeldForTime
 from broker.quarantine.held_votes import HeldVotes
-from broker.quarantine.items import (
-    FOR_PARENT,
-    FOR_RIGHTS,
-    FOR_TARGET,
-    FOR_TIME,
-    RELEASED,
-    Item,
-)
+from broker.quarantine.items import FOR_PARENT, FOR_RIGHTS, FOR_TARGET, FOR_TIME, RELEASED, Item
 
 # What an item waits for, as told in the code of `held` and `expired`.
 REASONS = {

@@ -18,19 +18,18 @@ from broker.quarantine.cleared_chain import ClearedChain
 from broker.quarantine.conduct import NOTHING, REJECTED_DEFAULT, Conduct
 from broker.quarantine.ends import Ends
 from broker.quarantine.holding import Holding
-from broker.quarantine.items import (
-    FOR_PARENT,
-    PASSES,
-    Item,
-    block_fingerprint,
-    body_bytes,
-    decode_block_offer,
-    decode_vote_offer,
-)
+from broker.quarantine.items import FOR_PARENT, Item, block_fingerprint, body_bytes
 from broker.quarantine.known_hashes import INVALID, KnownHashes
 from broker.quarantine.lanes import Lanes
 from broker.quarantine.missing_blocks import MissingBlocks
 from broker.quarantine.moment import Moment
+from broker.quarantine.offers import (
+    PASSES,
+    decode_block_offer,
+    decode_vote_offer,
+    decode_votes_offer,
+    vote_ids,
+)
 from broker.quarantine.peers import DISCONNECT, Peer, Peers
 from broker.quarantine.records import HeldRecord
 from broker.quarantine.requests import Requests
@@ -76,57 +75,97 @@ class Intake:
         self._peers = peers
         self._requests = requests
         self._watch = watch
+        self.looked_at = 0  # items of requests, whether or not they were taken
 
     def vote(self, client: str, request: Request) -> Ack:
         """A vote was pushed. Raises one of UNDECODABLE for a payload that is none."""
+        self.looked_at += 1
         offer = decode_vote_offer(request.payload)
         raw, id_ = offer.raw, request.id
         hash_ = blake2b(raw, digest_size=32).digest()
-        requests, now = self._requests, self._moment.now
-        key = (client, id_)
-        if requests.open.has(key) or requests.ended.has(key):
+        requests = self._requests
+        if requests.knows((client, id_)):
             return self._pushed_again(client, id_, hash_)
-        if requests.open.count() >= requests.open.max:
+        if requests.open.full:
             return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
+        self._take_vote(client, id_, hash_, raw, self._sender(offer.peer), offer.delegate)
+        return Ack(id_, ACCEPTED)
+
+    def votes(self, client: str, request: Request) -> Ack:
+        """Several votes of one peer were pushed, each as a request of its own. Raises likewise."""
+        self.looked_at += 1
+        offer = decode_votes_offer(request.payload)
+        ids = vote_ids(request.id, len(offer.raws))
+        self.looked_at += len(ids)
+        requests = self._requests
+        new: list[tuple[bytes, bytes, bytes]] = []  # id, hash, bytes
+        known: list[tuple[bytes, bytes, bytes]] = []
+        for id_, raw in zip(ids, offer.raws, strict=True):
+            if raw:  # else it has ended, and the client has heard of it
+                vote = id_, blake2b(raw, digest_size=32).digest(), raw
+                (known if requests.knows((client, id_)) else new).append(vote)
+        if requests.open.count() + len(new) > requests.open.max:
+            return Ack(request.id, REFUSED, "busy", "", BUSY_RETRY_MS)
+        for id_, hash_, _ in known:
+            answer = self._pushed_again(client, id_, hash_)
+            if answer.status == REFUSED:
+                return Ack(request.id, REFUSED, answer.code, answer.text)
+        if not new:
+            if not known:
+                return Ack(request.id, REFUSED, "malformed", "there is no vote in it")
+            return Ack(request.id, KNOWN_REQUEST)
+        peer = self._sender(offer.peer)
+        for id_, hash_, raw in new:
+            self._take_vote(client, id_, hash_, raw, peer, "")
+        return Ack(request.id, ACCEPTED)
+
+    def _sender(self, name: str) -> Peer:
+        """The peer that has sent something just now."""
         self._watch.traffic = True
-        peer = self._peers.get(offer.peer) or self._peers.meet(offer.peer, now)
+        return self._peers.get(name) or self._peers.meet(name, self._moment.now)
+
+    def _take_vote(
+        self, client: str, id_: bytes, hash_: bytes, raw: bytes, peer: Peer, hint: str
+    ) -> None:
+        """Let a vote that nobody has pushed under this id wait for a worker, or end it."""
+        now, known = self._moment.now, self._known
         if peer.score < DISCONNECT and peer.banned(now):
             self._ends.at_once(client, id_, hash_, SHED, "peer_banned")
-        elif peer.tokens_votes < 1.0 and not self._peers.refill_votes(peer, now):
+            return
+        if peer.tokens_votes < 1.0 and not self._peers.refill_votes(peer, now):
             self._over_quota(client, id_, hash_, peer, "peer_rate")
-        elif requests.votes.has(hash_) or self._known.seen.has(hash_):
-            peer.tokens_votes -= 1.0
-            self._duplicate(client, id_, hash_, peer, requests.votes.get(hash_))
-        else:
-            peer.tokens_votes -= 1.0
-            known, too_big = self._known, len(raw) > self._bounds.vote_bytes_max
-            is_bad = known.bad_votes.has(hash_)
-            suspect = too_big or is_bad or known.isolated.count()
-            why = INVALID if is_bad else ""
-            if suspect and (end := self._refused(why, hash_, too_big, peer)):
+            return
+        peer.tokens_votes -= 1.0
+        same = self._requests.votes.get(hash_)
+        if same is not None or known.seen.has(hash_):
+            self._duplicate(client, id_, hash_, peer, same)
+            return
+        too_big, is_bad = len(raw) > self._bounds.vote_bytes_max, known.bad_votes.has(hash_)
+        if too_big or is_bad or known.isolated.count():
+            end = self._refused(INVALID if is_bad else "", hash_, too_big, peer)
+            if end is not None:
                 self._ends.at_once(client, id_, hash_, *end)
-            elif peer.votes_queued >= self._bounds.ingress_votes_per_peer:
-                self._over_quota(client, id_, hash_, peer, "peer_queue")
-            else:
-                if self._lanes.votes.queue.count() >= self._bounds.ingress_votes:
-                    self._shed_oldest_vote()
-                self._open(client, id_, hash_, hash_, raw, None, peer, offer.delegate)
-        return Ack(id_, ACCEPTED)
+                return
+        if peer.votes_queued >= self._bounds.ingress_votes_per_peer:
+            self._over_quota(client, id_, hash_, peer, "peer_queue")
+            return
+        if self._lanes.votes.queue.count() >= self._bounds.ingress_votes:
+            self._shed_oldest_vote()
+        self._open(client, id_, hash_, hash_, raw, None, peer, hint)
 
     def block(self, client: str, request: Request) -> Ack:
         """A block was pushed. Raises likewise."""
+        self.looked_at += 1
         offer = decode_block_offer(request.payload)
         raw, operations, id_ = offer.header, offer.operations, request.id
         hash_ = blake2b(raw, digest_size=32).digest()
         mark = block_fingerprint(hash_, operations)
         requests, now, bounds = self._requests, self._moment.now, self._bounds
-        key = (client, id_)
-        if requests.open.has(key) or requests.ended.has(key):
+        if requests.knows((client, id_)):
             return self._pushed_again(client, id_, mark)
         if requests.open.full:
             return Ack(id_, REFUSED, "busy", "", BUSY_RETRY_MS)
-        self._watch.traffic = True
-        peer = self._peers.meet(offer.peer, now)
+        peer = self._sender(offer.peer)
         if peer.banned(now):
             self._ends.at_once(client, id_, mark, SHED, "peer_banned")
         elif peer.tokens_blocks < 1.0 and not self._peers.refill_blocks(peer, now):

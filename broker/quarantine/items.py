@@ -4,53 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from broker.quarantine.peers import Peer
 from broker.quarantine.records import SignedRecord
 from broker.verification import HeaderFacts, VoteFacts
 
-VERIFY_BLOCK = "verify_block"
-VERIFY_VOTE = "verify_vote"
-PASSES = 4
-# Lists and operations in a body that is looked at at all: each is a step of a loop here. A pass of
-# votes has some 2,000 at most, and one of transfers as many as fit in 512 KB.
-_PASSES_MAX, _OPERATIONS_MAX = 16, 16_384
 # What an operation occupies beside its bytes: an object and a place in a list.
 OPERATION_OVERHEAD_BYTES = 48
-
-_HINT_LETTERS_MAX = 64  # a key hash has 36
-PeerName = Annotated[str, Meta(min_length=1, max_length=128)]
-
-
-class VoteOffer(Struct):
-    """Payload of `verify_vote`."""
-
-    peer: PeerName  # who sent it
-    raw: bytes  # signed operation
-    # Whose vote it claims to be: a hint for whom to ask, nothing more. Kept while it waits.
-    delegate: Annotated[str, Meta(max_length=_HINT_LETTERS_MAX)] = ""
-
-
-class BlockOffer(Struct):
-    """Payload of `verify_block`."""
-
-    peer: PeerName
-    header: bytes  # signed
-    # four passes
-    operations: Annotated[
-        list[Annotated[list[bytes], Meta(max_length=_OPERATIONS_MAX)]], Meta(max_length=_PASSES_MAX)
-    ]
-
-
-# What decoding raises for bytes that a peer or a worker made up, deep nesting among them.
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-decode_vote_offer = msgspec.msgpack.Decoder(VoteOffer).decode
-decode_block_offer = msgspec.msgpack.Decoder(BlockOffer).decode
-
 
 # Where an item is. Plain integers: a vote passes several of them.
 LANE = 0  # waits for a worker

@@ -51,9 +51,6 @@ from broker.quarantine.items import (
     HELD_FROM,
     RELEASED,
     STORING,
-    UNDECODABLE,
-    VERIFY_BLOCK,
-    VERIFY_VOTE,
     Item,
 )
 from broker.quarantine.known_hashes import INVALID, LOST, KnownHashes
@@ -62,6 +59,7 @@ from broker.quarantine.load import Load
 from broker.quarantine.missing_blocks import MissingBlocks
 from broker.quarantine.moment import Moment
 from broker.quarantine.offences import Offences
+from broker.quarantine.offers import UNDECODABLE, VERIFY_BLOCK, VERIFY_VOTE, VERIFY_VOTES
 from broker.quarantine.peers import Peers
 from broker.quarantine.records import (
     BLOCK,
@@ -220,9 +218,11 @@ class Quarantine:
             self._intake.take_back(held)
 
     def pushed(self, client: str, request: Request, now: float, unix_now: float) -> Ack:
-        """A client pushes an item that a peer has sent."""
+        """A client pushes an item, or several votes, that a peer has sent."""
         self._moment.set(now, unix_now)
         try:
+            if request.kind == VERIFY_VOTES:
+                return self._intake.votes(client, request)
             if request.kind == VERIFY_VOTE:
                 return self._intake.vote(client, request)
             if request.kind == VERIFY_BLOCK:
@@ -230,6 +230,11 @@ class Quarantine:
         except UNDECODABLE as e:
             return Ack(request.id, REFUSED, "malformed", str(e))
         return Ack(request.id, REFUSED, "unknown_kind", f"unknown kind {request.kind[:64]!r}")
+
+    @property
+    def looked_at(self) -> int:
+        """How many items pushes have had looked at, whatever came of them."""
+        return self._intake.looked_at
 
     def answered(self, answers: list[CheckAnswer], now: float, unix_now: float) -> None:
         """Slices have come back, with verdicts or without."""

@@ -26,6 +26,10 @@ class Requests:
         self.blocks: BoundedMap[bytes, tuple[Item, ...]] = BoundedMap(open_max)
         self.ended: AgedMap[Key, tuple[bytes, Event]] = AgedMap(ended_max)
 
+    def knows(self, key: Key) -> bool:
+        """Whether a request is open, or has ended lately."""
+        return self.open.has(key) or self.ended.has(key)
+
     def add(self, item: Item) -> None:
         """A request is open."""
         self.open.put((item.client, item.id), item)

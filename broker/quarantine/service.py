@@ -96,7 +96,10 @@ log = logging.getLogger("forgepool.quarantine")
 
 SERVICE = "quarantine"
 MESSAGES_PER_TURN = 256
-# A push of 1,024 votes takes some 20 ms; verdicts and the store are looked at between them.
+# A push of so many votes takes some 20 ms; verdicts and the store are looked at between them.
+# Requests behind those are taken when they are pushed again.
+ITEMS_PER_PUSH_MAX = 1024
+TOO_MANY = f"a message with more than {ITEMS_PER_PUSH_MAX} votes is taken bit by bit"
 CLIENTS_S_MAX = 0.01
 POLL_MAX_MS = 1000
 BUSY_RETRY_MS = 500  # until the chain is known, or the disk takes something again
@@ -364,7 +367,12 @@ class QuarantineService:
             text = NO_CHAIN if core is None else "the store cannot keep up, or cannot be written"
             acks = [Ack(r.id, REFUSED, "busy", text, BUSY_RETRY_MS) for r in push.requests]
         else:
-            acks = [core.pushed(push.client, r, now, unix_now) for r in push.requests]
+            acks, most = [], core.looked_at + ITEMS_PER_PUSH_MAX
+            for each in push.requests:
+                if core.looked_at < most:
+                    acks.append(core.pushed(push.client, each, now, unix_now))
+                else:
+                    acks.append(Ack(each.id, REFUSED, "busy", TOO_MANY, BUSY_RETRY_MS))
         self._reply(peer, Acks(self.epoch, acks))
 
     def _read_admin(self, now: float) -> None:

@@ -34,6 +34,7 @@ from broker.messages import (
     Request,
     Vote,
 )
+from broker.quarantine.offers import VERIFY_VOTES, VotesOffer, vote_ids
 from broker.topic_reader import REPLAY_AGAIN_S, EventsLost
 
 TOPIC = "c/baker"
@@ -335,6 +336,141 @@ def test_an_acknowledgement_of_something_forgotten_is_nothing() -> None:
     assert script.wait(10) == []
     script.ends(request)
     assert script.news() == []
+
+
+# -- votes for the quarantine, many in a request --------------------------------------------------
+
+
+def strangers_votes(count: int, id_: bytes = bytes(14) + b"\xff\xff") -> Request:
+    payload = wire.encode(VotesOffer("p1", [b"vote %d" % n for n in range(count)]))
+    return Request(id_, VERIFY_VOTES, payload, ttl_ms=5000)
+
+
+def end(script: SessionScript, id_: bytes, event: str = "cleared") -> None:
+    script.events_published += 1
+    said = [Event(id_, "", event)]
+    script.session.events(Events("e1", script.events_published, said), script.now)
+
+
+def test_each_vote_of_a_request_has_an_end_of_its_own() -> None:
+    script = SessionScript()
+    request = strangers_votes(3)
+    ids = vote_ids(request.id, 3)
+    assert script.push(request) == [request]
+    script.acks(request)
+    for event in ("held", "cleared", "held", "cleared"):  # the last two were published again
+        end(script, ids[1], event)
+    end(script, vote_ids(request.id, 4)[3])  # there is no such vote
+    assert script.news() == [Event(ids[1], "", "held"), Event(ids[1], "", "cleared")]
+    assert [script.session.wants(id_) for id_ in ids] == [True, False, True]
+    assert script.session.wants(request.id)
+    for id_ in ids:
+        end(script, id_)
+    assert [event.id for event in script.news()] == [ids[0], ids[2]]  # type: ignore[attr-defined]
+    assert not script.session.wants(request.id)
+    assert script.session.deadline() is None
+
+
+def test_pushed_again_is_what_has_not_ended() -> None:
+    """Its end is remembered for a while only: later it would be judged a second time."""
+    script = SessionScript()
+    request = strangers_votes(3)
+    script.push(request)
+    script.session.push_all_again()
+    assert script.pushes() == [request]
+    end(script, vote_ids(request.id, 3)[1])
+    script.session.push_all_again()
+    [again] = script.pushes()
+    offer = wire.decode_as(VotesOffer, again.payload)
+    assert (again.id, offer.peer, offer.raws) == (request.id, "p1", [b"vote 0", b"", b"vote 2"])
+    assert again.ttl_ms == 5000
+    for number in (0, 2):
+        end(script, vote_ids(request.id, 3)[number])
+    assert script.session.open == 0
+
+
+def test_with_a_deadline_by_the_clock_it_keeps_that() -> None:
+    script = SessionScript()
+    payload = strangers_votes(2).payload
+    request = Request(bytes(16), VERIFY_VOTES, payload, deadline_unix_ms=2_000_000_000_000)
+    script.push(request)
+    end(script, vote_ids(request.id, 2)[0])
+    script.session.push_all_again()
+    [again] = script.pushes()
+    assert (again.ttl_ms, again.deadline_unix_ms) == (None, request.deadline_unix_ms)
+
+
+def test_a_request_whose_id_is_that_of_its_first_vote() -> None:
+    script = SessionScript()
+    request = strangers_votes(2, bytes(16))
+    script.push(request)
+    end(script, request.id)
+    end(script, request.id)
+    assert len(script.news()) == 1
+    assert script.session.open == 1
+    assert not script.session.wants(request.id), "whoever waits for the vote is done"
+    end(script, vote_ids(request.id, 2)[1])
+    assert script.session.open == 0
+
+
+def test_two_requests_cannot_have_votes_of_the_same_ids() -> None:
+    script = SessionScript()
+    first, second = strangers_votes(2), strangers_votes(2, bytes(14) + b"\xff\xfe")
+    assert script.push(first, second) == [first]
+    assert script.news_codes() == ["id_reused"] * 2
+    for id_ in vote_ids(first.id, 2):
+        end(script, id_)
+    assert [type(each) for each in script.news()] == [Event, Event]
+    assert script.push(second) == [second]
+
+
+def test_votes_that_no_message_can_hold_are_refused_each() -> None:
+    script = SessionScript()
+    payload = wire.encode(VotesOffer("p1", [bytes(PAYLOAD_BYTES_MAX // 2)] * 2))
+    request = Request(bytes(16), VERIFY_VOTES, payload)
+    assert script.push(request) == []
+    refused = [each.ack.id for each in script.news() if isinstance(each, Refused)]
+    assert refused == vote_ids(request.id, 2)
+
+
+def test_who_is_refused_is_refused_with_all_votes_that_have_not_ended() -> None:
+    script = SessionScript()
+    request = strangers_votes(3)
+    ids = vote_ids(request.id, 3)
+    script.push(request)
+    end(script, ids[0])
+    script.acks(request, "refused", code="busy")
+    ended, *refused = script.news()
+    assert ended == Event(ids[0], "", "cleared")
+    assert [each.ack.id for each in refused if isinstance(each, Refused)] == ids[1:]
+    assert script.session.deadline() is None
+
+
+def test_votes_that_nobody_took_come_to_nothing_each() -> None:
+    script = SessionScript()
+    script.push(strangers_votes(2))
+    script.wait(5 + SILENCE_AFTER_DEADLINE_S + 2 * GIVE_UP_LOOK_S)
+    assert script.news_codes() == ["outcome_unknown"] * 2
+
+
+def test_a_payload_without_votes_is_refused_as_it_is() -> None:
+    script = SessionScript()
+    request = Request(bytes(16), VERIFY_VOTES, b"none")
+    script.push(request)
+    script.acks(request, "refused", code="malformed")
+    assert script.news_codes() == ["malformed"]
+
+
+def test_votes_beside_requests_of_the_same_client() -> None:
+    """Ids that differ in their last bytes only are ids of others, too."""
+    script = SessionScript()
+    request, other = strangers_votes(2), Request(bytes(14) + b"\0\7", "verify_vote", b"")
+    script.push(request, other)
+    end(script, other.id)
+    assert not script.session.wants(other.id)
+    assert script.session.wants(request.id)
+    end(script, bytes(14) + b"\0\\9")
+    assert script.news() == [Event(other.id, "", "cleared")], "nobody has asked for the second"
 
 
 # -- batches --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from broker.topics import (
     decode_record,
     encode_record,
 )
+from broker.wire import PORTION_BYTES_MAX
 
 REQUEST_ID, PRINT = bytes(16), b"f" * 16
 EVERYTHING = ("all", "c/baker", "c/other", "d/a", "d/b", "d/nobody")
@@ -123,6 +124,18 @@ def test_big_events_of_one_turn_travel_in_messages_that_a_socket_takes() -> None
         messages = [m for t, m in published if t == topic]
         assert len(messages) > 1
         assert [n for m in messages for n, _ in numbered(m)] == [2, 3, 4, 5, 6]
+
+
+def test_many_events_without_a_body_are_many_messages_too() -> None:
+    topics = Topics("e1")
+    topics.subscribed("all")
+    ended, queue = EndedOfClient(), DelegateQueue("")
+    for n in range(20_000):
+        ended.add(Event(n.to_bytes(16), "", "duplicate", code="open"), queue)
+    _, published = topics.number({"feeder": ended}, 0)
+    assert len(published) > 1
+    assert max(len(wire.encode(message)) for _, message in published) < PORTION_BYTES_MAX
+    assert [n for _, m in published for n, _ in numbered(m)] == list(range(1, 20_001))
 
 
 def test_what_nobody_wants_is_counted_and_logged_and_not_published() -> None:

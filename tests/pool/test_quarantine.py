@@ -30,12 +30,14 @@ from pool_process import ANSWER_S, END_S, an_empty_pool, until
 from test_blocks import Chain
 from test_checks import attest, bake
 
+from broker import wire
 from broker.client import Client, RequestRefused, new_id
 from broker.config import QuarantineSettings, quarantine_endpoints
 from broker.errors import EXIT_MISCONFIGURED, EXIT_OCCUPIED, NoAnswer
-from broker.messages import ATTESTATION_READY, Event, Request, StatusWanted
+from broker.messages import ATTESTATION_READY, Acks, Event, Push, Request, StatusWanted
 from broker.quarantine.admin_client import QuarantineAdmin
 from broker.quarantine.administration import HeldItems, HeldWanted
+from broker.quarantine.offers import vote_ids
 from broker.quarantine.records import EvidenceRecord
 from broker.quarantine.store import STORE_NAME
 from broker.sockets import connect
@@ -47,7 +49,7 @@ from signers.formats.operation import decode_operation
 pytestmark = pytest.mark.process
 
 BLOCKS = 5
-STRANGERS = 8_000  # a second of work for two workers
+STRANGERS = 16_000  # more than a second of work for two workers
 ALL_STRANGERS_S = 60.0  # on a busy machine
 SIGNATURE_BYTES = 64
 PAYLOAD_HASH_AT = slice(-32 - SIGNATURE_BYTES, -SIGNATURE_BYTES)  # of an attestation without DAL
@@ -272,6 +274,67 @@ def test_what_was_held_when_it_was_killed_is_held_again_and_ends_once(running: R
     assert [end[-1] for end in ends] == ["cleared"] * len(later)
     assert all("cleared" not in end[:-1] for end in ends)
     assert running.status()["held"] == 0
+
+
+def push_votes(client: Client, votes: list[bytes], peer: str = "p1") -> list[bytes]:
+    """Push several at once; the id of each."""
+    offer = msgspec.msgpack.encode({"peer": peer, "raws": votes})
+    id = client.push_one("verify_votes", "any", offer, ttl_ms=60_000)
+    return vote_ids(id, len(votes))
+
+
+def test_votes_that_were_pushed_at_once_end_once_each_over_a_kill(running: Running) -> None:
+    votes, block = running.baked.votes[0], running.baked.blocks[0]
+    with running.client() as client:
+        ids = push_votes(client, [*votes, b"junk"])
+        until(lambda: running.held() == len(votes), what="votes that wait for their block")
+        assert names(client.wait(ids[-1], ANSWER_S)) == ["rejected malformed"]
+        running.kill()
+        running.start()
+        until(lambda: running.held() == len(votes), what="the same votes after a kill")
+        push_block(client, block)
+        for id in ids[:-1]:
+            assert names(client.wait(id, ANSWER_S)) == ["held target", "cleared"]
+        assert client.session.open == 0
+        # The same again, all known by now: one is as good as the other.
+        again = [end_of(client, id) for id in push_votes(client, votes, "p2")]
+        assert names(again) == ["duplicate cleared"] * len(votes)
+
+
+def test_more_votes_than_a_turn_takes_all_come_to_an_end(running: Running) -> None:
+    with running.client() as client:
+        offers = [
+            {"peer": f"p{n}", "raws": [b"junk %d %d" % (n, i) for i in range(500)]}
+            for n in range(5)
+        ]
+        requests = [
+            Request(new_id(), "verify_votes", msgspec.msgpack.encode(each), "any", ttl_ms=60_000)
+            for each in offers
+        ]
+        client.push_all(requests)
+        ends = [end_of(client, id) for each in requests for id in vote_ids(each.id, 500)]
+        assert {event.event for event in ends} <= {"rejected", "shed"}
+        assert running.status()["received"] == 2_500
+
+
+def test_a_message_of_requests_that_are_known_is_looked_at_bit_by_bit(running: Running) -> None:
+    """Each costs a decoding, hashes and events that are published again."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        socket = connect(context, zmq.DEALER, running.endpoints.requests, None)
+        payload = msgspec.msgpack.encode({"peer": "p", "raws": [b"%d" % n for n in range(400)]})
+        request = Request(new_id(), "verify_votes", payload, "any", ttl_ms=60_000)
+        socket.send(wire.encode(Push("pusher", [request] * 6)))
+        assert socket.poll(ANSWER_S * 1000)
+        acks = wire.decode_reply(socket.recv_multipart()[-1])
+        assert isinstance(acks, Acks)
+        assert [ack.code or ack.status for ack in acks.acks] == [
+            "accepted", "duplicate", "duplicate", "busy", "busy", "busy",
+        ]  # fmt: skip
+        socket.close(100)
+    finally:
+        context.term()
+    until(lambda: sum(running.status()["outcomes"].values()) == 400)
 
 
 def test_two_votes_of_a_delegate_are_reported_once_with_the_evidence(running: Running) -> None:

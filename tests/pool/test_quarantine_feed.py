@@ -28,7 +28,7 @@ from broker.client import Client
 from broker.config import QuarantineSettings, quarantine_endpoints
 from broker.messages import Status, StatusWanted
 from broker.quarantine.admin_client import QuarantineAdmin
-from broker.quarantine.items import VERIFY_BLOCK, BlockOffer
+from broker.quarantine.offers import VERIFY_BLOCK, BlockOffer
 from signers.formats import base58
 from signers.formats.networks import MAVRYK
 from workers.sandbox.accounts import bakers_json, sandbox_keys

@@ -12,7 +12,7 @@ from scripted_chain import CHAIN_ID, Block, ScriptedWorker, Vote, digest, encode
 
 from broker.messages import HELD, Ack, Request
 from broker.quarantine.bounds import Bounds
-from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE
+from broker.quarantine.offers import VERIFY_BLOCK, VERIFY_VOTE, VERIFY_VOTES, vote_ids
 from broker.quarantine.quarantine import Quarantine
 from broker.quarantine.records import (
     Batch,
@@ -145,6 +145,21 @@ class Script:
     def raw_vote(self, raw: bytes, peer: str, name: str, id_: bytes | None = None) -> Ack:
         """Push any bytes as a vote."""
         return self._push(VERIFY_VOTE, encode({"peer": peer, "raw": raw}), name, id_)
+
+    def votes(
+        self, votes: list[Vote], peer: str = "p", *, names: list[str], id_: bytes | None = None
+    ) -> Ack:
+        """Push several at once."""
+        return self.raw_votes([encode(vote) for vote in votes], peer, names, id_)
+
+    def raw_votes(
+        self, raws: list[bytes], peer: str, names: list[str], id_: bytes | None = None
+    ) -> Ack:
+        if id_ is None:
+            self._ids += 1
+            id_ = b"together" + self._ids.to_bytes(6) + b"\xff\xff"
+        self._names |= zip(vote_ids(id_, len(raws)), names, strict=True)
+        return self._push(VERIFY_VOTES, encode({"peer": peer, "raws": raws}), "", id_)
 
     def raw_block(self, raw: bytes, peer: str, name: str) -> Ack:
         """Push any bytes as a header."""

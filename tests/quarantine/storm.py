@@ -90,8 +90,10 @@ class Storm:
         chance = self.random.random()
         if number % 100 == 0:
             self._send_honest(number)
+        elif chance < 0.25 and number % 5 == 0:
+            self._send_votes(number)
         elif chance < 0.25:
-            self._send_vote(number)
+            self.script.vote(self._any_vote(number), self._peer(), name=f"vote{number}")
         elif chance < 0.35:
             self._again(number)
         elif chance < 0.45:
@@ -127,7 +129,15 @@ class Storm:
             vote = msgspec.structs.replace(vote, branch=branch)
         return vote
 
-    def _send_vote(self, number: int) -> None:
+    def _send_votes(self, number: int) -> None:
+        """Several at once, some of them perhaps twice."""
+        votes = [self._any_vote(number + n) for n in range(self.random.randrange(1, 8))]
+        votes += votes[: self.random.randrange(3)]
+        self.sent += len(votes) - 1
+        names = [f"vote{number}.{n}" for n in range(len(votes))]
+        self.script.votes(votes, self._peer(), names=names)
+
+    def _any_vote(self, number: int) -> Vote:
         chance = self.random.random()
         vote = self._vote()
         if chance < 0.3:
@@ -137,7 +147,7 @@ class Storm:
         elif chance < 0.6:
             vote = msgspec.structs.replace(vote, signature=b"good again %d" % number)
         self.votes = [*self.votes[-31:], vote]
-        self.script.vote(vote, self._peer(), name=f"vote{number}")
+        return vote
 
     def _send_block(self, number: int) -> None:
         chance = self.random.random()

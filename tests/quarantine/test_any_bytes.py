@@ -11,6 +11,7 @@ from scripted_chain import encode, vote_for
 from broker.errors import MalformedMessage
 from broker.messages import Request
 from broker.quarantine.administration import decode_question
+from broker.quarantine.offers import vote_ids
 from broker.verification import CheckAnswer, Judgement, Verdict, VerdictBody
 
 names = st.text(max_size=3)
@@ -19,10 +20,13 @@ payloads = st.one_of(
     st.binary(max_size=40),
     st.fixed_dictionaries({"peer": names, "raw": st.binary(max_size=1_100)}).map(encode),
     st.fixed_dictionaries(
+        {"peer": names, "raws": st.lists(st.binary(max_size=1_100), max_size=4)}
+    ).map(encode),
+    st.fixed_dictionaries(
         {"peer": names, "header": st.binary(max_size=40), "operations": passes}
     ).map(encode),
 )
-kinds = st.sampled_from(["verify_vote", "verify_block", "sign"])
+kinds = st.sampled_from(["verify_vote", "verify_votes", "verify_block", "sign"])
 verdicts = st.builds(
     Verdict,
     number=st.integers(0, 9),
@@ -42,8 +46,8 @@ answers = st.one_of(
 def test_whatever_is_pushed_is_refused_or_ends(pushed: list[tuple[str, bytes]]) -> None:
     script = Script()
     for i, (kind, payload) in enumerate(pushed):
-        id_ = i.to_bytes(16, "big")
-        script._names[id_] = "any"
+        id_ = i.to_bytes(14) + b"\xff\xff"
+        script._names |= dict.fromkeys([id_, *vote_ids(id_, 4)], "any")
         script.core.pushed(CLIENT, Request(id_, kind, payload), script.now, script.unix_now)
         script.core.validate()
     script.run()

@@ -7,7 +7,7 @@ from quarantine_script import CLIENT, Script, name_of, name_of_vote
 from scripted_chain import GOOD, Block, ScriptedWorker, digest, encode, genesis, vote_for
 
 from broker.messages import Request
-from broker.quarantine.items import VERIFY_BLOCK
+from broker.quarantine.offers import VERIFY_BLOCK
 from broker.quarantine.records import BLOCK, KIND_OF_VOTE, ClearedBody
 from broker.verification import Check, Judgement, Verdict
 

@@ -22,9 +22,17 @@ import msgspec
 from broker.client import new_id
 from broker.client_session import Refused
 from broker.messages import HELD, PAYLOAD_BYTES_MAX, Event, Request
-from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from broker.quarantine.notices import WANTED, WantedBody
+from broker.quarantine.offers import (
+    VERIFY_BLOCK,
+    VERIFY_VOTES,
+    VOTES_MAX,
+    BlockOffer,
+    VotesOffer,
+    vote_ids,
+)
 from broker.quarantine.turn import CLEARED, DUPLICATE, OUTCOMES, REJECTED, SHED
+from broker.wire import portions
 from signers.errors import MalformedBytes
 from signers.formats import base58
 from signers.formats.networks import Network
@@ -179,10 +187,12 @@ class Feeder:
             operations = await self._rpc.operations(hash_, self._network, deadline=soon())
         header = bytes.fromhex(await self._chain.raw_header(name, deadline=soon()))
         offer = BlockOffer(self._peer, header, [list(passed) for passed in operations])
-        if (size := len(_encode(offer))) > PAYLOAD_BYTES_MAX:
+        id, payload = new_id(), _encode(offer)
+        if len(payload) > PAYLOAD_BYTES_MAX:
             # The quarantine would hang up on us, and nothing else would get through.
-            raise NodeAnswerMalformed(f"block {name} has {size} bytes")
-        if self._give(VERIFY_BLOCK, name, offer):
+            raise NodeAnswerMalformed(f"block {name} has {len(payload)} bytes")
+        if self._has_room(id, name, len(payload), is_block=True):
+            self._push(Request(id, VERIFY_BLOCK, payload, ttl_ms=TTL_MS))
             self.counts["blocks_pushed"] += 1
         else:
             self._behind = True  # fetched again when there is room
@@ -190,30 +200,46 @@ class Feeder:
     # -- votes ------------------------------------------------------------------------------------
 
     def _votes_seen(self, line: list[PendingOperation]) -> None:
+        """What the node says at once is pushed at once."""
+        new: dict[str, bytes] = {}
         for operation in line:
-            if self._pushed.is_known(operation.hash):
+            if operation.hash in new or self._pushed.is_known(operation.hash):
                 continue
             raw = operation_bytes(operation, self._network)
             if raw is None:
                 self.counts["votes_unreadable"] += 1
                 log.debug("vote_unreadable hash=%s", operation.hash)
                 continue
-            if self._give(VERIFY_VOTE, operation.hash, VoteOffer(self._peer, raw)):
-                self.counts["votes_pushed"] += 1
+            new[operation.hash] = raw
+        for some in portions(list(new.items()), lambda named: len(named[1])):
+            for i in range(0, len(some), VOTES_MAX):
+                self._give_votes(some[i : i + VOTES_MAX])
+
+    def _give_votes(self, votes: list[tuple[str, bytes]]) -> None:
+        """Push those for which there is room."""
+        id, raws = new_id(), list[bytes]()
+        ids = vote_ids(id, len(votes))
+        for hash_, raw in votes:
+            if self._has_room(ids[len(raws)], hash_, len(raw), request=id):
+                raws.append(raw)
+        if raws:
+            payload = _encode(VotesOffer(self._peer, raws))
+            self._push(Request(id, VERIFY_VOTES, payload, ttl_ms=TTL_MS))
+            self.counts["votes_pushed"] += len(raws)
 
     # -- the quarantine ---------------------------------------------------------------------------
 
-    def _give(self, kind: str, hash_: str, offer: BlockOffer | VoteOffer) -> bool:
-        """Push an item; whether there was room for it."""
-        id, payload = new_id(), _encode(offer)
-        if not self._pushed.put(id, hash_, len(payload), is_block=kind == VERIFY_BLOCK):
-            self.counts["not_pushed"] += 1
-            level = logging.WARNING if self.counts["not_pushed"] == 1 else logging.DEBUG
-            log.log(level, "not_pushed hash=%s; too many have not ended, more are only counted",
-                    hash_)  # fmt: skip
-            return False
-        self._push(Request(id, kind, payload, ttl_ms=TTL_MS))
-        return True
+    def _has_room(
+        self, id: bytes, hash_: str, size: int, *, is_block: bool = False, request: bytes = b""
+    ) -> bool:
+        """Whether an item may be pushed under this id; its end is waited for then."""
+        if self._pushed.put(id, hash_, size, is_block=is_block, request=request):
+            return True
+        self.counts["not_pushed"] += 1
+        level = logging.WARNING if self.counts["not_pushed"] == 1 else logging.DEBUG
+        log.log(level, "not_pushed hash=%s; too many have not ended, more are only counted",
+                hash_)  # fmt: skip
+        return False
 
     def hear(self, news: Any) -> None:
         """Take how an item ended, or that it could not be pushed."""

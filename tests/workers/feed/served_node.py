@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from bakery import Bakery
 
-from broker.quarantine.items import BlockOffer
+from broker.quarantine.offers import BlockOffer
 from workers.node.rpc import ChainRpc
 from workers.node.transport import Node
 from workers.sandbox.block_tree import Block

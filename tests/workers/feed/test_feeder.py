@@ -16,8 +16,8 @@ from served_node import ServedNode, offer_of, serving
 from broker.config import Endpoints
 from broker.errors import Misconfigured
 from broker.messages import PAYLOAD_BYTES_MAX, Event, Request
-from broker.quarantine.items import VERIFY_BLOCK, VERIFY_VOTE, BlockOffer, VoteOffer
 from broker.quarantine.notices import WANTED, WantedBody
+from broker.quarantine.offers import VERIFY_BLOCK, VERIFY_VOTES, BlockOffer, VotesOffer, vote_ids
 from broker.quarantine.turn import CLEARED, REJECTED, SHED, STALE
 from signers.formats import base58
 from signers.formats.networks import MAVRYK
@@ -49,12 +49,15 @@ class Quarantine:
         ]
 
     @property
-    def votes(self) -> list[VoteOffer]:
-        return [
-            msgspec.msgpack.decode(each.payload, type=VoteOffer)
+    def votes(self) -> list[bytes]:
+        """All that came from the one peer, in order."""
+        offers = [
+            msgspec.msgpack.decode(each.payload, type=VotesOffer)
             for each in self.pushed
-            if each.kind == VERIFY_VOTE
+            if each.kind == VERIFY_VOTES
         ]
+        assert all(each.peer == PEER for each in offers)
+        return [raw for each in offers for raw in each.raws]
 
     async def at(self) -> int:
         return self.level
@@ -74,9 +77,14 @@ class Played:
         self.quarantine = quarantine
 
     def end(self, number: int, event: str, code: str = "") -> None:
-        """Say how the item that was pushed so manieth has ended."""
-        id = self.quarantine.pushed[number].id
-        self.feeder.hear(Event(id, "", event, b"", code))
+        """Say how what was pushed so manieth has ended, each vote of it."""
+        pushed = self.quarantine.pushed[number]
+        ids = [pushed.id]
+        if pushed.kind == VERIFY_VOTES:
+            offer = msgspec.msgpack.decode(pushed.payload, type=VotesOffer)
+            ids = vote_ids(pushed.id, len(offer.raws))
+        for id in ids:
+            self.feeder.hear(Event(id, "", event, b"", code))
 
     def want(self, block: bytes, *sources: str, ask: int = 1, level: int = 0) -> None:
         body = msgspec.msgpack.encode(WantedBody(block, sources, ask, level))
@@ -233,11 +241,51 @@ def test_votes_are_pushed_once(bakery: Bakery) -> None:
         for vote in more:
             played.node.vote(vote)
         await played.quarantine.has(2, len(votes) + len(more))
-        assert {each.raw for each in played.quarantine.votes} == {*votes, *more}
+        assert set(played.quarantine.votes) == {*votes, *more}
         assert len(played.quarantine.votes) == len(votes) + len(more)
-        assert all(each.peer == PEER for each in played.quarantine.votes)
 
     assert play(scenario, bakery)["votes_pushed"] == 2 * len(bakery.bakers)
+
+
+def test_what_the_node_says_at_once_is_pushed_at_once(bakery: Bakery) -> None:
+    bakery.bake()
+    votes = bakery.attestations(bakery.head)
+    for vote in votes:
+        assert bakery.inject_operation(vote).refusal is None
+
+    async def scenario(played: Played) -> None:
+        quarantine = played.quarantine
+        await quarantine.has(1, len(votes))
+        assert sorted(each.kind for each in quarantine.pushed) == [VERIFY_BLOCK, VERIFY_VOTES]
+        assert sorted(quarantine.votes) == sorted(votes)
+        for number in range(2):
+            played.end(number, CLEARED)
+
+    assert play(scenario, bakery)[CLEARED] == len(votes) + 1
+
+
+def test_of_many_votes_those_are_pushed_that_have_room(
+    bakery: Bakery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bakery.bake()
+    votes = bakery.attestations(bakery.head)
+    room = len(votes)  # and there is a block too, which may come first
+    monkeypatch.setattr(feeder_module, "PushedItems", lambda: PushedItems(open_max=room))
+    for vote in votes:
+        assert bakery.inject_operation(vote).refusal is None
+
+    async def scenario(played: Played) -> None:
+        quarantine = played.quarantine
+        while not played.feeder.counts["not_pushed"]:
+            await asyncio.sleep(0.005)
+        assert len(quarantine.votes) + len(quarantine.blocks) == room
+        assert set(quarantine.votes) <= set(votes)
+        for number in range(len(quarantine.pushed)):
+            played.end(number, CLEARED)
+        played.node.bake()
+        await quarantine.has(1)
+
+    assert play(scenario, bakery)[CLEARED] == room
 
 
 def test_a_quarantine_that_ends_nothing_is_not_pushed_without_end(

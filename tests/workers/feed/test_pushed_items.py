@@ -37,6 +37,19 @@ def test_there_is_room_for_a_size() -> None:
     assert room == [True, True, False]
 
 
+def test_what_was_pushed_together_is_kept_until_all_of_it_has_ended() -> None:
+    pushed = PushedItems(open_bytes_max=100)
+    for number in (b"1", b"2"):
+        assert pushed.put(number, f"oo{number!r}", 40, request=b"both")
+    assert not pushed.put(b"3", "oo3", 40)
+    pushed.end(b"1")
+    pushed.end(b"1")
+    assert not pushed.put(b"3", "oo3", 40), "it may have to be pushed again, with the other one"
+    pushed.end(b"2")
+    assert pushed.put(b"3", "oo3", 100)
+    assert len(pushed) == 1
+
+
 def test_so_many_hashes_are_known() -> None:
     pushed = PushedItems()
     for number in range(KNOWN_MAX + 1):
