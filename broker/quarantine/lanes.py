@@ -25,13 +25,16 @@ class Lane:
     def take(self, count: int) -> list[Waiting]:
         """The items of the next slice: up to so many, or one that was asked in vain."""
         queue = self.queue
-        items = queue.take(count)
-        again = next((place for place, waiting in enumerate(items) if waiting.tries), None)
-        if again is None:
+        first = queue.popleft()
+        items = [first]
+        if first.tries:
             return items
-        for waiting in reversed(items[max(1, again) :]):
-            queue.put_first(waiting)
-        return items[: max(1, again)]
+        while len(items) < count:
+            waiting = queue.first()
+            if waiting is None or waiting.tries:
+                break
+            items.append(queue.popleft())
+        return items
 
 
 class Lanes:
@@ -53,27 +56,26 @@ class Lanes:
 
     def put(self, item: Item) -> bool:
         """Let an item wait for its next check; whether there was room."""
-        if item.operations is not None:
-            lane = self.headers if item.facts is None else self.blocks
-            return lane.queue.put(item) and self._block_entered(item)
-        if not self.votes.queue.put(item):
-            return False
-        item.peer.votes_queued += 1
-        return True
+        lane = self._lane_of(item)
+        return lane.queue.put(item) and self._entered(item)
 
     def put_first(self, item: Item) -> bool:
         """The same for one that was asked about before: it is next."""
-        if item.operations is not None:
-            lane = self.headers if item.facts is None else self.blocks
-            return lane.queue.put_first(item) and self._block_entered(item)
-        if not self.votes.queue.put_first(item):
-            return False
-        item.peer.votes_queued += 1
-        return True
+        lane = self._lane_of(item)
+        return lane.queue.put_first(item) and self._entered(item)
 
-    def _block_entered(self, item: Item) -> bool:
-        item.peer.blocks_queued += 1
-        self.bytes += item.bytes
+    def _lane_of(self, item: Item) -> Lane:
+        if item.operations is None:
+            return self.votes
+        return self.headers if item.facts is None else self.blocks
+
+    def _entered(self, item: Item) -> bool:
+        """Count what an item that was taken in occupies."""
+        if item.operations is None:
+            item.peer.votes_queued += 1
+        else:
+            item.peer.blocks_queued += 1
+            self.bytes += item.bytes
         return True
 
     def take(self, lane: Lane, count: int) -> list[Waiting]:

@@ -177,6 +177,7 @@ def test_a_closed_terminal_ends_what_was_started_in_it(pool: PoolProcess) -> Non
     """A shell's hangup is no reload: the pool drains, as it does on Ctrl-C."""
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite may run under nohup(1)
         os.execvpe(
             forgepool()[0],
             forgepool("serve", "--workers", "1", "--state-dir", str(pool.state_dir)),
