@@ -134,13 +134,14 @@ class ClientSession:
             return
         pending = _Pending(request, now)
         if pending.is_in_parts:
-            other = self._in_parts.setdefault(id_of_all(request.id), pending)
-            if other.request.id != request.id:
+            shared = id_of_all(request.id)
+            other = self._in_parts.get(shared)
+            if other is not None and other.request.id != request.id:
                 text = f"votes of {other.request.id.hex()} have the ids of its votes"
                 ack = Ack(request.id, REFUSED, "id_reused", text)
                 self._tell_refused(_ids_of(request), ack)
                 return
-            self._in_parts[id_of_all(request.id)] = pending
+            self._in_parts[shared] = pending
         self._pending[request.id] = pending
         self._due.append(request.id)
 
@@ -295,7 +296,7 @@ class ClientSession:
         pending.pushed = True
         self._retry[id] = now + pending.wait_s
         pending.wait_s = min(ACK_S_MAX, pending.wait_s * 2)
-        is_by_clock = request.ttl_ms is None and request.deadline_unix_ms is not None
+        is_by_clock = request.ttl_ms is None and bool(request.deadline_unix_ms)
         if payload is request.payload and (is_by_clock or request.ttl_ms == left_ms):
             return request
         return Request(

@@ -125,6 +125,7 @@ class VoteCheck:
             voter.delegate,
             _with_slot(shared.said, slot if self._slot_counts else None),
         )
+        # A tz4 key has a longer signature: for it these bytes are none.
         message = shared.watermark + raw[:_UNSIGNED_BYTES]
         return _verify(number, voter, message, raw[_UNSIGNED_BYTES:], facts)
 
@@ -214,7 +215,7 @@ def _around_slot(raw: bytes) -> bytes:
 def _verify(
     number: int, voter: Voter, message: bytes, signature: bytes, facts: VoteFacts
 ) -> Verdict:
-    """Judge a vote by its signature, which is all that is left, of a key that is not tz4."""
+    """Judge a vote without DAL content by its signature, which is all that is left."""
     try:
         is_signed = voter.key.verify(message, signature)
     except UnsupportedCurve as error:
